@@ -1,0 +1,35 @@
+"""The one error a user can mend: what is wrong, where, what was kept, what to do."""
+
+
+class UserError(Exception):
+    """A problem the user can mend; shown as plain words, never as a traceback.
+
+    `code` is stable for programs (`E_SHAPE_MISMATCH`); the other parts are sentences or names for people.
+    """
+
+    def __init__(self, code: str, what: str, *, where: str = "", kept: str = "", do: str = "") -> None:
+        self.code, self.what, self.where, self.kept, self.do = code, what, where, kept, do
+        super().__init__(code, what, where, kept, do)
+
+    def __str__(self) -> str:
+        place = f"{self.where}: " if self.where else ""
+        return " ".join(part for part in (f"{place}{self.what}", self.kept, self.do) if part)
+
+    def __reduce__(self) -> tuple:  # crosses process borders with its parts intact
+        return _rebuild, (self.code, self.what, self.where, self.kept, self.do)
+
+    def to_dict(self) -> dict[str, str]:
+        return {"code": self.code, "what": self.what, "where": self.where, "kept": self.kept, "do": self.do}
+
+
+def _rebuild(code: str, what: str, where: str, kept: str, do: str) -> UserError:
+    return UserError(code, what, where=where, kept=kept, do=do)
+
+
+def all_of(problems: "list[UserError] | tuple[UserError, ...]", *, kept: str = "Nothing was written.") -> UserError:
+    """One error that lists every problem; a single problem stays itself."""
+    if len(problems) == 1:
+        only = problems[0]
+        return UserError(only.code, only.what, where=only.where, kept=only.kept or kept, do=only.do)
+    lines = [f"{i}. {problem}" for i, problem in enumerate(problems, 1)]
+    return UserError("E_PROBLEMS", f"{len(problems)} problems:\n" + "\n".join(lines) + "\n", kept=kept)

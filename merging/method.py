@@ -1,0 +1,158 @@
+"""A merge method is one function; its keyword arguments describe their own sliders.
+
+`@merge_method` turns the function into a `Method`: title, paper, one-sentence summary, space and knobs, read from
+the signature. The page's controls, range checks, command-line table, README table and contract tests all derive
+from it. This file knows no method by name (see `merging/methods/`).
+"""
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+Kind = Literal["number", "switch", "choice", "globs"]
+Value = float | bool | str | tuple[str, ...]
+Space = Literal["delta", "weights", "factors"]
+
+
+@dataclass(frozen=True)
+class Paper:
+    """Where a method comes from; `arxiv` is an id such as 2306.01708."""
+
+    title: str
+    arxiv: str
+    year: int
+
+    @property
+    def url(self) -> str:
+        return f"https://arxiv.org/abs/{self.arxiv}"
+
+
+@dataclass(frozen=True)
+class Knob:
+    """One setting of a method.
+
+    `default` is what an omitted key means (mergekit's meaning); `screen` is what the page writes into a new recipe.
+    `low`..`high` is the slider's range; where `strict` is set, files must keep to it as well.
+    """
+
+    kind: Kind
+    label: str
+    help: str
+    default: Value
+    screen: Value
+    low: float = 0.0
+    high: float = 1.0
+    step: float = 0.01
+    strict: bool = True
+    per_expert: bool = False
+    choices: tuple[str, ...] = ()
+    first: bool = False  # shown at once; the other knobs wait under "more"
+    key: str = ""  # the recipe's name for it, filled in by the decorator
+
+
+def Number(low: float, high: float, step: float, default: float, label: str, help: str, *, screen: float | None = None,
+           strict: bool = True, first: bool = False) -> Knob:  # fmt: skip
+    return Knob("number", label, help, default, default if screen is None else screen, low, high, step, strict,
+                first=first)  # fmt: skip
+
+
+def PerExpert(low: float, high: float, step: float, default: float, label: str, help: str, *,
+              screen: float | None = None, strict: bool = True, first: bool = False) -> Knob:  # fmt: skip
+    return Knob("number", label, help, default, default if screen is None else screen, low, high, step, strict,
+                per_expert=True, first=first)  # fmt: skip
+
+
+def Switch(default: bool, label: str, help: str, *, screen: bool | None = None) -> Knob:
+    return Knob("switch", label, help, default, default if screen is None else screen)
+
+
+def Choice(choices: Sequence[str], label: str, help: str, *, screen: str | None = None) -> Knob:
+    """The first choice is the default."""
+    return Knob("choice", label, help, choices[0], screen or choices[0], choices=tuple(choices))
+
+
+def Globs(label: str, help: str, *, screen: tuple[str, ...] = ()) -> Knob:
+    return Knob("globs", label, help, (), screen)
+
+
+# The two settings that many methods share, defined once.
+WEIGHT = PerExpert(-2.0, 2.0, 0.05, 1.0, "Weight", "How much of this expert goes in.", strict=False, first=True)
+
+
+def Lambda(high: float = 2.0, *, screen: float = 1.0, help: str = "Distance from the base; 1 is as merged.") -> Knob:
+    return Number(0.0, high, 0.05, 1.0, "Scale λ", help, screen=screen, strict=False, first=True)
+
+
+@dataclass(frozen=True)
+class Method:
+    """A merge method and everything the page, the command line and the tests need to know of it."""
+
+    id: str
+    title: str
+    paper: Paper
+    summary: str
+    note: str
+    space: Space
+    knobs: tuple[Knob, ...]
+    experts: tuple[int, int]
+    uses_weight: bool
+    random: bool
+    across: Callable[..., Any] | None
+    version: int
+    fn: Callable[..., Any]
+
+    def __call__(self, *args: Any, **settings: Any) -> Any:
+        return self.fn(*args, **settings)
+
+    def knob(self, key: str) -> Knob | None:
+        return next((knob for knob in self.knobs if knob.key == key), None)
+
+    @property
+    def spectral(self) -> bool:
+        return self.space == "factors"
+
+    def defaults(self) -> dict[str, Value]:
+        return {knob.key: knob.default for knob in self.knobs}
+
+
+def merge_method(*, title: str, paper: Paper, space: Space = "delta", experts: tuple[int, int] = (1, 6), note: str = "",
+                 uses_weight: bool = True, random: bool = False, across: Callable[..., Any] | None = None,
+                 version: int = 1) -> Callable[[Callable[..., Any]], Method]:  # fmt: skip
+    """Register the function below as a merge method named after it.
+
+    space: what the first argument holds. "delta": (T, *shape) float32 expert minus base; "weights": (T, *shape) the
+    models themselves; "factors": `spectral.Factors` of one matrix (other tensors take the weighted mean).
+    random: the function takes `bits`, a callable that gives reproducible random bits per expert.
+    across: `across(factors, **knobs) -> Tensor | None`, a statistic of one matrix whose maximum over all matrices the function
+    receives as `peak` (None where a recipe does not need it).
+    """
+
+    def decorate(fn: Callable[..., Any]) -> Method:
+        summary = inspect.cleandoc(fn.__doc__ or "").split("\n\n")[0].replace("\n", " ")
+        if not (title and summary):
+            raise TypeError(f"method {fn.__name__} needs a title and a docstring")
+        knobs = tuple(_knobs(fn))
+        for knob in knobs:
+            _check_defaults(fn.__name__, knob)
+        return Method(fn.__name__, title, paper, summary, note, space, knobs, experts, uses_weight, random, across,
+                      version, fn)  # fmt: skip
+
+    return decorate
+
+
+def _knobs(fn: Callable[..., Any]) -> list[Knob]:
+    found = []
+    for name, hint in get_type_hints(fn, include_extras=True).items():
+        if get_origin(hint) is Annotated and isinstance(get_args(hint)[1], Knob):
+            knob: Knob = get_args(hint)[1]
+            found.append(Knob(**{**vars(knob), "key": name.rstrip("_")}))
+    return found
+
+
+def _check_defaults(method: str, knob: Knob) -> None:
+    for value in (knob.default, knob.screen):
+        if knob.kind == "number" and not (isinstance(value, (int, float)) and knob.low <= value <= knob.high):
+            raise TypeError(f"{method}.{knob.key}: {value!r} lies outside {knob.low}..{knob.high}")
+        if knob.kind == "choice" and value not in knob.choices:
+            raise TypeError(f"{method}.{knob.key}: {value!r} is none of {knob.choices}")

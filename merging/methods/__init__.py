@@ -1,0 +1,19 @@
+"""Every file beside this one holds one merge method of the same name; `METHODS` finds them all."""
+
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from merging.method import Method
+
+
+def _discover() -> Mapping[str, Method]:
+    found = {}
+    for module in sorted(info.name for info in pkgutil.iter_modules(__path__)):
+        method = getattr(importlib.import_module(f"{__name__}.{module}"), module)
+        found[method.id] = method
+    return MappingProxyType(found)
+
+
+METHODS: Mapping[str, Method] = _discover()

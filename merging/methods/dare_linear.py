@@ -1,0 +1,38 @@
+from collections.abc import Callable
+from typing import Annotated
+
+import torch
+from torch import Tensor
+
+from merging.method import Choice, Lambda, Paper, PerExpert, Switch, merge_method
+from merging.ops import drop_at_random, weighted_sum
+
+DENSITY = PerExpert(0.0, 1.0, 0.05, 1.0, "Density", "Share of entries kept, at random.", screen=0.5, first=True)
+RESCALE = Switch(True, "Rescale", "Make up for the dropped entries.")
+CONVENTION = Choice(("mergekit", "paper"), "Convention", "Rescale by L1 norm, or divide by density.", screen="paper")
+PAPER = Paper("Language Models are Super Mario (DARE)", "2311.03099", 2023)
+
+
+@merge_method(title="DARE linear", paper=PAPER, random=True)
+def dare_linear(
+    deltas: Tensor,
+    weights: Tensor,
+    *,
+    bits: Callable[[int], Tensor],
+    density: Annotated[Tensor, DENSITY],
+    lambda_: Annotated[float, Lambda(screen=0.7)],
+    rescale: Annotated[bool, RESCALE],
+    normalize: Annotated[bool, Switch(False, "Normalize", "Divide by the sum of the weights.")],
+    convention: Annotated[str, CONVENTION],
+) -> Tensor:
+    """Drops entries of each delta at random, scales up the rest, and adds them.
+
+    `convention: mergekit` restores each tensor's L1 norm; `paper` divides by the density, which is unbiased.
+    `bits(t)` gives expert t's uniform numbers in [0, 1), keyed by seed, expert and tensor. Density 1 is exactly
+    task arithmetic. deltas (T, *shape), density (T,).
+    """
+    kept = [
+        drop_at_random(delta, bits(t), float(density[t]), rescale=rescale, paper=convention == "paper")
+        for t, delta in enumerate(deltas)
+    ]
+    return lambda_ * weighted_sum(torch.stack(kept), weights, normalize=normalize)

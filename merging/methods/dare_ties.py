@@ -1,0 +1,32 @@
+from collections.abc import Callable
+from typing import Annotated
+
+import torch
+from torch import Tensor
+
+from merging.method import Lambda, Switch, merge_method
+from merging.methods.dare_linear import CONVENTION, DENSITY, PAPER, RESCALE
+from merging.ops import drop_at_random, weighted_sum
+
+
+@merge_method(title="DARE TIES", paper=PAPER, random=True)
+def dare_ties(
+    deltas: Tensor,
+    weights: Tensor,
+    *,
+    bits: Callable[[int], Tensor],
+    density: Annotated[Tensor, DENSITY],
+    lambda_: Annotated[float, Lambda()],
+    rescale: Annotated[bool, RESCALE],
+    normalize: Annotated[bool, Switch(False, "Normalize", "Mean instead of sum of those that agree.")],
+    convention: Annotated[str, CONVENTION],
+) -> Tensor:
+    """Drops entries of each delta at random, then merges those that agree with the elected sign.
+
+    DARE's mask takes the place of TIES' trimming; conventions as in `dare_linear` and `ties`.
+    """
+    kept = [
+        drop_at_random(delta, bits(t), float(density[t]), rescale=rescale, paper=convention == "paper")
+        for t, delta in enumerate(deltas)
+    ]
+    return lambda_ * weighted_sum(torch.stack(kept), weights, normalize=normalize, elect=True)

@@ -1,0 +1,182 @@
+"""RESM, first called R-TSVM: TSV-M with outliers held down and a rank per layer that follows its sparsity."""
+
+import math
+from typing import Annotated
+
+import torch
+from torch import Tensor
+
+from merging.method import Choice, Globs, Lambda, Number, Paper, merge_method
+from merging.methods.tsv_m import EXCLUDE
+from merging.ops import hoyer_sparsity, outlier_threshold, sparsity
+from merging.spectral import SVD, Factors, Fold, fold
+
+LAYER_MODES = ("layer_suppress", "layer_emphasise")
+
+
+def densest_layer(factors: Factors, *, rank_mode: str, sparsity_threshold: float, **_: object) -> Tensor | None:
+    """1 - s of each expert on one matrix; its maximum over the matrices is what `sparsity_budget` divides by."""
+    if rank_mode != "sparsity_budget":
+        return None
+    return torch.tensor([1 - sparsity(delta, sparsity_threshold) for delta in factors.deltas])
+
+
+@merge_method(
+    title="RESM (R-TSVM)",
+    paper=Paper("Mix Data or Merge Models?", "2502.06876", 2025),
+    note="Definition reconstructed from the paper's abstract.",
+    space="factors",
+    across=densest_layer,
+)
+def resm(
+    factors: Factors,
+    weights: Tensor,
+    *,
+    rank_budget: Annotated[
+        float, Number(0.02, 1.0, 0.02, 1.0, "Rank", "More keeps skills; less drops noise.", first=True)
+    ],
+    sparsity_threshold: Annotated[
+        float, Number(0.0, 1.0, 0.05, 0.1, "Sparsity", "Entries below this × RMS count as zero.", first=True)
+    ],
+    outlier_strength: Annotated[
+        float, Number(0.0, 1.0, 0.05, 1.0, "Outlier weight", "How firmly extreme entries are reweighted.", first=True)
+    ],
+    lambda_: Annotated[float, Lambda(3.0)],
+    rank_mode: Annotated[
+        str,
+        Choice(
+            ("sparsity", "uniform", "sparsity_budget", "hoyer", "energy", "outlier_share"),
+            "Rank rule", "What decides the rank of a layer.",
+        ),
+    ],
+    outlier_mode: Annotated[
+        str,
+        Choice(
+            ("huber", "none", "drop", "layer_suppress", "layer_emphasise"),
+            "Outlier rule", "What happens beyond the threshold.",
+        ),
+    ],
+    outlier_threshold: Annotated[
+        float, Number(0.5, 6.0, 0.25, 3.0, "Outlier threshold σ", "Lower treats more entries as extreme.")
+    ],
+    outlier_scope: Annotated[str, Choice(("tensor", "row"), "Measured over", "Whole matrix, or each row.")],
+    outlier_stat: Annotated[str, Choice(("std", "mad"), "Spread by", "Standard deviation, or robust MAD.")],
+    energy: Annotated[float, Number(0.5, 1.0, 0.01, 0.9, "Energy", "Share of energy kept (energy rule).")],
+    exclude: Annotated[tuple[str, ...], EXCLUDE],
+    polar_tolerance: Annotated[
+        float, Number(0.0, 0.1, 0.001, 0.001, "Polar tolerance", "Drop directions weaker than this share.")
+    ],
+    peak: Tensor | None = None,
+) -> Fold:  # fmt: skip
+    """Keeps each expert's strongest directions, clips its outliers, then removes the overlap between experts.
+
+    theta = mean + kappa std of |D|; element modes weigh an entry beyond it by 1 - g + g theta/|d| (huber) or 1 - g
+    (drop); layer modes weigh the expert by q^(4g), q = 1 - o or o, o the L1 mass beyond theta, scaled to mean 1.
+    Rank `floor((1 - s) rho r / T)` with s the share of entries below eta RMS, capped by the numerical rank. With
+    nothing to clip, s = 0 and rho = 1 this is TSV-M.
+    """
+    rule = _Outliers(outlier_mode, outlier_threshold, outlier_strength, outlier_scope, outlier_stat)
+    n = len(factors.deltas)
+    ranks = _ranks(factors, rank_mode, rank_budget, sparsity_threshold, energy, peak)
+    parts = _within_budget([rule.svd(factors, t).head(ranks[t]) for t in range(n)], factors.full_rank)
+    q = rule.layer_weights(factors)
+    scales = [lambda_ * float(w) * q_t for w, q_t in zip(weights, q, strict=True)]
+    folded = fold(factors, parts, scales, tolerance=polar_tolerance, key=rule.key)
+    means = tuple(q_t * rule.mean_weight(factors, t) for t, q_t in enumerate(q))
+    return Fold(folded.u, folded.x, folded.v, folded.ranks, folded.dropped, means, folded.core)
+
+
+class _Outliers:
+    """The outlier rule of one recipe: what it does to entries, or to whole experts, beyond theta."""
+
+    def __init__(self, mode: str, kappa: float, strength: float, scope: str, stat: str) -> None:
+        self.mode, self.kappa, self.strength, self.scope, self.stat = mode, kappa, strength, scope, stat
+        untouched = mode == "none" or mode in LAYER_MODES or strength == 0
+        self.key = "raw" if untouched else (mode, kappa, strength, scope, stat)
+
+    def entry_weights(self, delta: Tensor) -> Tensor:
+        size = delta.abs()
+        theta = outlier_threshold(size, self.kappa, stat=self.stat, scope=self.scope)
+        if self.mode == "drop":
+            full = (size <= theta).to(size.dtype)
+        else:
+            full = torch.where(size > theta, theta / size, torch.ones_like(size))
+        return 1 - self.strength + self.strength * full
+
+    def svd(self, factors: Factors, t: int) -> SVD:
+        if self.key == "raw":
+            return factors.svd(t)
+        return factors.svd(t, self.key, lambda delta: delta * self.entry_weights(delta))
+
+    def mean_weight(self, factors: Factors, t: int) -> float:
+        if self.key == "raw":
+            return 1.0
+        key = ("mean weight", factors.ids[t], self.key)
+        return factors.remember(key, lambda: self.entry_weights(factors.deltas[t]).mean().item())
+
+    def layer_weights(self, factors: Factors) -> list[float]:
+        """One factor per expert with mean 1; all 1 in the element modes, or where nothing stands out."""
+        n = len(factors.deltas)
+        if self.mode not in LAYER_MODES:
+            return [1.0] * n
+        masses = [_outlier_mass(factors, t, self.kappa, self.scope, self.stat) for t in range(n)]
+        q = [1 - beyond / total if total else 1.0 for beyond, total in masses]
+        if self.mode == "layer_emphasise":
+            q = [beyond for beyond, _ in masses]
+        if sum(q) == 0:
+            return [1.0] * n
+        raised = [value ** (4 * self.strength) for value in q]
+        return [value * n / sum(raised) for value in raised]
+
+
+def _outlier_mass(factors: Factors, t: int, kappa: float, scope: str = "tensor", stat: str = "std") -> tuple[float, float]:
+    """L1 mass of delta t beyond theta, and in all."""
+
+    def measure() -> tuple[float, float]:
+        size = factors.deltas[t].abs()
+        beyond = size[size > outlier_threshold(size, kappa, stat=stat, scope=scope)]
+        return beyond.sum().item(), size.sum().item()
+
+    return factors.remember(("mass", factors.ids[t], kappa, scope, stat), measure)
+
+
+def _ranks(factors: Factors, mode: str, budget: float, eta: float, energy: float, peak: Tensor | None) -> list[int]:
+    """Directions kept of each expert: at least 1 of a delta that is not 0, at most its numerical rank."""
+    n, r = len(factors.deltas), factors.full_rank
+    share = budget * r / n
+    if mode == "outlier_share":
+        masses = [_outlier_mass(factors, t, 1.0)[0] for t in range(n)]
+        total = sum(masses)
+        wanted = [math.floor(budget * r * mass / total + 0.5) if total else math.floor(share) for mass in masses]
+    elif mode == "energy":
+        wanted = [min(math.floor(share), _energy_rank(factors.svd(t).s, energy)) for t in range(n)]
+    else:
+        wanted = [math.floor(_dense_share(factors, t, mode, eta, peak) * share + 1e-9) for t in range(n)]
+    limits = [factors.numerical_rank(t) for t in range(n)]
+    return [min(max(1, k), limit) for k, limit in zip(wanted, limits, strict=True)]
+
+
+def _dense_share(factors: Factors, t: int, mode: str, eta: float, peak: Tensor | None) -> float:
+    if mode == "uniform":
+        return 1.0
+    delta = factors.deltas[t]
+    if mode == "hoyer":
+        return 1 - factors.remember(("hoyer", factors.ids[t]), lambda: hoyer_sparsity(delta))
+    dense = 1 - factors.remember(("sparsity", factors.ids[t], eta), lambda: sparsity(delta, eta))
+    if mode == "sparsity_budget" and peak is not None and peak[t] > 0:
+        return dense / float(peak[t])
+    return dense
+
+
+def _energy_rank(s: Tensor, share: float) -> int:
+    energy = s.double().square().cumsum(0)
+    return int((energy < share * energy[-1] * (1 - 1e-12)).sum()) + 1
+
+
+def _within_budget(parts: list[SVD], r: int) -> list[SVD]:
+    """With more experts than directions only the r largest leading triplets stay: more cannot be orthogonal."""
+    if sum(len(part.s) for part in parts) <= r:
+        return parts
+    owner = torch.cat([torch.full((len(part.s),), t) for t, part in enumerate(parts)])
+    largest = torch.cat([part.s for part in parts]).argsort(descending=True, stable=True)[:r]
+    return [part.head(int((owner[largest] == t).sum())) for t, part in enumerate(parts)]

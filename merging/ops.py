@@ -1,0 +1,100 @@
+"""Pure tensor helpers that several methods share. Inputs are never changed."""
+
+import torch
+from torch import Tensor
+
+
+def column(weights: Tensor, like: Tensor) -> Tensor:
+    """(T,) weights shaped to multiply (T, *shape)."""
+    return weights.view(-1, *[1] * (like.dim() - 1))
+
+
+def keep_largest(x: Tensor, density: float) -> Tensor:
+    """`x` with all but its `int(density * n)` largest magnitudes set to 0.
+
+    Tie rule: among equal magnitudes the lowest flat index is kept first. bf16 deltas have about 1200 distinct
+    magnitudes, so ties at the cut are the rule and not the exception.
+    """
+    n, keep = x.numel(), int(density * x.numel())
+    if keep >= n:
+        return x.clone()
+    if keep <= 0:
+        return torch.zeros_like(x)
+    size = x.abs().flatten()
+    cut = size.kthvalue(n - keep + 1).values
+    above, at = size > cut, size == cut
+    tied = at & (at.cumsum(0) <= keep - above.sum())
+    return torch.where((above | tied).view_as(x), x, torch.zeros_like(x))
+
+
+def elect_sign(x: Tensor) -> Tensor:
+    """Sign (+1 or -1) of the sum over the first axis; a sum of 0 elects +1 (as mergekit does)."""
+    return torch.where(x.sum(0) >= 0, 1.0, -1.0).to(x.dtype)
+
+
+def weighted_sum(deltas: Tensor, weights: Tensor, *, normalize: bool, elect: bool = False) -> Tensor:
+    """Sum of `w_t D_t` over the experts (deltas (T, *shape), weights (T,)).
+
+    elect: only entries whose weighted sign agrees with the elected one take part (TIES' disjoint merge).
+    normalize: divide by the weights that took part; a divisor below 1e-8 counts as 1.
+    """
+    weighted = deltas * column(weights, deltas)
+    share = column(weights, deltas).expand_as(deltas)
+    if elect:
+        agrees = torch.sign(weighted) == elect_sign(weighted)
+        weighted, share = weighted * agrees, share * agrees
+    total = weighted.sum(0)
+    if not normalize:
+        return total
+    divisor = share.sum(0)
+    return total / torch.where(divisor.abs() < 1e-8, 1.0, divisor)
+
+
+def drop_at_random(delta: Tensor, uniform: Tensor, density: float, *, rescale: bool, paper: bool) -> Tensor:
+    """DARE's mask: an entry stays where its uniform number in [0, 1) lies below `density`.
+
+    rescale: restore the L1 norm (mergekit since 0.1) or, with `paper`, divide the survivors by `density`, which
+    keeps the expectation equal to `delta`.
+    """
+    if density >= 1:
+        return delta.clone()
+    kept = delta * (uniform < density)
+    if not rescale or density <= 0:
+        return kept
+    if paper:
+        return kept / density
+    before, after = delta.abs().sum(), kept.abs().sum()
+    return kept * (before / after) if after > 0 else kept
+
+
+def outlier_threshold(size: Tensor, kappa: float, *, stat: str = "std", scope: str = "tensor") -> Tensor:
+    """Threshold on absolute entries `size`: mean + kappa std, or median + kappa 1.4826 MAD (std is the population's).
+
+    scope "row" measures each row of a matrix by itself; the result broadcasts against `size`.
+    """
+    per_row = scope == "row" and size.dim() > 1
+    rows = size if per_row else size.flatten().unsqueeze(0)
+    if stat == "mad":
+        middle = rows.median(-1, keepdim=True).values
+        spread = 1.4826 * (rows - middle).abs().median(-1, keepdim=True).values
+    else:
+        middle, spread = rows.mean(-1, keepdim=True), rows.std(-1, keepdim=True, correction=0)
+    theta = middle + kappa * spread
+    return theta if per_row else theta.view([1] * size.dim())
+
+
+def sparsity(delta: Tensor, eta: float) -> float:
+    """Share of entries below `eta` times the root mean square of all entries; 0 for a zero delta."""
+    rms = delta.square().mean().sqrt()
+    if rms == 0:
+        return 0.0
+    return (delta.abs() < eta * rms).float().mean().item()
+
+
+def hoyer_sparsity(delta: Tensor) -> float:
+    """Hoyer's (sqrt(n) - |x|_1/|x|_2) / (sqrt(n) - 1): 0 for equal magnitudes, 1 for a single entry."""
+    n = delta.numel()
+    norm = delta.norm()
+    if n < 2 or norm == 0:
+        return 0.0
+    return max(0.0, ((n**0.5 - delta.abs().sum() / norm) / (n**0.5 - 1)).item())

@@ -1,0 +1,152 @@
+"""Truncated singular value decompositions of deltas, and their fold into one low-rank merge.
+
+The only file that uses `torch.linalg`. Everything here is exact (LAPACK gesdd in the dtype of the deltas).
+`Factors` remembers what it computed, so that a slider move repeats only what it made stale; a merge that needs
+each matrix once simply drops it afterwards.
+"""
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# Half the unit in the last place, relative: what rounding a weight to its stored dtype can cost.
+ROUNDOFF = {torch.bfloat16: 2.0**-9, torch.float16: 2.0**-12}
+
+
+@dataclass(frozen=True)
+class SVD:
+    """Leading triplets: u (m, k), s (k,) descending, v (n, k)."""
+
+    u: Tensor
+    s: Tensor
+    v: Tensor
+
+    def head(self, k: int) -> "SVD":
+        return SVD(self.u[:, :k], self.s[:k], self.v[:, :k])
+
+
+@dataclass(frozen=True)
+class Factors:
+    """The deltas (T, m, n) of one matrix, with the decompositions made so far.
+
+    noise: singular values below it are rounding noise of the stored weights (METHODS: u rms(W_0) (sqrt m + sqrt n)).
+    ids: who each delta belongs to, so that a memo outlives the removal of an expert.
+    """
+
+    deltas: Tensor
+    noise: float = 0.0
+    ids: tuple[int, ...] = ()
+    memo: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if not self.ids:
+            object.__setattr__(self, "ids", tuple(range(len(self.deltas))))
+
+    @property
+    def full_rank(self) -> int:
+        return min(self.deltas.shape[1:])
+
+    def select(self, keep: Sequence[int]) -> "Factors":
+        """The same matrix with only the experts at `keep`; shares the memo."""
+        if len(keep) == len(self.deltas):
+            return self
+        return replace(self, deltas=self.deltas[list(keep)], ids=tuple(self.ids[t] for t in keep))
+
+    def remember(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        if key not in self.memo:
+            self.memo[key] = make()
+        return self.memo[key]
+
+    def svd(self, t: int, key: Hashable = "raw", change: Callable[[Tensor], Tensor] | None = None) -> SVD:
+        """All triplets of delta t, or of `change(delta t)`; `key` names the change in the memo."""
+        return self.remember(
+            ("svd", self.ids[t], key), lambda: svd(self.deltas[t] if change is None else change(self.deltas[t]))
+        )
+
+    def numerical_rank(self, t: int) -> int:
+        """Directions of delta t above rounding noise (METHODS 2.3): a LoRA delta of rank 4 counts 4."""
+        s = self.svd(t).s
+        if s[0] == 0:
+            return 0
+        floor = s[0] * max(self.deltas.shape[1:]) * torch.finfo(s.dtype).eps
+        return int((s > max(float(floor), self.noise)).sum())
+
+
+@dataclass(frozen=True)
+class Fold:
+    """A merged delta `u diag(x) v^T`: u (m, R) and v (n, R) partial isometries, x (R,).
+
+    ranks: directions kept of each expert. dropped: directions lost to the polar tolerance.
+    outlier_weights: mean weight that the outlier rule gave each expert's entries (1 = untouched).
+    """
+
+    u: Tensor
+    x: Tensor
+    v: Tensor
+    ranks: tuple[int, ...]
+    dropped: int = 0
+    outlier_weights: tuple[float, ...] = ()
+    core: tuple[Tensor, Tensor] | None = None  # R factors of u and v where directions were dropped
+
+    def dense(self) -> Tensor:
+        return (self.u * self.x) @ self.v.T
+
+    def singular_values(self) -> Tensor:
+        """Descending, without forming the matrix: |x|, or those of the small core where directions were dropped."""
+        if self.core is None:
+            return self.x.abs().sort(descending=True).values
+        left, right = self.core
+        return torch.linalg.svdvals((left * self.x) @ right.T)
+
+
+def svd(a: Tensor) -> SVD:
+    u, s, vh = torch.linalg.svd(a, full_matrices=False)
+    return SVD(u, s, vh.T)
+
+
+def singular_values(a: Tensor) -> Tensor:
+    """Singular values of a matrix or a batch of matrices, descending."""
+    return torch.linalg.svdvals(a)
+
+
+def noise_floor(base: Tensor) -> float:
+    """Largest singular value that rounding two stored weights leaves in their difference; 0 for float32."""
+    m, n = base.shape
+    rms = base.float().square().mean().sqrt().item()
+    return ROUNDOFF.get(base.dtype, 0.0) * rms * (m**0.5 + n**0.5)
+
+
+def polar(a: Tensor, tolerance: float) -> tuple[Tensor, int]:
+    """The partial isometry `P R^T` of `a = P Q R^T`, without directions where Q <= tolerance Q_1; how many those were.
+
+    Plain polar factors (tolerance 0) fill the directions that duplicate experts share with arbitrary vectors.
+    """
+    if a.shape[1] == 0:
+        return a, 0
+    p, q, rh = torch.linalg.svd(a, full_matrices=False)
+    keep = q > tolerance * q[0] if tolerance > 0 else torch.ones_like(q, dtype=torch.bool)
+    dropped = int((~keep).sum())
+    return (p @ rh if dropped == 0 else p[:, keep] @ rh[keep]), dropped
+
+
+def fold(factors: Factors, parts: Sequence[SVD], scales: Sequence[float], *, tolerance: float, key: Hashable) -> Fold:
+    """Orthogonalise the concatenated triplets (TSV-M, Gargiulo et al. 2024, eq. 8-9): `polar(U) diag(x) polar(V)^T`.
+
+    parts: the kept triplets of each expert; scales: what multiplies each expert's singular values. `key` names the
+    parts in the memo: scales may change without a new polar factor.
+    """
+
+    def orthogonalise() -> tuple[Tensor, Tensor, int, tuple[Tensor, Tensor] | None]:
+        u, lost_u = polar(torch.cat([part.u for part in parts], 1), tolerance)
+        v, lost_v = polar(torch.cat([part.v for part in parts], 1), tolerance)
+        lost = max(lost_u, lost_v)
+        core = (torch.linalg.qr(u, mode="r").R, torch.linalg.qr(v, mode="r").R) if lost else None
+        return u, v, lost, core
+
+    ranks = tuple(len(part.s) for part in parts)
+    u, v, lost, core = factors.remember(("fold", factors.ids, key, ranks, tolerance), orthogonalise)
+    x = torch.cat([scale * part.s for scale, part in zip(scales, parts, strict=True)])
+    return Fold(u, x, v, ranks, lost, core=core)
