@@ -4,10 +4,19 @@ Every array that covers all matrices has the shape (..., kinds, layers), so that
 picture: layer left to right, kind top to bottom; NaN where a model has no such matrix.
 """
 
+import math
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import torch
+from torch import Tensor
+
+from merging.ops import outlier_threshold, sparsity
+from merging.plan import layer_of
+from merging.spectral import SVD
 
 Measure = Literal["sign", "cosine", "shared", "interference", "kept"]
 
@@ -105,3 +114,93 @@ def cumulative_energy(values: np.ndarray) -> np.ndarray:
     squares = np.square(values.astype(np.float64))
     total = squares.sum()
     return np.cumsum(squares) / total if total > 0 else np.zeros_like(squares)
+
+
+# The usual reading order of a block; kinds not named here follow in file order.
+KIND_ORDER = ("q", "k", "v", "qkv", "o", "gate", "up", "gate_up", "down")
+
+
+def family(names: Sequence[str], shapes: Mapping[str, tuple[int, ...]]) -> Family:
+    """The pictured matrices of a model: two-dimensional tensors inside a layer; `names` are the experts'."""
+    matrices = []
+    for name, shape in shapes.items():
+        layer = layer_of(name)
+        if layer is not None and len(shape) == 2 and min(shape) > 1:
+            matrices.append(Matrix(name, layer, _kind(name), (shape[0], shape[1])))
+    kinds = list(dict.fromkeys(matrix.kind for matrix in matrices))
+    kinds.sort(key=lambda kind: KIND_ORDER.index(kind) if kind in KIND_ORDER else len(KIND_ORDER) + kinds.index(kind))
+    return Family(tuple(names), tuple(matrices), tuple(kinds), max((m.layer + 1 for m in matrices), default=0))
+
+
+def _kind(name: str) -> str:
+    """`model.layers.4.mlp.down_proj.weight` -> `down`; unusual names keep what tells them apart."""
+    inside = name[re.search(r"\.\d+\.", name).end() :].removesuffix(".weight")  # type: ignore[union-attr]
+    return re.sub(r"^(self_attn|mlp)\.", "", inside).removesuffix("_proj")
+
+
+def sign_conflict(a: Tensor, b: Tensor) -> float:
+    """Share of the entries that both experts moved where they moved in opposite directions; nan if there is none."""
+    product = a * b
+    both = int((product != 0).sum())
+    return int((product < 0).sum()) / both if both else math.nan
+
+
+def cosine(a: Tensor, b: Tensor) -> float:
+    """Cosine of two flattened tensors; nan where one is 0."""
+    norms = float(a.norm() * b.norm())
+    return float((a * b).sum()) / norms if norms > 0 else math.nan
+
+
+def subspace_overlap(a: SVD, b: SVD) -> float:
+    """Mean squared cosine between the leading subspaces, left and right averaged: 0 apart, 1 the same; nan if empty."""
+    k = min(len(a.s), len(b.s))
+    if k == 0:
+        return math.nan
+    left, right = (a.u[:, :k].T @ b.u[:, :k]), (a.v[:, :k].T @ b.v[:, :k])
+    return float(left.square().sum() + right.square().sum()) / (2 * k)
+
+
+def interference(a: SVD, b: SVD) -> float:
+    """Singular task interference `|(U^T U - I) S (V^T V - I)|_1 / sum S` of two deltas (TSV, 2412.00081, eq. 5).
+
+    0 where the two use orthogonal directions; nan if both are 0.
+    """
+    s = torch.cat([a.s, b.s])
+    if float(s.sum()) == 0:
+        return math.nan
+    u, v = torch.cat([a.u, b.u], 1), torch.cat([a.v, b.v], 1)
+    off_u, off_v = u.T @ u, v.T @ v
+    off_u.diagonal().sub_(1)
+    off_v.diagonal().sub_(1)
+    return float(((off_u * s) @ off_v).abs().sum() / s.sum())
+
+
+def spectrum(model: str, values: Tensor, kept: int | None) -> Spectrum:
+    """Summary of singular values (descending)."""
+    squares = values.double().square()
+    total = float(squares.sum())
+    half = int((squares.cumsum(0) < total / 2 * (1 - 1e-12)).sum()) + 1 if total > 0 else 0
+    stable = total / float(squares[0]) if total > 0 else 0.0
+    return Spectrum(model, values.float().cpu().numpy(), kept, stable, half)
+
+
+def tail(model: str, delta: Tensor, base_norm: float, *, kappa: float, eta: float, outlier_weight: float = 1.0) -> Tail:
+    """How heavy-tailed and how sparse a delta is, at the thresholds the sliders show."""
+    size = delta.abs()
+    theta = outlier_threshold(size, kappa)
+    beyond = size > theta
+    mass = float(size.sum())
+    return Tail(
+        model,
+        threshold=float(theta.max()),
+        entries=float(beyond.float().mean()),
+        mass=float(size[beyond].sum()) / mass if mass > 0 else 0.0,
+        sparsity=sparsity(delta, eta),
+        norm_ratio=float(delta.norm()) / base_norm if base_norm > 0 else math.inf,
+        outlier_weight=outlier_weight,
+    )
+
+
+def place(family: Family, matrix: Matrix) -> tuple[int, int]:
+    """Row and column of a matrix in every picture."""
+    return family.kinds.index(matrix.kind), matrix.layer

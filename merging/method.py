@@ -7,12 +7,13 @@ from it. This file knows no method by name (see `merging/methods/`).
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 Kind = Literal["number", "switch", "choice", "globs"]
 Value = float | bool | str | tuple[str, ...]
 Space = Literal["delta", "weights", "factors"]
+Moves = Literal["diagonal", "fold", "factors"]
 
 
 @dataclass(frozen=True)
@@ -48,28 +49,76 @@ class Knob:
     per_expert: bool = False
     choices: tuple[str, ...] = ()
     first: bool = False  # shown at once; the other knobs wait under "more"
+    moves: Moves = "factors"  # what a change makes stale at worst in a spectral method
     key: str = ""  # the recipe's name for it, filled in by the decorator
 
 
-def Number(low: float, high: float, step: float, default: float, label: str, help: str, *, screen: float | None = None,
-           strict: bool = True, first: bool = False) -> Knob:  # fmt: skip
-    return Knob("number", label, help, default, default if screen is None else screen, low, high, step, strict,
-                first=first)  # fmt: skip
+def Number(
+    low: float,
+    high: float,
+    step: float,
+    default: float,
+    label: str,
+    help: str,
+    *,
+    screen: float | None = None,
+    strict: bool = True,
+    first: bool = False,
+    moves: Moves = "factors",
+) -> Knob:
+    return Knob(
+        "number",
+        label,
+        help,
+        default,
+        default if screen is None else screen,
+        low,
+        high,
+        step,
+        strict,
+        first=first,
+        moves=moves,
+    )
 
 
-def PerExpert(low: float, high: float, step: float, default: float, label: str, help: str, *,
-              screen: float | None = None, strict: bool = True, first: bool = False) -> Knob:  # fmt: skip
-    return Knob("number", label, help, default, default if screen is None else screen, low, high, step, strict,
-                per_expert=True, first=first)  # fmt: skip
+def PerExpert(
+    low: float,
+    high: float,
+    step: float,
+    default: float,
+    label: str,
+    help: str,
+    *,
+    screen: float | None = None,
+    strict: bool = True,
+    first: bool = False,
+    moves: Moves = "factors",
+) -> Knob:
+    return Knob(
+        "number",
+        label,
+        help,
+        default,
+        default if screen is None else screen,
+        low,
+        high,
+        step,
+        strict,
+        per_expert=True,
+        first=first,
+        moves=moves,
+    )
 
 
 def Switch(default: bool, label: str, help: str, *, screen: bool | None = None) -> Knob:
     return Knob("switch", label, help, default, default if screen is None else screen)
 
 
-def Choice(choices: Sequence[str], label: str, help: str, *, screen: str | None = None) -> Knob:
+def Choice(
+    choices: Sequence[str], label: str, help: str, *, screen: str | None = None, moves: Moves = "factors"
+) -> Knob:
     """The first choice is the default."""
-    return Knob("choice", label, help, choices[0], screen or choices[0], choices=tuple(choices))
+    return Knob("choice", label, help, choices[0], screen or choices[0], choices=tuple(choices), moves=moves)
 
 
 def Globs(label: str, help: str, *, screen: tuple[str, ...] = ()) -> Knob:
@@ -77,11 +126,14 @@ def Globs(label: str, help: str, *, screen: tuple[str, ...] = ()) -> Knob:
 
 
 # The two settings that many methods share, defined once.
-WEIGHT = PerExpert(-2.0, 2.0, 0.05, 1.0, "Weight", "How much of this expert goes in.", strict=False, first=True)
+WEIGHT = replace(
+    PerExpert(-2.0, 2.0, 0.05, 1.0, "Weight", "How much of this expert goes in.", strict=False, moves="diagonal"),
+    key="weight",
+)
 
 
 def Lambda(high: float = 2.0, *, screen: float = 1.0, help: str = "Distance from the base; 1 is as merged.") -> Knob:
-    return Number(0.0, high, 0.05, 1.0, "Scale λ", help, screen=screen, strict=False, first=True)
+    return Number(0.0, high, 0.05, 1.0, "Scale λ", help, screen=screen, strict=False, first=True, moves="diagonal")
 
 
 @dataclass(frozen=True)
@@ -116,16 +168,25 @@ class Method:
         return {knob.key: knob.default for knob in self.knobs}
 
 
-def merge_method(*, title: str, paper: Paper, space: Space = "delta", experts: tuple[int, int] = (1, 6), note: str = "",
-                 uses_weight: bool = True, random: bool = False, across: Callable[..., Any] | None = None,
-                 version: int = 1) -> Callable[[Callable[..., Any]], Method]:  # fmt: skip
+def merge_method(
+    *,
+    title: str,
+    paper: Paper,
+    space: Space = "delta",
+    experts: tuple[int, int] = (1, 6),
+    note: str = "",
+    uses_weight: bool = True,
+    random: bool = False,
+    across: Callable[..., Any] | None = None,
+    version: int = 1,
+) -> Callable[[Callable[..., Any]], Method]:
     """Register the function below as a merge method named after it.
 
     space: what the first argument holds. "delta": (T, *shape) float32 expert minus base; "weights": (T, *shape) the
     models themselves; "factors": `spectral.Factors` of one matrix (other tensors take the weighted mean).
     random: the function takes `bits`, a callable that gives reproducible random bits per expert.
-    across: `across(factors, **knobs) -> Tensor | None`, a statistic of one matrix whose maximum over all matrices the function
-    receives as `peak` (None where a recipe does not need it).
+    across: `across(factors, **knobs) -> Tensor | None`, a statistic of one matrix; the function receives its maximum over
+    all matrices as `peak` (None where a recipe does not need it).
     """
 
     def decorate(fn: Callable[..., Any]) -> Method:
@@ -135,8 +196,9 @@ def merge_method(*, title: str, paper: Paper, space: Space = "delta", experts: t
         knobs = tuple(_knobs(fn))
         for knob in knobs:
             _check_defaults(fn.__name__, knob)
-        return Method(fn.__name__, title, paper, summary, note, space, knobs, experts, uses_weight, random, across,
-                      version, fn)  # fmt: skip
+        return Method(
+            fn.__name__, title, paper, summary, note, space, knobs, experts, uses_weight, random, across, version, fn
+        )
 
     return decorate
 
@@ -146,7 +208,7 @@ def _knobs(fn: Callable[..., Any]) -> list[Knob]:
     for name, hint in get_type_hints(fn, include_extras=True).items():
         if get_origin(hint) is Annotated and isinstance(get_args(hint)[1], Knob):
             knob: Knob = get_args(hint)[1]
-            found.append(Knob(**{**vars(knob), "key": name.rstrip("_")}))
+            found.append(replace(knob, key=name.rstrip("_")))
     return found
 
 

@@ -75,12 +75,19 @@ def outlier_threshold(size: Tensor, kappa: float, *, stat: str = "std", scope: s
     per_row = scope == "row" and size.dim() > 1
     rows = size if per_row else size.flatten().unsqueeze(0)
     if stat == "mad":
-        middle = rows.median(-1, keepdim=True).values
-        spread = 1.4826 * (rows - middle).abs().median(-1, keepdim=True).values
+        middle = median(rows)
+        spread = 1.4826 * median((rows - middle).abs())
     else:
         middle, spread = rows.mean(-1, keepdim=True), rows.std(-1, keepdim=True, correction=0)
     theta = middle + kappa * spread
     return theta if per_row else theta.view([1] * size.dim())
+
+
+def median(rows: Tensor) -> Tensor:
+    """Median of each row, (..., 1): the mean of the two middle values where their number is even (torch takes one)."""
+    n = rows.shape[-1]
+    low, high = (rows.kthvalue(k + 1, dim=-1, keepdim=True).values for k in ((n - 1) // 2, n // 2))
+    return (low + high) / 2
 
 
 def sparsity(delta: Tensor, eta: float) -> float:

@@ -7,6 +7,7 @@ each matrix once simply drops it afterwards.
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
+from threading import RLock
 from typing import Any
 
 import torch
@@ -14,6 +15,8 @@ from torch import Tensor
 
 # Half the unit in the last place, relative: what rounding a weight to its stored dtype can cost.
 ROUNDOFF = {torch.bfloat16: 2.0**-9, torch.float16: 2.0**-12}
+
+MEMO_LIMIT = 64  # results remembered a matrix: a few slider positions of three experts
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class Factors:
     noise: float = 0.0
     ids: tuple[int, ...] = ()
     memo: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
+    lock: RLock = field(default_factory=RLock, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.ids:
@@ -56,9 +60,13 @@ class Factors:
         return replace(self, deltas=self.deltas[list(keep)], ids=tuple(self.ids[t] for t in keep))
 
     def remember(self, key: Hashable, make: Callable[[], Any]) -> Any:
-        if key not in self.memo:
-            self.memo[key] = make()
-        return self.memo[key]
+        """`make()`, or what it gave before; the MEMO_LIMIT latest used results are kept."""
+        with self.lock:  # one matrix is worked on by one thread at a time; different matrices run side by side
+            value = self.memo.pop(key) if key in self.memo else make()
+            self.memo[key] = value
+            while len(self.memo) > MEMO_LIMIT:
+                del self.memo[next(iter(self.memo))]
+            return value
 
     def svd(self, t: int, key: Hashable = "raw", change: Callable[[Tensor], Tensor] | None = None) -> SVD:
         """All triplets of delta t, or of `change(delta t)`; `key` names the change in the memo."""

@@ -6,7 +6,7 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from merging.method import Choice, Globs, Lambda, Number, Paper, merge_method
+from merging.method import Choice, Lambda, Number, Paper, merge_method
 from merging.methods.tsv_m import EXCLUDE
 from merging.ops import hoyer_sparsity, outlier_threshold, sparsity
 from merging.spectral import SVD, Factors, Fold, fold
@@ -33,10 +33,11 @@ def resm(
     weights: Tensor,
     *,
     rank_budget: Annotated[
-        float, Number(0.02, 1.0, 0.02, 1.0, "Rank", "More keeps skills; less drops noise.", first=True)
+        float, Number(0.02, 1.0, 0.02, 1.0, "Rank", "More keeps skills; less drops noise.", first=True, moves="fold")
     ],
     sparsity_threshold: Annotated[
-        float, Number(0.0, 1.0, 0.05, 0.1, "Sparsity", "Entries below this × RMS count as zero.", first=True)
+        float,
+        Number(0.0, 1.0, 0.05, 0.1, "Sparsity", "Entries below this × RMS count as zero.", first=True, moves="fold"),
     ],
     outlier_strength: Annotated[
         float, Number(0.0, 1.0, 0.05, 1.0, "Outlier weight", "How firmly extreme entries are reweighted.", first=True)
@@ -46,14 +47,17 @@ def resm(
         str,
         Choice(
             ("sparsity", "uniform", "sparsity_budget", "hoyer", "energy", "outlier_share"),
-            "Rank rule", "What decides the rank of a layer.",
+            "Rank rule",
+            "What decides the rank of a layer.",
+            moves="fold",
         ),
     ],
     outlier_mode: Annotated[
         str,
         Choice(
             ("huber", "none", "drop", "layer_suppress", "layer_emphasise"),
-            "Outlier rule", "What happens beyond the threshold.",
+            "Outlier rule",
+            "What happens beyond the threshold.",
         ),
     ],
     outlier_threshold: Annotated[
@@ -61,13 +65,16 @@ def resm(
     ],
     outlier_scope: Annotated[str, Choice(("tensor", "row"), "Measured over", "Whole matrix, or each row.")],
     outlier_stat: Annotated[str, Choice(("std", "mad"), "Spread by", "Standard deviation, or robust MAD.")],
-    energy: Annotated[float, Number(0.5, 1.0, 0.01, 0.9, "Energy", "Share of energy kept (energy rule).")],
+    energy: Annotated[
+        float, Number(0.5, 1.0, 0.01, 0.9, "Energy", "Share of energy kept (energy rule).", moves="fold")
+    ],
     exclude: Annotated[tuple[str, ...], EXCLUDE],
     polar_tolerance: Annotated[
-        float, Number(0.0, 0.1, 0.001, 0.001, "Polar tolerance", "Drop directions weaker than this share.")
+        float,
+        Number(0.0, 0.1, 0.001, 0.001, "Polar tolerance", "Drop directions weaker than this share.", moves="fold"),
     ],
     peak: Tensor | None = None,
-) -> Fold:  # fmt: skip
+) -> Fold:
     """Keeps each expert's strongest directions, clips its outliers, then removes the overlap between experts.
 
     theta = mean + kappa std of |D|; element modes weigh an entry beyond it by 1 - g + g theta/|d| (huber) or 1 - g
@@ -129,7 +136,9 @@ class _Outliers:
         return [value * n / sum(raised) for value in raised]
 
 
-def _outlier_mass(factors: Factors, t: int, kappa: float, scope: str = "tensor", stat: str = "std") -> tuple[float, float]:
+def _outlier_mass(
+    factors: Factors, t: int, kappa: float, scope: str = "tensor", stat: str = "std"
+) -> tuple[float, float]:
     """L1 mass of delta t beyond theta, and in all."""
 
     def measure() -> tuple[float, float]:

@@ -6,9 +6,7 @@ from merging.method import Lambda, Paper, Switch, merge_method
 from merging.ops import weighted_sum
 
 
-@merge_method(
-    title="Task arithmetic", paper=Paper("Editing Models with Task Arithmetic", "2212.04089", 2022)
-)
+@merge_method(title="Task arithmetic", paper=Paper("Editing Models with Task Arithmetic", "2212.04089", 2022))
 def task_arithmetic(
     deltas: Tensor,
     weights: Tensor,

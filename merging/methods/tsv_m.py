@@ -18,7 +18,7 @@ def tsv_m(
     lambda_: Annotated[float, Lambda(3.0, screen=1.3)],
     exclude: Annotated[tuple[str, ...], EXCLUDE],
     polar_tolerance: Annotated[
-        float, Number(0.0, 0.1, 0.001, 0.0, "Polar tolerance", "Drop directions weaker than this share.")
+        float, Number(0.0, 0.1, 0.001, 0.0, "Polar tolerance", "Drop directions weaker than this share.", moves="fold")
     ],
 ) -> Fold:
     """Keeps each expert's strongest directions and makes the experts' directions orthogonal to each other.

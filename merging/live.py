@@ -1,0 +1,250 @@
+"""The live merge: one family held in memory, and only what a slider move made stale computed again.
+
+`move` yields the open matrix first, then all pictures, then the news that the merged weights are there. What is
+remembered lives in the `Factors` of each matrix; weights and scale reuse everything but a vector.
+"""
+
+import math
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from merging import analysis
+from merging.analysis import Conflict, Look, Matrix, MatrixView
+from merging.checkpoint import Checkpoint
+from merging.engine import delta_factors, is_spectral, merged_delta, merged_weights
+from merging.errors import UserError
+from merging.plan import Plan, TensorPlan
+from merging.spectral import SVD, Factors, Fold, singular_values
+
+
+What = Literal["nothing", "diagonal", "fold", "factors", "tensors"]
+
+
+@dataclass(frozen=True)
+class Stale:
+    """What a move invalidates, before any work is done; "diagonal" is one vector a matrix."""
+
+    what: What
+    n_matrices: int
+
+
+@dataclass(frozen=True)
+class FocusReady:
+    """The open matrix, ahead of the others."""
+
+    view: MatrixView
+    digest: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class LookReady:
+    look: Look
+
+
+@dataclass(frozen=True)
+class StateReady:
+    """The merged weights of `digest` are in memory: chat answers with them."""
+
+    digest: str
+    seconds: float
+
+
+LiveEvent = Stale | FocusReady | LookReady | StateReady
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """One matrix of one recipe: its picture, its measures and its merged delta."""
+
+    view: MatrixView
+    measures: dict[str, list[float]]  # measure -> one value a row
+    delta: Tensor
+
+
+class LiveMerge:
+    """Base and experts of one family in memory, with everything derived from them so far."""
+
+    def __init__(self, base: Checkpoint, experts: Sequence[Checkpoint], names: Sequence[str]) -> None:
+        self.base, self.experts = base, tuple(experts)
+        self.family = analysis.family(names, {name: info.shape for name, info in base.tensors.items()})
+        self._tensors: dict[str, tuple[Tensor, Factors]] = {}  # name -> base, deltas of all experts
+        self._states: OrderedDict[str, dict[str, Tensor]] = OrderedDict()
+        self._last: Plan | None = None
+        self._pool = ThreadPoolExecutor(max(1, os.cpu_count() or 1))
+
+    def move(self, plan: Plan, focus: str | None, cancelled: Callable[[], bool]) -> Iterator[LiveEvent]:
+        """Follow a slider move: pictures first, the open matrix `focus` before the others, weights last.
+
+        Ends early, without a word, once `cancelled()` says that a later move has come.
+        """
+        start = time.perf_counter()
+        yield Stale(stale(self._last, plan), len(self.family.matrices))
+        self._last = plan
+        peak = self._across(plan)
+        matrices = {matrix.name: matrix for matrix in self.family.matrices}
+        seen: dict[str, _Seen] = {}
+        if focus in matrices:
+            seen[focus] = self._see(plan, matrices.pop(focus), peak)
+            yield FocusReady(seen[focus].view, plan.digest, time.perf_counter() - start)
+        for found in self._pool.map(lambda m: None if cancelled() else self._see(plan, m, peak), matrices.values()):
+            if found is None:
+                return
+            seen[found.view.matrix.name] = found
+        yield LookReady(self._look(plan, seen, time.perf_counter() - start))
+        if cancelled():
+            return
+        self._materialise(plan, {name: found.delta for name, found in seen.items()}, peak)
+        yield StateReady(plan.digest, time.perf_counter() - start)
+
+    def state(self, plan: Plan) -> dict[str, Tensor]:
+        """The merged weights by tensor name in their output dtypes; computed if no move has left them here."""
+        if plan.digest not in self._states:
+            self._materialise(plan, {}, self._across(plan))
+        return self._states[plan.digest]
+
+    def _materialise(self, plan: Plan, deltas: dict[str, Tensor], peak: Tensor | None) -> None:
+        def merged(tensor: TensorPlan) -> Tensor:
+            if tensor.action == "copy":
+                return self.base.read(tensor.name)
+            base = self._resident(tensor.name)[0]
+            if plan.method.space == "weights":  # the models themselves, so that no bit is lost through a difference
+                return merged_weights(plan, tensor, self._models(plan, tensor.name)).to(tensor.dtype)
+            delta = deltas[tensor.name] if tensor.name in deltas else self._delta(plan, tensor, peak)[0]
+            return (base.float() + delta).to(tensor.dtype)
+
+        state = dict(zip((t.name for t in plan.tensors), self._pool.map(merged, plan.tensors), strict=True))
+        self._states[plan.digest] = state
+        while len(self._states) > 2:
+            self._states.popitem(last=False)
+
+    def _see(self, plan: Plan, matrix: Matrix, peak: Tensor | None) -> _Seen:
+        tensor = plan.tensor(matrix.name)
+        base, factors = self._resident(matrix.name)
+        delta, fold = self._delta(plan, tensor, peak)
+        names = self.family.experts
+        kept, weights = self._kept(plan, tensor, fold)
+        parts = [factors.svd(t) for t in range(len(names))]
+        spectra = [analysis.spectrum(name, parts[t].s, kept[t]) for t, name in enumerate(names)]
+        strengths = singular_values(delta) if fold is None else fold.singular_values()
+        spectra.append(analysis.spectrum("merge", strengths, None))
+        kappa, eta = tensor.settings.get("outlier_threshold", 3.0), tensor.settings.get("sparsity_threshold", 0.1)
+        norm = factors.remember("base norm", lambda: float(base.float().norm()))
+        tails = []
+        for t, name in enumerate(names):
+            measure = partial(
+                analysis.tail, name, factors.deltas[t], norm, kappa=kappa, eta=eta, outlier_weight=weights[t]
+            )
+            tails.append(factors.remember(("tail", t, kappa, eta, weights[t]), measure))
+        view = MatrixView(matrix, tuple(spectra), tuple(tails), fold.dropped if fold else 0)
+        return _Seen(view, self._measures(factors, parts, kept, delta), delta)
+
+    def _measures(
+        self, factors: Factors, parts: list[SVD], kept: list[int | None], delta: Tensor
+    ) -> dict[str, list[float]]:
+        found: dict[str, list[float]] = {measure: [] for measure in ("sign", "cosine", "shared", "interference")}
+        n = len(parts)
+        cuts = [factors.full_rank // n if k is None else k for k in kept]
+        for a in range(n):
+            for b in range(a + 1, n):
+                left, right = factors.deltas[a], factors.deltas[b]
+                heads, cut = (parts[a].head(cuts[a]), parts[b].head(cuts[b])), (a, b, cuts[a], cuts[b])
+                for key, make in (
+                    (("sign", a, b), partial(analysis.sign_conflict, left, right)),
+                    (("cosine", a, b), partial(analysis.cosine, left, right)),
+                    (("shared", *cut), partial(analysis.subspace_overlap, *heads)),
+                    (("interference", *cut), partial(analysis.interference, *heads)),
+                ):
+                    found[key[0]].append(factors.remember(key, make))
+        found["kept"] = [analysis.cosine(delta, factors.deltas[t]) for t in range(n)]
+        return found
+
+    def _kept(self, plan: Plan, tensor: TensorPlan, fold: Fold | None) -> tuple[list[int | None], list[float]]:
+        """Per expert of the family: directions kept (None where the method does not cut) and mean outlier weight."""
+        kept: list[int | None] = [None] * len(self.experts)
+        weights = [1.0] * len(self.experts)
+        if fold is None:
+            return kept, weights
+        present = [t for t, weight in enumerate(tensor.weights) if weight != 0]
+        order = self._order(plan)
+        kept = [0] * len(self.experts)
+        for i, t in enumerate(present):
+            kept[order[t]] = fold.ranks[i]
+            weights[order[t]] = fold.outlier_weights[i] if fold.outlier_weights else 1.0
+        return kept, weights
+
+    def _delta(self, plan: Plan, tensor: TensorPlan, peak: Tensor | None) -> tuple[Tensor, Fold | None]:
+        """Merged minus family base, float32; with the fold it came from if the method makes one."""
+        base, factors = self._resident(tensor.name)
+        if plan.method.space == "weights":
+            return merged_weights(plan, tensor, self._models(plan, tensor.name)) - base.float(), None
+        delta = merged_delta(plan, tensor, factors.select(self._order(plan)), peak)
+        return (delta.dense(), delta) if isinstance(delta, Fold) else (delta, None)
+
+    def _models(self, plan: Plan, name: str) -> Tensor:
+        """(T, *shape) float32 of the plan's models; the stored weights, not base plus delta."""
+        return torch.stack([model.read(name).float() for model in plan.experts])
+
+    def _order(self, plan: Plan) -> list[int]:
+        """Where each of the plan's experts stands in this family."""
+        places = {expert.fingerprint: t for t, expert in reversed(list(enumerate(self.experts)))}
+        if plan.base.fingerprint != self.base.fingerprint or any(e.fingerprint not in places for e in plan.experts):
+            raise UserError("E_FAMILY", "the recipe names models that are not the family on screen", where="models")
+        return [places[expert.fingerprint] for expert in plan.experts]
+
+    def _resident(self, name: str) -> tuple[Tensor, Factors]:
+        if name not in self._tensors:
+            base = self.base.read(name)
+            self._tensors[name] = (base, delta_factors(base, [expert.read(name) for expert in self.experts]))
+        return self._tensors[name]
+
+    def _across(self, plan: Plan) -> Tensor | None:
+        if plan.method.across is None:
+            return None
+        order, found = self._order(plan), []
+        for tensor in plan.tensors:
+            if is_spectral(tensor):
+                statistic = plan.method.across(self._resident(tensor.name)[1].select(order), **tensor.settings)
+                if statistic is None:
+                    return None
+                found.append(statistic)
+        return torch.stack(found).amax(0) if found else None
+
+    def _look(self, plan: Plan, seen: dict[str, _Seen], seconds: float) -> Look:
+        family = self.family
+        conflicts: dict[Any, Conflict] = {}
+        for measure in ("sign", "cosine", "shared", "interference", "kept"):
+            rows = tuple((name,) for name in family.experts) if measure == "kept" else family.pairs
+            values = np.full((len(rows), len(family.kinds), family.n_layers), math.nan, dtype=np.float32)
+            for found in seen.values():
+                kind, layer = analysis.place(family, found.view.matrix)
+                values[:, kind, layer] = found.measures[measure]
+            conflicts[measure] = Conflict(measure, rows, values)
+        views = {matrix.name: seen[matrix.name].view for matrix in family.matrices}
+        return Look(plan.digest, family, conflicts, views, "exact", seconds)
+
+
+def stale(old: Plan | None, new: Plan) -> What:
+    """What the step from one plan to the next invalidates: a pure function of the two plans' settings."""
+    if old is not None and old.digest == new.digest:
+        return "nothing"
+    if old is None or old.method is not new.method or not new.method.spectral:
+        return "tensors"
+    if [e.fingerprint for e in old.experts] != [e.fingerprint for e in new.experts]:
+        return "factors"
+    found: set[What] = {"diagonal"}
+    for before, after in zip(old.tensors, new.tensors, strict=True):
+        if [w == 0 for w in before.weights] != [w == 0 for w in after.weights]:
+            found.add("fold")
+        found |= {k.moves for k in new.method.knobs if before.settings.get(k.key) != after.settings.get(k.key)}
+    return "factors" if "factors" in found else "fold" if "fold" in found else "diagonal"
