@@ -9,11 +9,12 @@ class UserError(Exception):
 
     def __init__(self, code: str, what: str, *, where: str = "", kept: str = "", do: str = "") -> None:
         self.code, self.what, self.where, self.kept, self.do = code, what, where, kept, do
+        self.parts: tuple[UserError, ...] = ()  # of an error that lists several
         super().__init__(code, what, where, kept, do)
 
     def __str__(self) -> str:
         place = f"{self.where}: " if self.where else ""
-        return " ".join(part for part in (f"{place}{self.what}", self.kept, self.do) if part)
+        return " ".join(_sentence(part) for part in (f"{place}{self.what}", self.kept, self.do) if part)
 
     def __reduce__(self) -> tuple:  # crosses process borders with its parts intact
         return _rebuild, (self.code, self.what, self.where, self.kept, self.do)
@@ -26,10 +27,17 @@ def _rebuild(code: str, what: str, where: str, kept: str, do: str) -> UserError:
     return UserError(code, what, where=where, kept=kept, do=do)
 
 
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "!", "?", "\n")) else f"{text}."
+
+
 def all_of(problems: "list[UserError] | tuple[UserError, ...]", *, kept: str = "Nothing was written.") -> UserError:
-    """One error that lists every problem; a single problem stays itself."""
+    """One error that lists every problem; a single problem stays itself, and a list among them is spelled out."""
+    problems = [part for problem in problems for part in problem.parts or (problem,)]
     if len(problems) == 1:
         only = problems[0]
         return UserError(only.code, only.what, where=only.where, kept=only.kept or kept, do=only.do)
     lines = [f"{i}. {problem}" for i, problem in enumerate(problems, 1)]
-    return UserError("E_PROBLEMS", f"{len(problems)} problems:\n" + "\n".join(lines) + "\n", kept=kept)
+    error = UserError("E_PROBLEMS", f"{len(problems)} problems:\n" + "\n".join(lines) + "\n", kept=kept)
+    error.parts = tuple(problems)
+    return error
