@@ -1,0 +1,133 @@
+"""Heat maps over layer x kind: conflicts, directions kept, tails."""
+
+from typing import Literal
+
+import numpy as np
+
+from merging.analysis import Conflict, Family, Look, Matrix, Measure
+from merging.plots.picture import VALUES_UP_TO, Picture, grid_layout, grid_trace, rounded, text
+from merging.plots.scale import scale_of, signed
+
+HEIGHT = 224
+Row = int | Literal["worst", "mean"]
+_SAYS: dict[Measure, str] = {
+    "sign": "%{text} of 100 opposed",
+    "cosine": "cosine × 100: %{text}",
+    "shared": "%{text} of 100 directions shared",
+    "interference": "interference × 100: %{text}",
+    "kept": "points %{text} of 100 its way",
+}
+MEASURES: dict[Measure, str] = {
+    "sign": "Sign conflict",
+    "cosine": "Cosine",
+    "shared": "Shared directions",
+    "interference": "Interference",
+    "kept": "Kept",
+}
+
+
+def rows_shown(conflict: Conflict, picked: int = 0) -> tuple[Row, ...]:
+    """Up to three maps abreast: all of them, or else the worst of each cell, the picked one and the mean."""
+    n = len(conflict.rows)
+    return tuple(range(n)) if n <= 3 else ("worst", min(picked, n - 1), "mean")
+
+
+def row_values(conflict: Conflict, row: Row) -> np.ndarray:
+    """(kinds, layers), NaN where the model has no such matrix."""
+    if isinstance(row, int):
+        return conflict.values[row]
+    values = conflict.values
+    gap = np.isnan(values).all(axis=0)
+    if row == "mean":
+        reduced = np.nanmean(np.where(gap, 0, values), axis=0)
+    else:
+        reduced = np.take_along_axis(values, _worst(conflict)[None], axis=0)[0]
+    return np.where(gap, np.nan, reduced)
+
+
+def row_name(conflict: Conflict, row: Row) -> str:
+    if isinstance(row, int):
+        return " and ".join(conflict.rows[row])
+    return {"worst": "worst of all", "mean": "mean of all"}[row]
+
+
+def conflict_map(look: Look, measure: Measure, row: Row, open_matrix: Matrix | None) -> Picture:
+    conflict = look.conflicts[measure]
+    scale = scale_of(conflict)
+    values = 100 * row_values(conflict, row)
+    who = [[" and ".join(conflict.rows[i]) for i in line] for line in _worst(conflict)] if row == "worst" else None
+    says = _SAYS[measure] + ("<br>%{customdata[2]}" if who else "")
+    low, high = sorted((scale.first, scale.last))
+    return _map(
+        look.family, values, open_matrix, says, ramp=scale.ramp, low=low, high=high, reverse=scale.first > scale.last,
+        extra=[[text(name, 40) for name in line] for line in who] if who else None,
+        label=f"{MEASURES[measure]}, {row_name(conflict, row)}, by layer and kind of matrix",
+    )  # fmt: skip
+
+
+def kept_map(look: Look, expert: str, open_matrix: Matrix | None) -> Picture:
+    """Directions the method keeps of one expert: the count is printed, the share of all directions coloured."""
+    counts = per_matrix(look, lambda view: next((s.kept for s in view.spectra if s.model == expert), None))
+    whole = per_matrix(look, lambda view: min(view.matrix.shape))
+    picture = _map(
+        look.family, 100 * counts / whole, open_matrix, "keeps %{text} of %{customdata[2]} directions",
+        ramp="wash", low=0, high=100, printed=counts,
+        extra=[[None if np.isnan(n) else int(n) for n in line] for line in whole],
+        label=f"Directions kept from {expert}, by layer and kind of matrix",
+    )  # fmt: skip
+    if np.isnan(counts).all():
+        picture.figure["layout"]["annotations"] = [_note("This method cuts no directions.")]
+    return picture
+
+
+def tail_map(look: Look, expert: str, what: Literal["mass", "weight"], open_matrix: Matrix | None) -> Picture:
+    """mass: share of L1 mass beyond the outlier threshold. weight: what the method then gives the expert's entries."""
+    field = {"mass": "mass", "weight": "outlier_weight"}[what]
+    values = per_matrix(look, lambda v: next((getattr(t, field) for t in v.tails if t.model == expert), None))
+    says = {"mass": "%{text} of 100 of its change is outliers", "weight": "outlier weight × 100: %{text}"}[what]
+    name = {"mass": "Mass beyond the outlier threshold", "weight": "Outlier weight"}[what]
+    return _map(
+        look.family, 100 * values, open_matrix, says, ramp="wash", low=0, high=100,
+        label=f"{name}, {expert}, by layer and kind of matrix",
+    )  # fmt: skip
+
+
+def per_matrix(look: Look, read) -> np.ndarray:
+    """`read(view)` of every matrix in its place, NaN where there is none."""
+    family = look.family
+    found = np.full((len(family.kinds), family.n_layers), np.nan)
+    for view in look.views.values():
+        value = read(view)
+        if value is not None:
+            found[family.kinds.index(view.matrix.kind), view.matrix.layer] = value
+    return found
+
+
+def _map(family: Family, values: np.ndarray, open_matrix: Matrix | None, says: str, *, ramp: str, low: float,
+         high: float, label: str, reverse: bool = False, printed: np.ndarray | None = None,
+         extra: list | None = None) -> Picture:  # fmt: skip
+    layers = range(family.n_layers)
+    shown = values if printed is None else printed
+    trace = grid_trace(family, layers, rounded(values, 1), extra) | {
+        "zmin": low,
+        "zmax": high,
+        "colorscale": f"@@{ramp}",
+        "reversescale": reverse,
+        "text": [["" if np.isnan(v) else signed(v) for v in line] for line in shown],
+        "hovertemplate": f"<b>layer %{{x}} · %{{customdata[1]}}</b><br>{says}<extra></extra>",
+    }
+    if family.n_layers <= VALUES_UP_TO:
+        trace["meta"] = "values"
+    layout = grid_layout(family, layers, open_matrix, HEIGHT)
+    return Picture({"data": [trace], "layout": layout}, {}, label, HEIGHT)
+
+
+def _worst(conflict: Conflict) -> np.ndarray:
+    """Which row is worst in each cell: most conflict, or least in common."""
+    sign = -1 if conflict.measure in ("cosine", "kept") else 1
+    return np.argmax(np.nan_to_num(sign * conflict.values, nan=-np.inf), axis=0)
+
+
+def _note(words: str) -> dict:
+    return {"text": words, "x": 0.5, "y": 0.5, "xref": "paper", "yref": "paper", "showarrow": False,
+            "font": {"color": "@ink3"}}  # fmt: skip

@@ -1,0 +1,61 @@
+"""The sheet of spectra: the same grid as the maps, a sparkline in each cell."""
+
+from math import log10
+
+import numpy as np
+
+from merging.analysis import Look, Matrix
+from merging.plots.picture import VALUES_UP_TO, Picture, grid_layout, grid_trace, roles
+
+_INSET = 0.09  # of a cell, at each side
+_NUMBERS = 9000  # coordinates on the whole sheet: keeps it well under 100 KB
+
+
+def spectra_sheet(look: Look, open_matrix: Matrix | None, height: int = 400) -> Picture:
+    """Log over log, one scale for all cells; on deep models the twelve layers around the open one."""
+    family = look.family
+    layers = _window(family.n_layers, open_matrix.layer if open_matrix else 0)
+    ground = grid_trace(family, layers, [[0 if family.at(x, kind) else None for x in layers] for kind in family.kinds])
+    ground |= {
+        "colorscale": [[0, "@well"], [1, "@well"]],
+        "hovertemplate": "<b>layer %{x} · %{customdata[1]}</b><br>open<extra></extra>",
+    }
+    views = [v for v in look.views.values() if v.matrix.layer in layers]
+    models = [s.model for s in views[0].spectra] if views else []
+    colours = roles([m for m in models if m != "merge"])
+    n_curves = max(1, len(views) * len(models))
+    points = int(np.clip(_NUMBERS / 2 / n_curves, 8, 28))
+    top = max((float(s.values[0]) for v in views for s in v.spectra if s.values.size), default=1.0) or 1.0
+    longest = max((min(v.matrix.shape) for v in views), default=2)
+    lines = []
+    for model in models:
+        xs: list[float | None] = []
+        ys: list[float | None] = []
+        for view in views:
+            spectrum = next(s for s in view.spectra if s.model == model)
+            row = family.kinds.index(view.matrix.kind)
+            for x, y in _sparkline(spectrum.values, points, top, longest):
+                xs.append(round(view.matrix.layer - 0.5 + _INSET + (1 - 2 * _INSET) * x, 3))
+                ys.append(round(row + 0.5 - _INSET - (1 - 2 * _INSET) * y, 3))
+            xs.append(None)
+            ys.append(None)
+        width = 1.8 if model == "merge" else 1.2
+        lines.append({"type": "scatter", "mode": "lines", "x": xs, "y": ys, "hoverinfo": "skip",
+                      "line": {"color": f"@{colours[model]}", "width": width}})  # fmt: skip
+    layout = grid_layout(family, layers, open_matrix, height)
+    label = "Spectra of every matrix, by layer and kind; each cell opens its matrix"
+    return Picture({"data": [ground, *lines], "layout": layout}, {}, label, height)
+
+
+def _sparkline(values: np.ndarray, points: int, top: float, longest: int) -> list[tuple[float, float]]:
+    """Points in the unit square: x is log of the direction, y the log strength over three decades below the top."""
+    n = int((values > top / 1e3).sum())
+    if not n:
+        return []
+    at = np.unique(np.geomspace(1, n, min(n, points)).round().astype(int))
+    return [(log10(i) / log10(max(longest, 2)), 1 + log10(float(values[i - 1]) / top) / 3) for i in at]
+
+
+def _window(n_layers: int, centre: int) -> range:
+    first = min(max(0, centre - VALUES_UP_TO // 2), max(0, n_layers - VALUES_UP_TO))
+    return range(first, min(n_layers, first + VALUES_UP_TO))

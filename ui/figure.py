@@ -1,0 +1,40 @@
+"""The picture component: plotly.js in a gr.HTML, because gr.Plot has no click, no dark mode and forgets its state."""
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from merging.plots import Picture
+
+# Relative, so that the page does not show where this machine keeps its files; `serve_pictures` opens the folder.
+_PLOTLY = "assets/plotly.min.js"
+_SCRIPT = Path(__file__).parent.parent / "assets" / "figure.js"
+_TEMPLATE = """<figure role="group" aria-label="Picture" style="min-height:${height}px">
+<div class="plot" style="height:${height}px"></div><a class="png" href="#">PNG</a></figure>"""
+
+
+def serve_pictures() -> None:
+    """Let the server hand out plotly.js; call before launch, from the repository's own folder."""
+    gr.set_static_paths([_PLOTLY])
+
+
+class Figure(gr.HTML):
+    """Shows a `Picture`; None keeps the last one. `.select` carries {x, y, name, customdata} of the clicked cell."""
+
+    def __init__(self, value: Picture | None = None, *, height: int = 224, **kwargs: Any) -> None:
+        super().__init__(
+            value,
+            html_template=_TEMPLATE.replace("${height}", str(height)),
+            js_on_load=_SCRIPT.read_text(encoding="utf-8"),
+            apply_default_css=False,
+            head=f'<script src="gradio_api/file={_PLOTLY}"></script>',
+            min_height=height,
+            **kwargs,
+        )
+
+    def postprocess(self, value: Picture | None) -> dict[str, Any] | None:
+        return value and {"figure": value.figure, "narrow": value.narrow, "label": value.label}
+
+    def api_info(self) -> dict[str, Any]:
+        return {"type": "object"}

@@ -1,0 +1,38 @@
+"""Models on screen: each has a colour, a mark and its name, always together. Pure text in, escaped HTML out."""
+
+from html import escape
+
+from merging.plots.picture import COLOURS, NAMED, roles
+from merging.plots.scale import Scale
+
+__all__ = ["colour_bar", "label", "mark", "pair", "role_of", "roles"]
+
+
+def role_of(name: str, index: int) -> str:
+    """The colour of one expert by itself; `roles` also keeps two experts from sharing one."""
+    return next((h for h in NAMED if h in name.lower()), COLOURS[index % len(COLOURS)])
+
+
+def mark(role: str) -> str:
+    return f'<i class="mark r-{role}" aria-hidden="true"></i>'
+
+
+def label(name: str, role: str, *, capital: bool = False) -> str:
+    """The model's mark and its bold name in its colour."""
+    shown = name[:1].upper() + name[1:] if capital else name
+    return f'<b class="who r-{role}">{mark(role)}{escape(shown)}</b>'
+
+
+def pair(first: str, second: str, colours: dict[str, str]) -> str:
+    """`[mark] helpful x [mark] honest`, the title of one conflict map."""
+    return f'{label(first, colours[first])} <span class="times">×</span> {label(second, colours[second])}'
+
+
+def colour_bar(scale: Scale, hint: str = "") -> str:
+    """One bar for all maps of a measure, its ends printed on it."""
+    return (
+        f'<div class="bar"><span>{escape(scale.left)} <b>{escape(scale.ends[0])}</b></span>'
+        f'<i class="ramp" style="background:linear-gradient(to right,var(--ms-{scale.ramp}))"></i>'
+        f"<span><b>{escape(scale.ends[1])}</b> {escape(scale.right)}</span>"
+        f"<span>{escape(scale.note)}</span>" + (f'<span class="hint">{escape(hint)}</span>' if hint else "") + "</div>"
+    )
