@@ -26,7 +26,6 @@ from merging.errors import UserError
 from merging.plan import Plan, TensorPlan
 from merging.spectral import SVD, Factors, Fold, singular_values
 
-
 What = Literal["nothing", "diagonal", "fold", "factors", "tensors"]
 
 
