@@ -1,11 +1,119 @@
-"""Runs models: prompts in, answers out. The only file that knows devices."""
+"""Runs models: prompts in, answers out. The only file that knows devices.
 
-from collections.abc import Mapping, Sequence
+All models of a comparison use one dtype: float32 on the CPU, where bfloat16 weights become float32 exactly and
+bfloat16 sums would be slow and coarse; bfloat16 on an accelerator.
+"""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
+from accelerate import PartialState
+from accelerate.utils import get_max_memory
+from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from merging.errors import UserError
+
 _BATCH = 100
+_SHARE_OF_MEMORY = 0.6  # of what is free at the start; the rest is for caches of attention and for merging
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` is accelerate's choice: an accelerator where there is one, else the CPU."""
+    if name not in ("auto", "cpu", "cuda", "mps"):
+        raise UserError("E_DEVICE", f"There is no device {name[:40]!r}.", do="Choose auto, cpu, cuda or mps.")
+    best = torch.device("cpu") if name == "cpu" else PartialState().default_device
+    if name not in ("auto", best.type):
+        raise UserError(
+            "E_DEVICE", f"This machine offers no {name}.", do=f"Use --device auto, which is {best.type} here."
+        )
+    return best
+
+
+def dtype_on(device: torch.device) -> torch.dtype:
+    return torch.float32 if device.type == "cpu" else torch.bfloat16
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that models may take."""
+    free = get_max_memory()
+    on_device = free.get(device.index or 0, free.get(device.type, free["cpu"])) if device.type != "cpu" else free["cpu"]
+    return int(int(on_device) * _SHARE_OF_MEMORY)
+
+
+def cores() -> int:
+    """Cores that this process may use; a container's share where it is told."""
+    told = os.environ.get("OMP_NUM_THREADS") or os.environ.get("CPU_CORES", "")
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(int(told), allowed)) if told.isdigit() else allowed
+
+
+def share_cores(n: int) -> None:
+    """For a thread that runs beside n - 1 others: together they use the cores there are, and no more."""
+    torch.set_num_threads(max(1, cores() // n))
+
+
+class _PinnedNoise:
+    """Adds Gumbel noise of its own generator, so that the largest score is a draw from softmax(scores / temperature).
+
+    torch's sampler would use one generator for all threads. Every model meets the same noise: equal models answer
+    equally, and a small change of weights changes little.
+    """
+
+    def __init__(self, temperature: float, seed: int) -> None:
+        self._temperature = temperature
+        self._random = torch.Generator().manual_seed(seed)
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        uniform = torch.rand(scores.shape, generator=self._random, dtype=torch.float64).clamp_min(1e-300)
+        return scores / self._temperature - torch.log(-torch.log(uniform)).to(scores)
+
+
+class _Watch:
+    """What `generate` calls a streamer and a stopping criterion in one: each new token out, a wish to stop in."""
+
+    def __init__(self, put: Callable[[int], None], stopped: Callable[[], bool]) -> None:
+        self._put, self._stopped = put, stopped
+        self._prompt = True
+
+    def put(self, value: Tensor) -> None:
+        if not self._prompt:  # the first call brings the prompt
+            self._put(int(value.reshape(-1)[0]))
+        self._prompt = False
+
+    def end(self) -> None:
+        pass
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        return torch.full((len(input_ids),), self._stopped(), dtype=torch.bool, device=input_ids.device)
+
+
+@torch.inference_mode()
+def stream(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: Sequence[int],
+    *,
+    max_new_tokens: int,
+    temperature: float,
+    seed: int,
+    put: Callable[[int], None],
+    stopped: Callable[[], bool],
+) -> None:
+    """One answer, token by token to `put`, ending tokens included. Temperature 0 is greedy."""
+    end, pad = _end_and_pad(model, tokenizer)
+    greedy = GenerationConfig(max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=end, pad_token_id=pad)
+    ids = torch.tensor([list(prompt)], device=model.device)
+    watch = _Watch(put, stopped)
+    model.generate(  # pyright: ignore[reportCallIssue]
+        ids,
+        attention_mask=torch.ones_like(ids),
+        generation_config=greedy,
+        logits_processor=[_PinnedNoise(temperature, seed)] if temperature > 0 else [],  # pyright: ignore[reportArgumentType]
+        stopping_criteria=[watch],  # pyright: ignore[reportArgumentType]
+        streamer=watch,  # pyright: ignore[reportArgumentType]
+    )
 
 
 @torch.inference_mode()

@@ -1,0 +1,107 @@
+"""What the live worker does with a request: finds the family it is about, merges, asks models."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Lock, Thread
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from eval.chat import ChatEvent, Decoding, check_question, converse
+from merging.checkpoint import Checkpoint, open_checkpoint
+from merging.errors import UserError
+from merging.events import Notice
+from merging.live import LiveEvent, LiveMerge
+from merging.plan import Plan, make_plan
+
+if TYPE_CHECKING:
+    from eval.models import Models, Source
+    from eval.worker import Ask, Move, Sources
+
+_FAMILIES = 3  # kept ready; the least recently used goes
+
+
+@dataclass(frozen=True, eq=False)
+class Family:
+    """Opened models and their live merge, which takes one call at a time."""
+
+    models: dict[str, Checkpoint]  # "base", then the experts by name
+    live: LiveMerge
+    busy: Lock = field(default_factory=Lock)
+
+    def state(self, plan: Plan) -> Mapping[str, Tensor]:
+        with self.busy:
+            return self.live.state(plan)
+
+
+class Answering:
+    """`move` and `ask` may run in two threads at a time; each of them in one only."""
+
+    def __init__(self) -> None:
+        self._families: OrderedDict[tuple[object, ...], Family] = OrderedDict()
+        self._opening = Lock()
+        self._models: Models | None = None
+        self._loading = Lock()
+
+    def move(self, move: "Move", cancelled: Callable[[], bool]) -> Iterator[LiveEvent]:
+        family = self._family(move.sources)
+        plan = make_plan(move.recipe)
+        torch.set_num_threads(1)  # matrices are computed side by side; LAPACK's results depend on its thread count
+        with family.busy:
+            yield from family.live.move(plan, move.focus, cancelled)
+        Thread(
+            target=self.models, daemon=True
+        ).start()  # the imports of chat: after the first pictures, before a question
+
+    def ask(self, ask: "Ask", stopped: Callable[[], bool]) -> Iterator[ChatEvent]:
+        """Models that do not fit into memory together answer one group after the other."""
+        decoding = Decoding(ask.temperature, ask.max_new_tokens, ask.seed)
+        check_question(ask.turns, decoding)
+        models = self.models()
+        sources = self._sources(ask)
+        groups = models.groups(sources)
+        if len(groups) > 1:
+            yield Notice("These models do not fit into memory together, so they answer one after another.")
+        for group in groups:
+            if not stopped():
+                yield from converse({name: models.model(sources[name]) for name in group}, ask.turns, decoding, stopped)
+
+    def models(self) -> "Models":
+        with self._loading:
+            if self._models is None:
+                from eval.models import Models  # seconds of transformers, which a slider must not wait for
+
+                self._models = Models()
+            return self._models
+
+    def _sources(self, ask: "Ask") -> dict[str, "Source"]:
+        from eval.models import Merged
+
+        family = self._family(ask.sources)
+        sources: dict[str, Source] = {}
+        for name in ask.turns:
+            if name == "merge" and ask.recipe is not None:
+                plan = make_plan(ask.recipe)
+                sources[name] = Merged(plan, lambda plan=plan: family.state(plan))
+            elif name in family.models:
+                sources[name] = family.models[name]
+            else:
+                raise UserError("E_CHAT", f"There is no model called {name[:60]!r} here.")
+        return sources
+
+    def _family(self, sources: "Sources") -> Family:
+        """By content: a model that was replaced in its folder makes another family."""
+        opened = [open_checkpoint(folder, Path()) for folder in (sources.base, *sources.experts)]
+        key = (sources, *(checkpoint.fingerprint for checkpoint in opened))
+        with self._opening:
+            if key not in self._families:
+                base, *experts = opened
+                models = {**dict(zip(sources.names, experts, strict=True)), "base": base}
+                self._families[key] = Family(models, LiveMerge(base, experts, sources.names))
+                if len(self._families) > _FAMILIES:
+                    self._families.popitem(last=False)
+            self._families.move_to_end(key)
+            return self._families[key]

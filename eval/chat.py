@@ -1,0 +1,197 @@
+"""One question, many models: their answers stream side by side.
+
+Each model reads the conversation through its own chat template, with its own earlier answers in it.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from math import isfinite
+from threading import Event
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from merging.errors import UserError
+from merging.events import Notice
+
+if TYPE_CHECKING:  # the page imports the events below and must not wait for transformers
+    from eval.models import Model
+
+MAX_PROMPT = 4000  # characters of one question
+MAX_NEW_TOKENS = 512
+MAX_TEMPERATURE = 2.0
+_TICK = 0.07  # seconds between two looks at the streams: each model sends at most one Token per tick
+
+Message = Mapping[str, str]
+Turns = Mapping[str, Sequence[Message]]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What the model reads, exactly: the conversation through its chat template."""
+
+    model: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Token:
+    """The whole answer so far."""
+
+    model: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Answered:
+    model: str
+    text: str
+    seconds: float
+    n_tokens: int
+
+
+ChatEvent = Prompt | Token | Answered | Notice
+
+
+@dataclass(frozen=True)
+class Decoding:
+    temperature: float = 0.0
+    max_new_tokens: int = 128
+    seed: int = 0
+
+
+def check_question(turns: Turns, decoding: Decoding) -> None:
+    """Raises a UserError for what no model could answer, before anything is loaded."""
+    if not turns:
+        raise UserError("E_CHAT", "No model was asked.", do="Choose at least one model.")
+    for messages in turns.values():
+        question = messages[-1].get("content", "") if messages else ""
+        if not question.strip():
+            raise UserError("E_CHAT_EMPTY", "There is no question.", do="Write one and send it again.")
+        if len(question) > MAX_PROMPT:
+            raise UserError(
+                "E_CHAT_LONG",
+                f"The question has {len(question):,} characters; {MAX_PROMPT:,} are allowed.",
+                do="Shorten it.",
+            )
+    if not (isfinite(decoding.temperature) and 0 <= decoding.temperature <= MAX_TEMPERATURE):
+        raise UserError("E_CHAT", f"The temperature must lie between 0 and {MAX_TEMPERATURE:g}.")
+    if not 1 <= decoding.max_new_tokens <= MAX_NEW_TOKENS:
+        raise UserError("E_CHAT", f"The length must lie between 1 and {MAX_NEW_TOKENS} tokens.")
+    if not 0 <= decoding.seed < 2**63:
+        raise UserError("E_CHAT", "The seed must be a whole number from 0.")
+
+
+def converse(
+    models: Mapping[str, "Model"], turns: Turns, decoding: Decoding, stopped: Callable[[], bool]
+) -> Iterator[ChatEvent]:
+    """Prompts first, then the answers as they grow, then each answer whole. `stopped` ends all within one token."""
+    streams = []
+    for name, model in models.items():
+        stream = _Stream(name, model, decoding)
+        yield from stream.prepare(turns[name])
+        if stream.room > 0:
+            streams.append(stream)
+    if not streams:
+        return
+    closed = Event()
+    with ThreadPoolExecutor(len(streams)) as pool:
+        try:
+            pending = {
+                pool.submit(stream.run, len(streams), lambda: closed.is_set() or stopped()): stream
+                for stream in streams
+            }
+            while pending:
+                done, _ = wait(pending, timeout=_TICK, return_when=FIRST_COMPLETED)
+                for stream in pending.values():
+                    if stream.has_news():
+                        yield Token(stream.name, stream.text())
+                for future in done:
+                    future.result()  # what went wrong in the thread goes wrong here
+                    yield from pending.pop(future).finish()
+        finally:  # also when the reader leaves early: the pool waits for its threads
+            closed.set()
+
+
+@dataclass
+class _Stream:
+    """One model's answer while it grows. `run` is called in a thread of its own and only appends to `tokens`."""
+
+    name: str
+    model: "Model"
+    decoding: Decoding
+    prompt: list[int] = field(default_factory=list)
+    tokens: list[int] = field(default_factory=list)
+    room: int = 0  # tokens the answer may have
+    seconds: float = 0.0
+    seen: int = 0
+
+    def prepare(self, messages: Sequence[Message]) -> Iterator[ChatEvent]:
+        tokenizer = self.model.tokenizer
+        text, plain = render(self.model, self.name, messages)
+        if plain:
+            yield Notice(
+                f"{self.name} has no chat template; it reads plain lines that begin with User: and Assistant:."
+            )
+        yield Prompt(self.name, text)
+        # A template writes its own beginning-of-text token.
+        self.prompt = tokenizer(text, add_special_tokens=plain)["input_ids"]  # pyright: ignore[reportAttributeAccessIssue]
+        positions = self.model.positions
+        self.room = self.decoding.max_new_tokens
+        if positions is not None:
+            self.room = min(self.room, positions - len(self.prompt))
+        if self.room <= 0:
+            yield Notice(
+                f"{self.name} was not asked: it can read {positions} tokens, the conversation has {len(self.prompt)}. "
+                "Start a new conversation."
+            )
+
+    def run(self, n_streams: int, stopped: Callable[[], bool]) -> None:
+        from eval.runtime import share_cores, stream
+
+        began = perf_counter()
+        share_cores(n_streams)
+        stream(
+            self.model.module,
+            self.model.tokenizer,
+            self.prompt,
+            max_new_tokens=self.room,
+            temperature=self.decoding.temperature,
+            seed=self.decoding.seed,
+            put=self.tokens.append,
+            stopped=stopped,
+        )
+        self.seconds = perf_counter() - began
+
+    def has_news(self) -> bool:
+        before, self.seen = self.seen, len(self.tokens)
+        return self.seen > before
+
+    def text(self) -> str:
+        """What the tokens seen so far say; a letter whose bytes have not all come is left out."""
+        text = self.model.tokenizer.decode(self.tokens[: self.seen], skip_special_tokens=True)
+        return str(text).rstrip("�").strip()
+
+    def finish(self) -> Iterator[ChatEvent]:
+        self.seen = len(self.tokens)
+        if self.seen == self.room < self.decoding.max_new_tokens:
+            yield Notice(
+                f"{self.name} had to stop after {self.room} tokens: it can read {self.model.positions} in all."
+            )
+        yield Answered(self.name, self.text(), self.seconds, self.seen)
+
+
+def render(model: "Model", name: str, messages: Sequence[Message]) -> tuple[str, bool]:
+    """The prompt as text, and whether it is plain because the model has no chat template."""
+    from jinja2 import TemplateError
+
+    plain_messages = [dict(message) for message in messages]
+    if not model.tokenizer.chat_template:
+        lines = [f"{message['role'].capitalize()}: {message['content']}" for message in plain_messages]
+        return "\n".join([*lines, "Assistant:"]), True
+    try:
+        text = model.tokenizer.apply_chat_template(plain_messages, tokenize=False, add_generation_prompt=True)
+    except (TemplateError, ValueError, TypeError) as error:
+        reason = str(error).strip().split("\n")[0][:200]
+        raise UserError("E_TEMPLATE", f"Its chat template refuses the conversation: {reason}", where=name) from error
+    return str(text), False

@@ -1,0 +1,124 @@
+"""The live worker: one process that answers slider moves and questions. It must start fast: no Gradio here.
+
+Wire: `(id, request)` or `(id, "cancel")` come in; `(id, event)` ... and at last `(id, None)` go out, where a UserError
+is an event too. Moves and questions have a thread each, so that neither waits for the other. A new Move of a session
+cancels its earlier one.
+"""
+
+import signal
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from queue import SimpleQueue
+from threading import Event, Lock, Thread
+from typing import Any
+
+from merging.errors import UserError
+from merging.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Sources:
+    """A family on screen: absolute folders, and the experts' names as shown."""
+
+    base: str
+    experts: tuple[str, ...]
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Move:
+    """Show this recipe; `focus` is the tensor whose matrix is open. Answered by the events of merging/live.py."""
+
+    session: str
+    sources: Sources
+    recipe: Recipe
+    focus: str | None
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One conversation for each model that is to answer: "base", "merge" or an expert's name. See eval/chat.py."""
+
+    session: str
+    sources: Sources
+    recipe: Recipe | None
+    turns: dict[str, list[dict[str, str]]]
+    temperature: float = 0.0
+    max_new_tokens: int = 128
+    seed: int = 0
+
+
+Answer = Callable[[Any, Callable[[], bool]], Iterator[object]]
+
+
+@dataclass(frozen=True, eq=False)
+class _Job:
+    id: int
+    request: Move | Ask
+    cancelled: Event = field(default_factory=Event)
+
+
+def serve(connection: Connection) -> None:
+    """Answers requests until the other end closes."""
+    from eval.answering import Answering  # the page imports this file for its requests and need not load torch
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal reaches this process too; the page ends it
+    under_way: dict[int, _Job] = {}
+    moves: SimpleQueue[_Job] = SimpleQueue()
+    questions: SimpleQueue[_Job] = SimpleQueue()
+    replying = Lock()
+
+    def reply(job: _Job, event: object) -> None:
+        with replying, suppress(BrokenPipeError, ConnectionResetError):  # the page is gone, and the loop below ends
+            connection.send((job.id, event))
+
+    def lane(jobs: SimpleQueue[_Job], answer: Answer) -> None:
+        while True:
+            job = jobs.get()
+            for event in _settled(answer, job):
+                reply(job, event)
+            under_way.pop(job.id, None)
+            reply(job, None)
+
+    answering = Answering()
+    Thread(target=lane, args=(moves, answering.move), daemon=True).start()
+    Thread(target=lane, args=(questions, answering.ask), daemon=True).start()
+    while True:
+        try:
+            number, request = connection.recv()
+        except (EOFError, ConnectionResetError):
+            break
+        if request == "cancel":
+            if number in under_way:
+                under_way[number].cancelled.set()
+            continue
+        job = _Job(number, request)
+        if isinstance(request, Move):
+            for other in list(under_way.values()):
+                if isinstance(other.request, Move) and other.request.session == request.session:
+                    other.cancelled.set()
+        under_way[number] = job
+        (moves if isinstance(request, Move) else questions).put(job)
+    for job in list(under_way.values()):
+        job.cancelled.set()
+
+
+def _settled(answer: Answer, job: _Job) -> Iterator[object]:
+    """The events of a request; whatever goes wrong becomes the last of them."""
+    if job.cancelled.is_set():
+        return
+    try:
+        yield from answer(job.request, job.cancelled.is_set)
+    except UserError as error:
+        yield error
+    except Exception:  # noqa: BLE001  one bad request must not end the process that serves all visitors
+        traceback.print_exc()
+        yield UserError(
+            "E_INTERNAL",
+            "Something went wrong here that should not have.",
+            kept="Your settings are kept.",
+            do="Try again; the terminal that runs Mergescope shows the details.",
+        )
