@@ -1,0 +1,211 @@
+"""The command line: `python -m merging merge | check | profile | methods`.
+
+Exit 0 done, 2 for what the user can mend (one plain message on stderr), 130 stopped. With --json, one object a line.
+Torch is imported inside the commands, so that a wrong word is answered at once.
+"""
+
+import argparse
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from merging.errors import UserError, all_of
+from merging.events import Finished, Notice, ShardWritten, Started, TensorDone, to_json
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError("E_USAGE", message, where=self.prog, do=f"Try: {self.prog} --help")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    argv = sys.argv[1:] if argv is None else list(argv)
+    try:
+        args = _parser().parse_args(argv)
+        args.run(args)
+        sys.stdout.flush()
+    except UserError as error:
+        if "--json" in argv:
+            parts = {"problems": [part.to_dict() for part in error.parts]} if error.parts else {}
+            _line({"event": "error", **error.to_dict(), **parts})
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("Stopped. A merge goes on from its finished shards with --resume.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # whoever read the output has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="python -m merging", description="Merge language models from a recipe.", allow_abbrev=False)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run: Any, words: str) -> argparse.ArgumentParser:
+        found = commands.add_parser(name, help=words, description=words, allow_abbrev=False)
+        found.set_defaults(run=run)
+        found.add_argument("--json", action="store_true", help="print one JSON object a line")
+        return found
+
+    merge = command("merge", _merge, "Merge, and write the model to a new folder.")
+    merge.add_argument("recipe", type=Path, metavar="RECIPE.yml")
+    merge.add_argument("out", type=Path, metavar="OUT/")
+    merge.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+    merge.add_argument("--resume", action="store_true", help="go on where a stopped merge of this recipe ended")
+    check = command("check", _check, "List every problem of a recipe, and what the merge would need.")
+    check.add_argument("recipe", type=Path, metavar="RECIPE.yml")
+    profile = command("profile", _profile, "Show where the experts conflict, matrix by matrix.")
+    profile.add_argument("recipe", type=Path, metavar="RECIPE.yml")
+    profile.add_argument("--html", type=Path, metavar="REPORT.html", help="write a page with the maps and the table")
+    command("methods", _methods, "List the merge methods and their settings.")
+    return parser
+
+
+def _merge(args: argparse.Namespace) -> None:
+    from merging.recipe import load_recipe
+
+    recipe = load_recipe(args.recipe)
+    from merging.engine import merge
+    from merging.plan import make_plan
+
+    plan = make_plan(recipe)
+    if not args.json:
+        print(_estimate_text(plan.estimate, len(plan.tensors)), file=sys.stderr)
+    for event in merge(plan, args.out, device=_device(args.device), resume=args.resume):
+        if args.json:
+            _line(to_json(event))
+        else:
+            _tell(event)
+
+
+def _check(args: argparse.Namespace) -> None:
+    from merging.plan import check
+    from merging.recipe import load_recipe
+
+    checked = check(load_recipe(args.recipe))
+    if checked.plan is None:
+        raise all_of(checked.problems, kept="Nothing was read but headers.")
+    plan = checked.plan
+    if args.json:
+        _line({"event": "checked", "method": plan.method.id, "n_experts": len(plan.experts),
+               "n_tensors": len(plan.tensors), **vars(plan.estimate), "notices": checked.notices})  # fmt: skip
+        return
+    for notice in checked.notices:
+        print(f"Note: {notice}")
+    print(f"No problem found: {plan.method.title}, {len(plan.experts)} models.")
+    print(_estimate_text(plan.estimate, len(plan.tensors)))
+
+
+def _profile(args: argparse.Namespace) -> None:
+    from merging.live import LiveMerge, LookReady
+    from merging.plan import make_plan
+    from merging.recipe import Expert, load_recipe
+    from merging.report import html_report, pair_rows, refuse_page, text_table
+
+    begun = time.monotonic()
+    if args.html:
+        refuse_page(args.html)
+    plan = make_plan(load_recipe(args.recipe))
+    names = [Expert(model.source).name for model in plan.experts]
+    names = [f"{name} {i}" if names.count(name) > 1 else name for i, name in enumerate(names, 1)]
+    events = LiveMerge(plan.base, plan.experts, names).move(plan, None, lambda: False)
+    look = next(event.look for event in events if isinstance(event, LookReady))
+    if args.html:
+        html_report(look, plan.recipe.name or args.recipe.stem, args.html)
+    if args.json:
+        for row in pair_rows(look):
+            _line({"event": "matrix", **row})
+        _line({"event": "profiled", "digest": look.digest, "n_matrices": len(look.views),
+               "html": args.html and str(args.html), "seconds": time.monotonic() - begun})  # fmt: skip
+        return
+    print(text_table(look))
+    if args.html:
+        print(f"{args.html} written.")
+
+
+def _methods(args: argparse.Namespace) -> None:
+    from merging.methods import METHODS
+
+    for method in METHODS.values():
+        if args.json:
+            knobs = [vars(knob) for knob in method.knobs]
+            _line({"event": "method", "id": method.id, "title": method.title, "summary": method.summary,
+                   "note": method.note, "paper": {**vars(method.paper), "url": method.paper.url},
+                   "experts": method.experts, "uses_weight": method.uses_weight, "knobs": knobs})  # fmt: skip
+            continue
+        print(f"{method.id}: {method.title}. {method.summary}\n    {method.paper.title} ({method.paper.url})")
+        for knob in method.knobs:
+            span = f"{knob.low:g} to {knob.high:g}" if knob.kind == "number" else ", ".join(knob.choices) or knob.kind
+            each = ", one per expert" if knob.per_expert else ""
+            print(f"    {knob.key:22} {span}{each}; default {_plain(knob.default)}. {knob.help}")
+
+
+def _tell(event: Any) -> None:
+    terminal = sys.stderr.isatty()
+    if isinstance(event, TensorDone) and terminal:
+        left = "" if event.seconds_left is None else f"  about {_seconds_text(event.seconds_left)} left"
+        print(f"\r\033[K{event.done} of {event.total} tensors{left}", end="", file=sys.stderr, flush=True)
+    elif isinstance(event, Started | TensorDone):
+        return
+    else:
+        if terminal:
+            print("\r\033[K", end="", file=sys.stderr)
+        if isinstance(event, Notice):
+            print(f"Note: {event.text}", file=sys.stderr)
+        elif isinstance(event, ShardWritten):
+            print(f"{event.file} written, {event.n_bytes / 1e6:,.1f} MB.", file=sys.stderr)
+        elif isinstance(event, Finished):
+            took = _seconds_text(event.seconds)
+            print(f"{event.folder} written: {event.n_tensors} tensors in {took}. Digest {event.digest}.")
+
+
+def _estimate_text(estimate: Any, n_tensors: int) -> str:
+    return (f"{estimate.n_parameters / 1e6:,.1f} million parameters in {n_tensors} tensors. Needs "
+            f"{estimate.disk_bytes / 1e6:,.1f} MB of disk, {estimate.memory_bytes / 1e6:,.0f} MB of memory, and about "
+            f"{_seconds_text(estimate.seconds)} on one CPU core.")  # fmt: skip
+
+
+def _seconds_text(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _device(name: str) -> str:
+    import torch
+
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return "cuda" if there["cuda"] else "cpu"
+    if not there[name]:
+        raise UserError("E_DEVICE", f"this machine has no {name} device that torch can use.", where="--device",
+                        do="Use --device auto.")  # fmt: skip
+    return name
+
+
+def _plain(value: Any) -> str:
+    return "none" if value == () else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _line(value: dict[str, Any]) -> None:
+    print(json.dumps(_json_ready(value), ensure_ascii=False, allow_nan=False), flush=True)
+
+
+def _json_ready(value: Any) -> Any:
+    """NaN and infinity have no JSON form and become null."""
+    if isinstance(value, dict):
+        return {key: _json_ready(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_json_ready(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+if __name__ == "__main__":
+    sys.exit(main())
