@@ -95,7 +95,7 @@ def sparsity(delta: Tensor, eta: float) -> float:
     rms = delta.square().mean().sqrt()
     if rms == 0:
         return 0.0
-    return (delta.abs() < eta * rms).float().mean().item()
+    return int((delta.abs() < eta * rms).sum()) / delta.numel()
 
 
 def hoyer_sparsity(delta: Tensor) -> float:

@@ -18,7 +18,8 @@ def densest_layer(factors: Factors, *, rank_mode: str, sparsity_threshold: float
     """1 - s of each expert on one matrix; its maximum over the matrices is what `sparsity_budget` divides by."""
     if rank_mode != "sparsity_budget":
         return None
-    return torch.tensor([1 - sparsity(delta, sparsity_threshold) for delta in factors.deltas])
+    shares = [1 - sparsity(delta, sparsity_threshold) for delta in factors.deltas]
+    return torch.tensor(shares, dtype=torch.float64)
 
 
 @merge_method(

@@ -1,0 +1,126 @@
+"""What every registered method must hold: both ends of every knob, odd inputs, order, weight 0, dtypes."""
+
+import pytest
+import torch
+
+from merging.engine import uniform_bits
+from merging.methods import METHODS
+from merging.spectral import Factors, Fold
+
+SHAPES = [(6, 4), (4, 6), (1, 5), (7,), (1,)]
+
+
+def inputs(kind, shape, n, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    stack = torch.randn(n, *shape, generator=generator)
+    if kind == "zero":
+        return torch.zeros(n, *shape)
+    if kind == "duplicate":
+        return stack[:1].expand(n, *shape).clone()
+    if kind == "rank one" and len(shape) == 2:
+        return torch.einsum("tm,tn->tmn", stack[..., 0], stack[:, 0, :])
+    return stack
+
+
+def run(method, stack, weights=None, owners=None, **changes):
+    """One method on (T, *shape) with its defaults and some knobs changed; None where it does not take the shape."""
+    if method.spectral and (stack.dim() != 3 or min(stack.shape[1:]) < 2):
+        return None
+    n = len(stack)
+    settings = {}
+    for knob in method.knobs:
+        value = changes.get(knob.key, knob.default)
+        settings["lambda_" if knob.key == "lambda" else knob.key] = (
+            torch.full((n,), float(value)) if knob.per_expert else value
+        )
+    if method.random:
+        owners = owners or [str(t) for t in range(n)]
+        settings["bits"] = lambda t: uniform_bits(0, owners[t], "tensor", tuple(stack.shape[1:]))
+    weights = torch.ones(n) if weights is None else torch.tensor(weights)
+    found = method(Factors(stack) if method.spectral else stack, weights, **settings)
+    return found.dense() if isinstance(found, Fold) else found
+
+
+def ends(knob):
+    if knob.kind == "number":
+        return [knob.low, knob.high]
+    return {"switch": [False, True], "choice": list(knob.choices), "globs": [()]}[knob.kind]
+
+
+each_method = pytest.mark.parametrize("method", list(METHODS.values()), ids=list(METHODS))
+
+
+@each_method
+@pytest.mark.parametrize("kind", ["random", "zero", "rank one", "duplicate"])
+def test_finite_at_both_ends_of_every_knob(method, kind):
+    n = method.experts[0] if method.experts[0] == method.experts[1] else 3
+    for shape in SHAPES:
+        stack = inputs(kind, shape, n)
+        before = stack.clone()
+        for knob in method.knobs:
+            for end in ends(knob):
+                found = run(method, stack, **{knob.key: end})
+                if found is not None:
+                    assert found.shape == shape
+                    assert found.dtype == torch.float32
+                    assert torch.isfinite(found).all(), (knob.key, end, shape)
+        assert torch.equal(stack, before), "inputs must stay untouched"
+
+
+@each_method
+def test_every_knob_changes_something(method):
+    n = method.experts[0] if method.experts[0] == method.experts[1] else 3
+    generator = torch.Generator().manual_seed(3)
+    stack = torch.randn(n, 24, 16, generator=generator)
+    stack[:, 0, 0] = 30.0  # an outlier for the outlier rules
+    stack *= torch.rand(stack.shape, generator=generator) ** 4  # many small entries for the sparsity rules
+    together = {  # settings under which a knob has something to do
+        "energy": {"rank_mode": "energy"},
+        "rescale": {"density": 0.5},
+        "convention": {"density": 0.5},
+        "polar_tolerance": {"rank_mode": "uniform"},
+        "outlier_stat": {"outlier_threshold": 1.0},
+        "outlier_scope": {"outlier_threshold": 1.0},
+    }
+    for knob in method.knobs:
+        if knob.kind == "globs":
+            continue  # patterns are applied by the engine: tests/merging/test_engine.py
+        others = {key: value for key, value in together.get(knob.key, {}).items() if method.knob(key)}
+        weights = [0.5, 1.5, 1.0][:n]
+        found = [run(method, stack, weights, **(others | {knob.key: end})) for end in ends(knob)]
+        assert any(not torch.allclose(found[0], other, atol=1e-6) for other in found[1:]), knob.key
+
+
+@each_method
+def test_the_order_of_experts_does_not_matter(method):
+    if method.experts == (2, 2):
+        pytest.skip(f"{method.id} has a first and a second model")
+    stack = inputs("random", (6, 4), 3)
+    density = {"density": 0.5} if method.knob("density") else {}
+    forward = run(method, stack, [0.5, 1.0, 1.5], ["a", "b", "c"], **density)
+    backward = run(method, stack.flip(0), [1.5, 1.0, 0.5], ["c", "b", "a"], **density)
+    torch.testing.assert_close(forward, backward, atol=1e-5, rtol=1e-5)
+
+
+@each_method
+def test_it_describes_itself(method):
+    assert method.summary.endswith(".")
+    assert method.paper.url.startswith("https://arxiv.org/abs/")
+    for knob in method.knobs:
+        assert knob.label
+        assert knob.help.endswith(".")
+        assert len(knob.help) <= 44, knob.help
+        assert knob.step > 0
+
+
+def test_random_bits_depend_on_their_key_alone():
+    first = uniform_bits(1, "expert", "a.weight", (300, 1000))
+    assert torch.equal(first, uniform_bits(1, "expert", "a.weight", (300, 1000)))
+    for other in (("expert", "b.weight"), ("other", "a.weight")):
+        assert not torch.equal(first, uniform_bits(1, *other, (300, 1000)))
+    assert not torch.equal(first, uniform_bits(2, "expert", "a.weight", (300, 1000)))
+    assert first.min() >= 0
+    assert first.max() < 1
+    assert abs(first.mean().item() - 0.5) < 0.003
+    blocks = first.flatten()[: 1 << 17], first.flatten()[1 << 18 :][: 1 << 15]
+    assert not torch.equal(blocks[0][: 1 << 15], blocks[1]), "every block has bits of its own"
