@@ -72,7 +72,8 @@ function merged(layout, patch) {
 
 function dressed(layout, css) {
   const font = { family: css.getPropertyValue("--font"), size: 12, color: "@ink2" };
-  const axis = { fixedrange: true, zeroline: false, gridcolor: "@grid", tickfont: { color: "@ink3", size: 12 } };
+  const axis = { fixedrange: true, zeroline: false, ticks: "", tickangle: 0, automargin: false, ticklabelstandoff: 4, gridcolor: "@grid",
+    tickfont: { color: "@ink3", size: 12 } };
   const hoverlabel = { bgcolor: "@ink", bordercolor: "@ink", align: "left", font: { ...font, size: 12.5, color: "@paper" } };
   const clear = "rgba(0,0,0,0)";
   const result = { font, hoverlabel, hovermode: "closest", dragmode: false, showlegend: false, paper_bgcolor: clear,

@@ -5,7 +5,9 @@ from html import escape
 from merging.plots.picture import COLOURS, NAMED, roles
 from merging.plots.scale import Scale
 
-__all__ = ["colour_bar", "label", "mark", "pair", "role_of", "roles"]
+__all__ = ["LOGO", "colour_bar", "label", "mark", "pair", "role_of", "roles"]
+
+LOGO = '<span class="logo" aria-hidden="true"><i></i><i></i><i></i></span>'
 
 
 def role_of(name: str, index: int) -> str:

@@ -1,4 +1,4 @@
-"""Colour scales of the conflict measures, in hundredths: fixed by family and measure, so that no slider rescales one."""
+"""Colour scales of the conflict measures, in hundredths: fixed by family and measure, never rescaled by a slider."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

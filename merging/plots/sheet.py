@@ -26,6 +26,8 @@ def spectra_sheet(look: Look, open_matrix: Matrix | None, height: int = 400) -> 
     n_curves = max(1, len(views) * len(models))
     points = int(np.clip(_NUMBERS / 2 / n_curves, 8, 28))
     top = max((float(s.values[0]) for v in views for s in v.spectra if s.values.size), default=1.0) or 1.0
+    ends = [float(s.values[-1]) for v in views for s in v.spectra[:-1] if s.values.size]
+    decades = log10(top / max(top / 1e3, min(ends, default=0))) or 1.0
     longest = max((min(v.matrix.shape) for v in views), default=2)
     lines = []
     for model in models:
@@ -34,7 +36,7 @@ def spectra_sheet(look: Look, open_matrix: Matrix | None, height: int = 400) -> 
         for view in views:
             spectrum = next(s for s in view.spectra if s.model == model)
             row = family.kinds.index(view.matrix.kind)
-            for x, y in _sparkline(spectrum.values, points, top, longest):
+            for x, y in _sparkline(spectrum.values, points, top, decades, longest):
                 xs.append(round(view.matrix.layer - 0.5 + _INSET + (1 - 2 * _INSET) * x, 3))
                 ys.append(round(row + 0.5 - _INSET - (1 - 2 * _INSET) * y, 3))
             xs.append(None)
@@ -47,13 +49,13 @@ def spectra_sheet(look: Look, open_matrix: Matrix | None, height: int = 400) -> 
     return Picture({"data": [ground, *lines], "layout": layout}, {}, label, height)
 
 
-def _sparkline(values: np.ndarray, points: int, top: float, longest: int) -> list[tuple[float, float]]:
-    """Points in the unit square: x is log of the direction, y the log strength over three decades below the top."""
-    n = int((values > top / 1e3).sum())
+def _sparkline(values: np.ndarray, points: int, top: float, decades: float, longest: int) -> list[tuple[float, float]]:
+    """Points in the unit square: x is log of the direction, y the log strength in the decades below the top."""
+    n = int((values > top * 0.999 / 10**decades).sum())
     if not n:
         return []
     at = np.unique(np.geomspace(1, n, min(n, points)).round().astype(int))
-    return [(log10(i) / log10(max(longest, 2)), 1 + log10(float(values[i - 1]) / top) / 3) for i in at]
+    return [(log10(i) / log10(max(longest, 2)), 1 + log10(float(values[i - 1]) / top) / decades) for i in at]
 
 
 def _window(n_layers: int, centre: int) -> range:

@@ -1,7 +1,7 @@
 """One matrix's curves: strength or energy over direction, experts against the merge."""
 
-import itertools
 from collections.abc import Sequence
+from itertools import pairwise
 from math import ceil, floor, log10
 from typing import Any, Literal
 
@@ -29,9 +29,10 @@ def matrix_spectrum(view: MatrixView, quantity: Quantity = "strength", height: i
     together = len(cuts) > 1 and len(cuts) == len(view.spectra) - 1 and len({s.kept for s in cuts}) == 1
     shapes, labels = _cuts(cuts, curves, colours, axis, n, plot, together)
     named = view.spectra if together or len(cuts) < len(view.spectra) - 1 else view.spectra[-1:]
-    ends = _end_labels(named, curves, colours, axis, plot, n)
-    dropped = [] if quantity == "energy" or not cuts else _dropped(cuts, curves, axis, plot)
-    right = 18 + max(7 * len(text(s.model, 14)) for s in named)
+    ends = [(s.model, f"@{colours[s.model]}", curves[s.model]) for s in named]
+    if quantity == "strength" and cuts and not together:
+        ends.append(("dropped", "@ink3", min((curves[s.model] for s in cuts), key=lambda curve: curve[-1])))
+    right = 14 + max(7 * len(text(name, 14)) for name, _, _ in ends)
     xticks = _index_ticks(n, 8)
     layout = {
         "height": height,
@@ -40,7 +41,7 @@ def matrix_spectrum(view: MatrixView, quantity: Quantity = "strength", height: i
                   "showgrid": False},
         "yaxis": axis,
         "shapes": shapes,
-        "annotations": [*labels, *ends, *dropped],
+        "annotations": [*labels, *_end_labels(ends, axis, plot)],
     }  # fmt: skip
     where = f"layer {view.matrix.layer}, {view.matrix.kind}"
     what = "Strength" if quantity == "strength" else "Cumulative energy"
@@ -130,11 +131,12 @@ def _cuts(cuts: Sequence[Spectrum], curves: dict, colours: dict, axis: dict, n: 
         shapes.append({"type": "line", "x0": k, "x1": k, "y0": ends[0], "y1": ends[1],
                        "line": {"color": colour, "width": 2}})  # fmt: skip
         if share > foot:
-            shapes.append({"type": "line", "x0": k, "x1": k, "y0": value, "y1": _value_at(foot - 6 / plot, axis),
-                           "line": {"color": "@ink3" if together else colour, "width": 1, "dash": "2px,3px"}})  # fmt: skip
+            line = {"color": "@ink3" if together else colour, "width": 1, "dash": "2px,3px"}
+            drop = _value_at(foot - 6 / plot, axis)
+            shapes.append({"type": "line", "x0": k, "x1": k, "y0": value, "y1": drop, "line": line})
         if together and i:
             continue
-        words = f"each keeps <b>{k}</b>" if together else f"{text(spectrum.model, 14)} keeps <b>{k}</b>"
+        words = f"each keeps <b>{k}</b> and drops the rest" if together else f"{text(spectrum.model, 14)} keeps <b>{k}</b>"
         left = k < 0.7 * n
         labels.append({"text": words, "x": k, "y": foot, "yref": "paper", "showarrow": False,
                        "xanchor": "left" if left else "right", "xshift": 4 if left else -4, "yanchor": "middle",
@@ -143,37 +145,24 @@ def _cuts(cuts: Sequence[Spectrum], curves: dict, colours: dict, axis: dict, n: 
     return shapes, labels
 
 
-def _end_labels(spectra: Sequence[Spectrum], curves: dict, colours: dict, axis: dict, plot: int, n: int) -> list:
+def _end_labels(ends: Sequence[tuple[str, str, np.ndarray]], axis: dict, plot: int) -> list:
     """Names at the right end of the curves, pushed apart where they would touch."""
     low, high = axis["range"]
     places = []
-    for spectrum in spectra:
-        curve = curves[spectrum.model]
+    for name, colour, curve in ends:
         if len(curve):
             share = (_height_of(float(curve[-1]), axis) - low) / (high - low)
-            places.append([share * plot, spectrum.model, len(curve)])
-    places.sort(key=lambda p: p[0])
-    for below, above in itertools.pairwise(places):
+            places.append([max(share, 0) * plot, name, colour, len(curve)])
+    places.sort(key=lambda place: place[0])
+    for below, above in pairwise(places):
         above[0] = max(above[0], below[0] + 15)
     over = max(0.0, places[-1][0] - plot) if places else 0.0
     return [
-        {"text": f"<b>{text(model, 14)}</b>" if model == "merge" else text(model, 14), "x": end, "xanchor": "left",
-         "xshift": 6, "y": min(max((place - over) / plot, 0), 1), "yref": "paper", "yanchor": "middle",
-         "showarrow": False, "font": {"color": f"@{colours[model]}"}}
-        for place, model, end in places
+        {"text": f"<b>{name}</b>" if name == "merge" else text(name, 14), "x": end, "xanchor": "left", "xshift": 6,
+         "y": min(max((place - over) / plot, 0), 1), "yref": "paper", "yanchor": "middle", "showarrow": False,
+         "font": {"color": colour}}
+        for place, name, colour, end in places
     ]  # fmt: skip
-
-
-def _dropped(cuts: Sequence[Spectrum], curves: dict, axis: dict, plot: int) -> list:
-    """The grey word for the dotted tails, under the lowest of them."""
-    tails = [float(curves[s.model][-1]) for s in cuts if (s.kept or 0) < len(curves[s.model])]
-    if not tails:
-        return []
-    low, high = axis["range"]
-    share = (_height_of(min(tails), axis) - low) / (high - low)
-    return [{"text": "dropped", "x": 1, "xref": "paper", "xanchor": "right", "y": max(share, 0), "yref": "paper",
-             "yanchor": "top" if share > 26 / plot else "bottom", "yshift": -2 if share > 26 / plot else 2,
-             "showarrow": False, "font": {"color": "@ink3"}}]  # fmt: skip
 
 
 def _index_ticks(n: int, most: int) -> list[int]:
