@@ -9,7 +9,6 @@ import json
 import math
 import os
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -104,30 +103,33 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _profile(args: argparse.Namespace) -> None:
-    from merging.live import LiveMerge, LookReady
-    from merging.plan import make_plan
     from merging.recipe import Expert, load_recipe
-    from merging.report import html_report, pair_rows, refuse_page, text_table
 
-    begun = time.monotonic()
+    recipe = load_recipe(args.recipe)
+    from merging.plan import make_plan
+    from merging.profile import profile
+    from merging.report import heading, html_report, refuse_page, text_rows
+
     if args.html:
         refuse_page(args.html)
-    plan = make_plan(load_recipe(args.recipe))
+    plan = make_plan(recipe)
     names = [Expert(model.source).name for model in plan.experts]
-    names = [f"{name} {i}" if names.count(name) > 1 else name for i, name in enumerate(names, 1)]
-    events = LiveMerge(plan.base, plan.experts, names).move(plan, None, lambda: False)
-    look = next(event.look for event in events if isinstance(event, LookReady))
+    names = tuple(f"{name} {i}" if names.count(name) > 1 else name for i, name in enumerate(names, 1))
+    if not args.json:
+        print(heading(names))
+    found = []
+    for row in profile(plan, names):
+        found.append(row)
+        if args.json:
+            _line(to_json(row))
+        else:
+            print(*text_rows(row, names), sep="\n")
     if args.html:
-        html_report(look, plan.recipe.name or args.recipe.stem, args.html)
-    if args.json:
-        for row in pair_rows(look):
-            _line({"event": "matrix", **row})
-        _line({"event": "profiled", "digest": look.digest, "n_matrices": len(look.views),
-               "html": args.html and str(args.html), "seconds": time.monotonic() - begun})  # fmt: skip
-        return
-    print(text_table(look))
-    if args.html:
-        print(f"{args.html} written.")
+        html_report(found, names, recipe.name or args.recipe.stem, args.html)
+        if args.json:
+            _line({"event": "report_written", "file": str(args.html)})
+        else:
+            print(f"{args.html} written.")
 
 
 def _methods(args: argparse.Namespace) -> None:

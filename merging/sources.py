@@ -26,7 +26,8 @@ def find_folder(source: str, beside: Path) -> Path:
     if snapshot := _snapshot(source):
         return snapshot
     raise UserError("E_MODEL_MISSING", "there is no such folder, and no such model in this machine's Hub cache.",
-                    where=shown(source, 200)[1:-1], do="Download it first and give its folder: models are not fetched yet.")  # fmt: skip
+                    where=shown(source, 200)[1:-1],
+                    do="Download it first and give its folder: models are not fetched yet.")  # fmt: skip
 
 
 def regular_file(folder: Path, name: str) -> Path | None:

@@ -20,13 +20,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from merging.checkpoint import DTYPES, INDEX, SINGLE
+from merging.checkpoint import DTYPES
 from merging.companions import companions, without_paths
 from merging.errors import UserError
 from merging.events import Event, Finished, Notice, ShardWritten, Started, TensorDone
 from merging.partial import Partial, discard, open_partial, refuse_existing, sync
 from merging.plan import Plan, TensorPlan
 from merging.safetensors_header import read_header
+from merging.weight_files import INDEX, SINGLE
 
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

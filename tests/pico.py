@@ -7,21 +7,24 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from merging.checkpoint import INDEX, SINGLE
+from merging.weight_files import INDEX, SINGLE
 
 HIDDEN, MIDDLE, VOCAB, HEADS, KV_HEADS = 32, 64, 96, 4, 2
 NAMES = ("helpful", "honest", "harmless", "curt", "kind", "dry")
 
 
-def make_family(folder: Path, experts: int = 3, *, layers: int = 2, dtype: torch.dtype = torch.bfloat16, tied: bool = False,
-                shards: int = 1, tokenizer: bool = False, seed: int = 0) -> dict[str, Path]:  # fmt: skip
+def make_family(folder: Path, experts: int = 3, *, layers: int = 2, dtype: torch.dtype = torch.bfloat16,
+                tied: bool = False, shards: int = 1, tokenizer: bool = False,
+                seed: int = 0) -> dict[str, Path]:  # fmt: skip
     """Write base and experts below `folder`; returns their folders by name, the base first."""
     base = weights(seed, layers, tied)
     models = {"base": base}
     for i, name in enumerate(NAMES[:experts], 1):
-        models[name] = {key: value + delta(value, seed + i) for key, value in base.items()}
+        random = torch.Generator().manual_seed(seed + i)
+        models[name] = {key: value + delta(value, random) for key, value in base.items()}
     for name, tensors in models.items():
-        write_model(folder / name, {key: value.to(dtype) for key, value in tensors.items()}, config(layers, dtype, tied), shards)
+        stored = {key: value.to(dtype) for key, value in tensors.items()}
+        write_model(folder / name, stored, config(layers, dtype, tied), shards)
         if tokenizer:
             write_tokenizer(folder / name)
     return {name: folder / name for name in models}
@@ -31,9 +34,10 @@ def shapes(layers: int, tied: bool) -> dict[str, tuple[int, ...]]:
     wide, narrow = (HIDDEN, HIDDEN), (HIDDEN // HEADS * KV_HEADS, HIDDEN)
     found: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (VOCAB, HIDDEN)}
     for i in range(layers):
-        parts = {"self_attn.q_proj": wide, "self_attn.k_proj": narrow, "self_attn.v_proj": narrow, "self_attn.o_proj": wide,
-                 "mlp.gate_proj": (MIDDLE, HIDDEN), "mlp.up_proj": (MIDDLE, HIDDEN), "mlp.down_proj": (HIDDEN, MIDDLE),
-                 "input_layernorm": (HIDDEN,), "post_attention_layernorm": (HIDDEN,)}  # fmt: skip
+        parts = {"self_attn.q_proj": wide, "self_attn.k_proj": narrow, "self_attn.v_proj": narrow,
+                 "self_attn.o_proj": wide, "mlp.gate_proj": (MIDDLE, HIDDEN), "mlp.up_proj": (MIDDLE, HIDDEN),
+                 "mlp.down_proj": (HIDDEN, MIDDLE), "input_layernorm": (HIDDEN,),
+                 "post_attention_layernorm": (HIDDEN,)}  # fmt: skip
         found |= {f"model.layers.{i}.{part}.weight": shape for part, shape in parts.items()}
     found["model.norm.weight"] = (HIDDEN,)
     return found if tied else found | {"lm_head.weight": (VOCAB, HIDDEN)}
@@ -45,9 +49,8 @@ def weights(seed: int, layers: int, tied: bool) -> dict[str, Tensor]:
             for name, shape in shapes(layers, tied).items()}  # fmt: skip
 
 
-def delta(weight: Tensor, seed: int) -> Tensor:
+def delta(weight: Tensor, random: torch.Generator) -> Tensor:
     """A step as fine-tuning leaves it: low rank, a little noise, a few large entries."""
-    random = torch.Generator().manual_seed(seed)
     noise = torch.randn(weight.shape, generator=random) * 0.002
     if weight.ndim < 2:
         return noise
@@ -58,10 +61,11 @@ def delta(weight: Tensor, seed: int) -> Tensor:
 
 
 def config(layers: int, dtype: torch.dtype, tied: bool) -> dict:
-    return {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": HIDDEN, "intermediate_size": MIDDLE,
-            "num_hidden_layers": layers, "num_attention_heads": HEADS, "num_key_value_heads": KV_HEADS, "vocab_size": VOCAB,
-            "max_position_embeddings": 64, "hidden_act": "silu", "rms_norm_eps": 1e-6, "tie_word_embeddings": tied,
-            "bos_token_id": 1, "eos_token_id": 2, "torch_dtype": str(dtype).removeprefix("torch.")}  # fmt: skip
+    return {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": HIDDEN,
+            "intermediate_size": MIDDLE, "num_hidden_layers": layers, "num_attention_heads": HEADS,
+            "num_key_value_heads": KV_HEADS, "vocab_size": VOCAB, "max_position_embeddings": 64, "hidden_act": "silu",
+            "rms_norm_eps": 1e-6, "tie_word_embeddings": tied, "bos_token_id": 1, "eos_token_id": 2,
+            "torch_dtype": str(dtype).removeprefix("torch.")}  # fmt: skip
 
 
 def write_model(folder: Path, tensors: dict[str, Tensor], config: dict, shards: int = 1) -> None:
@@ -86,8 +90,8 @@ def write_tokenizer(folder: Path) -> None:
     tokenizer = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": [], "normalizer": None,
                  "pre_tokenizer": {"type": "Whitespace"}, "post_processor": None, "decoder": None,
                  "model": {"type": "WordLevel", "vocab": vocab, "unk_token": "<unk>"}}  # fmt: skip
-    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>",
-                "unk_token": "<unk>"}  # fmt: skip
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "eos_token": "</s>",
+                "pad_token": "<pad>", "unk_token": "<unk>"}  # fmt: skip
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     (folder / "generation_config.json").write_text(json.dumps({"bos_token_id": 1, "eos_token_id": 2}))
