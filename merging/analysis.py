@@ -128,14 +128,15 @@ def family(names: Sequence[str], shapes: Mapping[str, tuple[int, ...]]) -> Famil
         if layer is not None and len(shape) == 2 and min(shape) > 1:
             matrices.append(Matrix(name, layer, _kind(name), (shape[0], shape[1])))
     kinds = list(dict.fromkeys(matrix.kind for matrix in matrices))
-    kinds.sort(key=lambda kind: KIND_ORDER.index(kind) if kind in KIND_ORDER else len(KIND_ORDER) + kinds.index(kind))
+    kinds.sort(key=lambda kind: KIND_ORDER.index(kind) if kind in KIND_ORDER else len(KIND_ORDER))
     return Family(tuple(names), tuple(matrices), tuple(kinds), max((m.layer + 1 for m in matrices), default=0))
 
 
 def _kind(name: str) -> str:
     """`model.layers.4.mlp.down_proj.weight` -> `down`; unusual names keep what tells them apart."""
-    inside = name[re.search(r"\.\d+\.", name).end() :].removesuffix(".weight")  # type: ignore[union-attr]
-    return re.sub(r"^(self_attn|mlp)\.", "", inside).removesuffix("_proj")
+    inside = re.split(r"\.\d+\.", name, maxsplit=1)[1].removesuffix(".weight")
+    short = inside.rsplit(".", 1)[-1].removesuffix("_proj")
+    return short if short in KIND_ORDER and inside.count(".") == 1 else inside
 
 
 def sign_conflict(a: Tensor, b: Tensor) -> float:

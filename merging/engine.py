@@ -5,6 +5,7 @@ import os
 from collections import deque
 from collections.abc import Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -33,16 +34,13 @@ def merge(plan: Plan, out: Path, *, device: str = "cpu", resume: bool = False) -
 def merged_tensors(plan: Plan, *, device: str = "cpu", skip: Collection[str] = ()) -> Iterator[tuple[str, Tensor]]:
     """Every tensor of the merge in plan order, in its output dtype, on the CPU.
 
-    Matrices are computed side by side, one thread each (LAPACK's results depend on its thread count); at most two
-    per core are held, so memory does not grow with the model.
+    Matrices are computed side by side; at most two a core are held, so memory does not grow with the model.
     """
-    peak = across_layers(plan, device)
     workers = 1 if device != "cpu" else max(1, os.cpu_count() or 1)
-    before = torch.get_num_threads()
-    torch.set_num_threads(1 if workers > 1 else before)
     waiting: deque[tuple[str, Future[Tensor]]] = deque()
-    try:
-        with ThreadPoolExecutor(workers) as pool:
+    with one_thread_a_matrix(), ThreadPoolExecutor(workers) as pool:
+        peak = across_layers(plan, device)
+        try:
             for tensor in plan.tensors:
                 if tensor.name in skip:
                     continue
@@ -53,9 +51,19 @@ def merged_tensors(plan: Plan, *, device: str = "cpu", skip: Collection[str] = (
             while waiting:
                 name, result = waiting.popleft()
                 yield name, result.result()
+        finally:
+            for _, result in waiting:
+                result.cancel()
+
+
+@contextmanager
+def one_thread_a_matrix() -> Iterator[None]:
+    """LAPACK's results change with its number of threads: one each, many matrices side by side."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
     finally:
-        for _, result in waiting:
-            result.cancel()
         torch.set_num_threads(before)
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from merging import analysis
 from merging.analysis import Conflict, Look, Matrix, MatrixView
 from merging.checkpoint import Checkpoint
-from merging.engine import delta_factors, is_spectral, merged_delta, merged_weights
+from merging.engine import delta_factors, is_spectral, merged_delta, merged_weights, one_thread_a_matrix
 from merging.errors import UserError
 from merging.plan import Plan, TensorPlan
 from merging.spectral import SVD, Factors, Fold, singular_values
@@ -88,8 +88,14 @@ class LiveMerge:
         Ends early, without a word, once `cancelled()` says that a later move has come.
         """
         start = time.perf_counter()
-        yield Stale(stale(self._last, plan), len(self.family.matrices))
-        self._last = plan
+        what, self._last = stale(self._last, plan), plan
+        yield Stale(what, len(self.family.matrices))
+        with one_thread_a_matrix():
+            yield from self._pictures(plan, focus, cancelled, start)
+
+    def _pictures(
+        self, plan: Plan, focus: str | None, cancelled: Callable[[], bool], start: float
+    ) -> Iterator[LiveEvent]:
         peak = self._across(plan)
         matrices = {matrix.name: matrix for matrix in self.family.matrices}
         seen: dict[str, _Seen] = {}
@@ -108,11 +114,13 @@ class LiveMerge:
 
     def state(self, plan: Plan) -> dict[str, Tensor]:
         """The merged weights by tensor name in their output dtypes; computed if no move has left them here."""
-        if plan.digest not in self._states:
-            self._materialise(plan, {}, self._across(plan))
-        return self._states[plan.digest]
+        found = self._states.get(plan.digest)
+        if found is None:
+            with one_thread_a_matrix():
+                found = self._materialise(plan, {}, self._across(plan))
+        return found
 
-    def _materialise(self, plan: Plan, deltas: dict[str, Tensor], peak: Tensor | None) -> None:
+    def _materialise(self, plan: Plan, deltas: dict[str, Tensor], peak: Tensor | None) -> dict[str, Tensor]:
         def merged(tensor: TensorPlan) -> Tensor:
             if tensor.action == "copy":
                 return self.base.read(tensor.name)
@@ -126,6 +134,7 @@ class LiveMerge:
         self._states[plan.digest] = state
         while len(self._states) > 2:
             self._states.popitem(last=False)
+        return state
 
     def _see(self, plan: Plan, matrix: Matrix, peak: Tensor | None) -> _Seen:
         tensor = plan.tensor(matrix.name)

@@ -1,0 +1,184 @@
+"""The engine on real files: what a plan decides, weight 0, excluded tensors, threads and the live merge."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from merging.checkpoint import open_checkpoint
+from merging.engine import merged_tensors
+from merging.live import FocusReady, LiveMerge, LookReady, Stale, StateReady
+from merging.plan import check, layer_of, make_plan
+from merging.recipe import Expert, Recipe
+from tests.pico import make_family
+
+NAMES = ("helpful", "honest", "harmless")
+DOWN = "model.layers.1.mlp.down_proj.weight"
+
+
+@pytest.fixture(scope="module")
+def family(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("family")
+    make_family(folder, tied=True)
+    return folder
+
+
+def recipe(folder, method="resm", weights=(1.0, 1.0, 1.0), names=NAMES, dtype=None, **parameters):
+    parameters = {key.rstrip("_"): value for key, value in parameters.items()}
+    experts = tuple(Expert(name, (("weight", weight),)) for name, weight in zip(names, weights, strict=True))
+    return Recipe(method, "base", experts, tuple(parameters.items()), dtype=dtype, folder=folder)
+
+
+def merged(folder, *args, **kwargs):
+    return dict(merged_tensors(make_plan(recipe(folder, *args, **kwargs))))
+
+
+def same(first, second):
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("method", ["task_arithmetic", "ties", "tsv_m", "resm", "dare_linear"])
+def test_an_expert_with_weight_0_is_not_there(family, method):
+    assert same(
+        merged(family, method, (1.0, 0.0, 0.5), dtype="float32"),
+        merged(family, method, (1.0, 0.5), NAMES[::2], dtype="float32"),
+    )
+
+
+def test_all_weights_0_is_the_base(family):
+    base = open_checkpoint("base", family)
+    assert all(torch.equal(base.read(name), tensor) for name, tensor in merged(family, weights=(0, 0, 0)).items())
+
+
+@pytest.mark.parametrize(
+    ("method", "settings"), [("task_arithmetic", {}), ("ties", {}), ("tsv_m", {}), ("dare_ties", {}), ("linear", {})]
+)
+def test_one_expert_with_weight_1_is_that_expert(family, method, settings):
+    expert = open_checkpoint("honest", family)
+    for name, tensor in merged(family, method, (1.0,), ("honest",), dtype="float32", **settings).items():
+        torch.testing.assert_close(tensor, expert.read(name).float(), atol=2e-6, rtol=0)
+
+
+def test_excluded_tensors_and_vectors_take_the_mean(family):
+    plan = make_plan(recipe(family, weights=(1.0, 0.5, 0.0), dtype="float32", exclude=("*embed*",), lambda_=2.0))
+    found = dict(merged_tensors(plan))
+    for name in ("model.embed_tokens.weight", "model.norm.weight"):
+        base, helpful, honest = (open_checkpoint(m, family).read(name).float() for m in ("base", "helpful", "honest"))
+        mean = (helpful - base + 0.5 * (honest - base)) / 2
+        torch.testing.assert_close(found[name], base + 2 * mean, atol=1e-6, rtol=0)
+
+
+def test_the_dtype_is_the_bases_unless_the_recipe_says_otherwise(family):
+    assert {t.dtype for t in merged(family).values()} == {torch.bfloat16}
+    assert {t.dtype for t in merged(family, dtype="float16").values()} == {torch.float16}
+
+
+def test_the_threads_of_the_process_stay_as_they_were(family):
+    before = torch.get_num_threads()
+    merged(family)
+    assert torch.get_num_threads() == before
+
+
+def test_layers_are_found_by_name():
+    assert layer_of("model.layers.11.mlp.up_proj.weight") == 11
+    assert layer_of("transformer.h.3.attn.c_attn.weight") == 3
+    assert layer_of("gpt_neox.layers.0.attention.dense.weight") == 0
+    assert layer_of("model.embed_tokens.weight") is None
+
+
+class TestCheck:
+    def test_it_lists_every_problem_at_once(self, family):
+        wrong = Recipe(
+            "ties", "base", (Expert("nowhere", (("weight", float("nan")),)), Expert("honest")),
+            (("densty", 0.5), ("density", 1.5), ("normalize", None)), folder=family,
+        )  # fmt: skip
+        found = check(wrong)
+        assert found.plan is None
+        text = "\n".join(map(str, found.problems))
+        for part in ("nowhere", "weight: nan", "Did you mean `density`?", "1.5 lies outside 0 to 1", "normalize"):
+            assert part in text
+        assert len(found.problems) == 5
+
+    def test_a_setting_of_another_method_is_a_notice(self, family):
+        found = check(recipe(family, "ties", density=0.5, rank_budget=0.3, int8_mask=True))
+        assert found.plan is not None
+        assert [notice for notice in found.notices if "rank_budget" in notice]
+        assert not [notice for notice in found.notices if "int8_mask" in notice]
+
+    def test_weights_that_sum_to_0_cannot_be_normalised(self, family):
+        assert "sum to 0" in str(check(recipe(family, "linear", (1.0, -1.0, 0.0))).problems[0])
+        assert check(recipe(family, "linear", (1.0, -1.0, 0.0), normalize=False)).plan
+
+    def test_true_and_null_are_not_numbers(self, family):
+        for value in (True, None, "much", 10**400):
+            assert len(check(recipe(family, "resm", rank_budget=value)).problems) == 1
+
+    def test_the_digest_follows_what_decides_the_bytes(self, family):
+        digest = make_plan(recipe(family, rank_budget=0.5)).digest
+        assert make_plan(recipe(family, rank_budget=0.50)).digest == digest
+        assert make_plan(recipe(family, rank_budget=0.6)).digest != digest
+        assert make_plan(recipe(family, names=("helpful", "honest", "honest"), rank_budget=0.5)).digest != digest
+
+
+class TestLive:
+    def live(self, family):
+        return LiveMerge(open_checkpoint("base", family), [open_checkpoint(n, family) for n in NAMES], NAMES)
+
+    @pytest.mark.parametrize("method", ["resm", "tsv_m", "ties", "linear", "dare_ties", "task_arithmetic"])
+    def test_its_weights_are_those_of_an_export(self, family, method):
+        live, plan = self.live(family), make_plan(recipe(family, method, (1.0, 0.5, 0.0)))
+        events = list(live.move(plan, DOWN, lambda: False))
+        assert [type(event) for event in events] == [Stale, FocusReady, LookReady, StateReady]
+        assert same(live.state(plan), dict(merged_tensors(plan)))
+
+    def test_slerp_between_base_and_one_expert(self, family):
+        live = self.live(family)
+        plan = make_plan(Recipe("slerp", "base", (Expert("honest"),), (("t", 0.3),), folder=family))
+        list(live.move(plan, None, lambda: False))
+        assert same(live.state(plan), dict(merged_tensors(plan)))
+
+    def test_a_move_says_what_it_made_stale(self, family):
+        live = self.live(family)
+        moves = [
+            (recipe(family), "tensors"),
+            (recipe(family), "nothing"),
+            (recipe(family, weights=(0.5, 1, 1)), "diagonal"),
+            (recipe(family, weights=(0.5, 1, 1), lambda_=1.3), "diagonal"),
+            (recipe(family, weights=(0.0, 1, 1), lambda_=1.3), "fold"),
+            (recipe(family, weights=(0.0, 1, 1), lambda_=1.3, rank_budget=0.5), "fold"),
+            (recipe(family, weights=(0.0, 1, 1), lambda_=1.3, rank_budget=0.5, outlier_threshold=2.0), "factors"),
+            (recipe(family, "ties"), "tensors"),
+        ]
+        for wanted, what in moves:
+            first = next(live.move(make_plan(wanted), DOWN, lambda: False))
+            assert first == Stale(what, 14)
+
+    def test_after_any_moves_the_pictures_are_those_of_a_fresh_start(self, family):
+        moved = self.live(family)
+        for step in (recipe(family), recipe(family, weights=(0.5, 0, 2)), recipe(family, rank_budget=0.4)):
+            list(moved.move(make_plan(step), None, lambda: False))
+        last = make_plan(recipe(family, weights=(0.5, 0, 2), outlier_threshold=2.0, rank_budget=0.6))
+        (first, second) = (
+            next(e.look for e in live.move(last, None, lambda: False) if isinstance(e, LookReady))
+            for live in (moved, self.live(family))
+        )
+        for name, view in first.views.items():
+            for ours, fresh in zip(view.spectra, second.views[name].spectra, strict=True):
+                assert ours.kept == fresh.kept
+                torch.testing.assert_close(torch.tensor(ours.values), torch.tensor(fresh.values))
+        for measure, conflict in first.conflicts.items():
+            torch.testing.assert_close(
+                torch.tensor(conflict.values), torch.tensor(second.conflicts[measure].values), equal_nan=True
+            )
+
+    def test_the_merged_spectrum_is_that_of_the_merged_delta(self, family):
+        live, plan = self.live(family), make_plan(recipe(family, dtype="float32"))
+        look = next(e.look for e in live.move(plan, None, lambda: False) if isinstance(e, LookReady))
+        delta = live.state(plan)[DOWN] - open_checkpoint("base", family).read(DOWN).float()
+        direct = torch.linalg.svdvals(delta.double())
+        shown = torch.tensor(look.views[DOWN].spectra[-1].values, dtype=torch.float64)
+        torch.testing.assert_close(shown, direct[: len(shown)], atol=1e-5, rtol=0)
+
+    def test_a_cancelled_move_stops_without_pictures(self, family):
+        events = list(self.live(family).move(make_plan(recipe(family)), DOWN, lambda: True))
+        assert [type(event) for event in events] == [Stale, FocusReady]
