@@ -2,17 +2,12 @@
 
 from html import escape
 
-from merging.plots.picture import COLOURS, NAMED, roles
+from merging.plots.picture import NAMED, roles
 from merging.plots.scale import Scale
 
-__all__ = ["LOGO", "colour_bar", "label", "mark", "pair", "role_of", "roles"]
+__all__ = ["LOGO", "colour_bar", "label", "mark", "pair", "roles"]
 
 LOGO = '<span class="logo" aria-hidden="true"><i></i><i></i><i></i></span>'
-
-
-def role_of(name: str, index: int) -> str:
-    """The colour of one expert by itself; `roles` also keeps two experts from sharing one."""
-    return next((h for h in NAMED if h in name.lower()), COLOURS[index % len(COLOURS)])
 
 
 def mark(role: str) -> str:
@@ -20,8 +15,8 @@ def mark(role: str) -> str:
 
 
 def label(name: str, role: str, *, capital: bool = False) -> str:
-    """The model's mark and its bold name in its colour."""
-    shown = name[:1].upper() + name[1:] if capital else name
+    """The model's mark and its bold name in its colour; `capital` concerns the H's words, a file's name stays as it is."""
+    shown = name.capitalize() if capital and name.startswith(NAMED) else name
     return f'<b class="who r-{role}">{mark(role)}{escape(shown)}</b>'
 
 

@@ -1,10 +1,11 @@
 """Heat maps over layer x kind: conflicts, directions kept, tails."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
 
-from merging.analysis import Conflict, Family, Look, Matrix, Measure
+from merging.analysis import Conflict, Family, Look, Matrix, MatrixView, Measure
 from merging.plots.picture import VALUES_UP_TO, Picture, grid_layout, grid_trace, rounded, text
 from merging.plots.scale import scale_of, signed
 
@@ -92,7 +93,7 @@ def tail_map(look: Look, expert: str, what: Literal["mass", "weight"], open_matr
     )  # fmt: skip
 
 
-def per_matrix(look: Look, read) -> np.ndarray:
+def per_matrix(look: Look, read: Callable[[MatrixView], float | None]) -> np.ndarray:
     """`read(view)` of every matrix in its place, NaN where there is none."""
     family = look.family
     found = np.full((len(family.kinds), family.n_layers), np.nan)

@@ -136,9 +136,9 @@ def _cuts(cuts: Sequence[Spectrum], curves: dict, colours: dict, axis: dict, n: 
             shapes.append({"type": "line", "x0": k, "x1": k, "y0": value, "y1": drop, "line": line})
         if together and i:
             continue
-        words = f"each keeps <b>{k}</b> and drops the rest" if together else f"{text(spectrum.model, 14)} keeps <b>{k}</b>"
+        words = "each keeps <b>{}</b>, drops the rest" if together else text(spectrum.model, 14) + " keeps <b>{}</b>"
         left = k < 0.7 * n
-        labels.append({"text": words, "x": k, "y": foot, "yref": "paper", "showarrow": False,
+        labels.append({"text": words.replace("{}", str(k)), "x": k, "y": foot, "yref": "paper", "showarrow": False,
                        "xanchor": "left" if left else "right", "xshift": 4 if left else -4, "yanchor": "middle",
                        "bgcolor": "@paper", "borderpad": 1,
                        "font": {"color": "@ink2" if together else colour}})  # fmt: skip

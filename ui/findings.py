@@ -1,0 +1,227 @@
+"""What a picture says, in one sentence of at most 15 words computed from its data, then one grey line: how to read it.
+
+One function a picture; each writes out every case, the dull ones too. Returns HTML; knows nothing of Gradio.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from html import escape
+from math import hypot
+
+import numpy as np
+
+from eval.board import HScore, Scores
+from eval.plots import keeps
+from eval.probes import H
+from merging.analysis import Conflict, Look, Matrix, MatrixView, Measure
+from merging.plots.maps import per_matrix
+from merging.plots.picture import roles
+from ui.marks import label
+
+_CHANCE = 0.5
+
+
+def map_finding(look: Look, measure: Measure) -> str:
+    conflict = look.conflicts[measure]
+    if not conflict.rows:
+        return _said("One expert alone has nobody to clash with.", "A map needs two experts with a weight.")
+    if not np.isfinite(conflict.values).any():
+        return _said("Nothing to compare: no two experts change the same matrix.", "Cells without a change are empty.")
+    return {
+        "sign": _sign, "cosine": _cosine, "shared": _shared, "interference": _interference, "kept": _kept
+    }[measure](look, conflict)  # fmt: skip
+
+
+def _sign(look: Look, conflict: Conflict) -> str:
+    names, where, worst = _extreme(look, conflict, np.nanargmax)
+    mean = float(np.nanmean(conflict.values))
+    at_worst = f"{_hundredths(worst)} of 100 weights there are pushed in opposite directions (chance: 50)."
+    if worst > _CHANCE + 0.02:
+        return _said(f"{names} clash most in {where}.", at_worst)
+    highest = f"At most {_hundredths(worst)} of 100 weights are pushed in opposite directions (chance: 50), in {where}."
+    if mean > _CHANCE - 0.02:
+        return _said("No pair clashes: signs agree about as often as chance.", highest)
+    little = "a little more than chance" if mean > _CHANCE - 0.1 else "far more than chance"
+    return _said(f"No pair clashes: all agree {little}.", highest)
+
+
+def _cosine(look: Look, conflict: Conflict) -> str:
+    names, where, lowest = _extreme(look, conflict, np.nanargmin)
+    if lowest < -0.02:
+        read = f"Cosine × 100 is {_hundredths(lowest)} there; 0 is unrelated, 100 the same way."
+        return _said(f"{names} pull apart most in {where}.", read)
+    closest, there, highest = _extreme(look, conflict, np.nanargmax, opens=False)
+    if highest < 0.02:
+        return _said("The experts’ changes are unrelated everywhere.", "Cosine × 100: 0 unrelated, 100 the same way.")
+    read = f"Cosine × 100 is {_hundredths(highest)} there; 0 is unrelated, 100 the same way."
+    return _said(f"No pair pulls apart; {closest} are closest in {there}.", read)
+
+
+def _shared(look: Look, conflict: Conflict) -> str:
+    names, where, most = _extreme(look, conflict, np.nanargmax)
+    read = f"{_hundredths(most)} of 100 of their strongest directions overlap there. Shared directions are fought over."
+    if most < 0.1:
+        return _said("Each expert uses directions of its own.", f"At most {read[0].lower()}{read[1:]}")
+    return _said(f"{names} share most directions in {where}.", read)
+
+
+def _interference(look: Look, conflict: Conflict) -> str:
+    names, where, most = _extreme(look, conflict, np.nanargmax)
+    read = f"Interference × 100 is {_hundredths(most)} there; 0 means that a plain sum loses nothing."
+    if most < 0.05:
+        return _said("The experts hardly get in each other’s way.", read.replace("there", f"at most, in {where}"))
+    return _said(f"{names} are most in each other’s way in {where}.", read)
+
+
+def _kept(look: Look, conflict: Conflict) -> str:
+    colours = roles(look.family.experts)
+    means = {row[0]: float(np.nanmean(v)) for row, v in zip(conflict.rows, conflict.values, strict=True)
+             if np.isfinite(v).any()}  # fmt: skip
+    _, where, lowest = _extreme(look, conflict, np.nanargmin)
+    read = f"100: the merge moves as that expert did; 0: not at all. Lowest is {_hundredths(lowest)}, in {where}."
+    most, least = max(means, key=lambda m: means[m]), min(means, key=lambda m: means[m])
+    if means[least] < -0.02:
+        return _said(f"The merge moves away from {label(least, colours[least])}.", read)
+    if len(means) == 1:
+        return _said(f"The merge moves {_hundredths(means[most])} of 100 {label(most, colours[most])}’s way.", read)
+    if means[most] - means[least] < 0.05:
+        return _said("The merge leans to all experts alike.", read)
+    return _said(f"The merge leans to {label(most, colours[most])}; least is left of "
+                 f"{label(least, colours[least])}.", read)  # fmt: skip
+
+
+def spectra_finding(look: Look, matrix: Matrix) -> str:
+    view = look.views[matrix.name]
+    where, whole = _place(matrix.layer, matrix.kind), min(matrix.shape)
+    experts = [s for s in view.spectra if s.model != "merge"]
+    moved = [s for s in experts if s.values.size and s.values[0] > 0]
+    kept = [s.kept for s in experts if s.kept is not None]
+    read = "A curve that falls fast is easy to merge."
+    if not kept:
+        read += " This method cuts no directions."
+    elif min(kept) >= whole:
+        read += " At this rank every direction is kept."
+    else:
+        read += " The tick is where the method cuts; what lies beyond is dropped."
+    if not moved:
+        return _said(f"No expert changes {where}.", "A matrix without a change has no curve.")
+    first = min(moved, key=lambda s: s.half_energy)
+    if first.half_energy > 0.3 * whole:
+        return _said(f"What experts learned in {where} is spread over many directions.", read)
+    who = label(first.model, roles([s.model for s in experts])[first.model])
+    place = "one direction" if first.half_energy == 1 else f"{first.half_energy} of {whole} directions"
+    return _said(f"Half of what {who} learned in {where} sits in {place}.", read)
+
+
+def kept_finding(look: Look) -> str:
+    """How much of each expert the cut leaves, over all matrices."""
+    names, colours = look.family.experts, roles(look.family.experts)
+    shares = {name: _mean(look, lambda v, n=name: _share_kept(v, n)) for name in names}
+    found = {name: share for name, share in shares.items() if share is not None}
+    read = "Printed: directions kept. More ink: a larger share of all."
+    if not found:
+        return _said("This method keeps every direction.", "It works on single weights, not on directions.")
+    most, least = max(found, key=lambda n: found[n]), min(found, key=lambda n: found[n])
+    if found[least] > 0.995:
+        return _said("Every direction of every expert is kept.", read)
+    if found[most] - found[least] < 0.02:
+        return _said(f"Each expert keeps {_hundredths(found[most])} of 100 directions.", read)
+    return _said(f"{label(most, colours[most], capital=True)} keeps most directions, "
+                 f"{label(least, colours[least])} least.", read)  # fmt: skip
+
+
+def tail_finding(look: Look) -> str:
+    """Who has the heaviest tail, and whether the method damps it."""
+    tails = [(t, v.matrix) for v in look.views.values() for t in v.tails if np.isfinite(t.mass)]
+    if not tails:
+        return _said("No expert changes a matrix.", "Outliers are entries far beyond the usual size.")
+    tail, matrix = max(tails, key=lambda pair: pair[0].mass)
+    who = label(tail.model, roles(look.family.experts)[tail.model], capital=True)
+    read = (f"{_hundredths(tail.mass)} of 100 of its change there sits in {100 * tail.entries:.1f} of 100 entries. "
+            + ("The method damps none of it." if all(t.outlier_weight > 0.995 for t, _ in tails)
+               else "Less ink in the lower row: damped more."))  # fmt: skip
+    if tail.mass < 0.02:
+        return _said("No expert has outliers to speak of.", read)
+    return _said(f"{who} has most outliers in {_place(matrix.layer, matrix.kind)}.", read)
+
+
+def board_finding(scores: Mapping[str, Scores], probes: str = "Town") -> str:
+    """Against the base, side by side; within noise is `cannot tell`."""
+    if "merge" not in scores:
+        return _said("This merge has not been scored.", "Scoring asks it every probe and checks each answer by rule.")
+    merge, base = scores["merge"], scores.get("base")
+    n = getattr(merge, H[0]).n
+    read = f"{n} {escape(probes)} probes per H, 95 % intervals."
+    if merge.broken > 0.05:
+        read += f" {_hundredths(merge.broken)} of 100 answers are broken."
+    if base is None:
+        shares = " · ".join(f"{label(h, h)} {_hundredths(getattr(merge, h).score)}" for h in H)
+        return _said(f"Of 100 probes it passes: {shares}.", read)
+    sides = {h: compare(getattr(merge, h), getattr(base, h)) for h in H}
+    better, worse, open_ = ([h for h in H if sides[h] == s] for s in (1, -1, 0))
+    if len(better) == len(H):
+        lost = [h for h in H if (kept := _keeps(scores, h)) is not None and kept < 0.5]
+        if lost:
+            return _said(f"Beats the base on all three, but loses most of what {_all(lost)} learned.", read)
+        return _said("Beats the base on all three and keeps most of what was learned.", read)
+    if len(worse) == len(H):
+        return _said("Worse than the base on all three.", read)
+    if len(open_) == len(H):
+        return _said("Cannot tell from the base on any of the three.", read)
+    parts = [f"better than the base on {_all(better)}"] if better else []
+    if worse:
+        parts.append(f"worse {'' if better else 'than the base '}on {_all(worse)}")
+    if open_:
+        parts.append(f"cannot tell on {_all(open_)}")
+    sentence = "; ".join(parts)
+    return _said(sentence[0].upper() + sentence[1:] + ".", read)
+
+
+def compare(a: HScore, b: HScore) -> int:
+    """1 better, -1 worse, 0 cannot tell: Newcombe's 95 % interval of the difference from both Wilson intervals."""
+    gap = a.score - b.score
+    low = gap - hypot(a.score - a.low, b.high - b.score)
+    high = gap + hypot(a.high - a.score, b.score - b.low)
+    return 1 if low > 0 else -1 if high < 0 else 0
+
+
+def _keeps(scores: Mapping[str, Scores], h: str) -> float | None:
+    sides = {model: getattr(score, h) for model, score in scores.items()}
+    return keeps(sides, max((s.score for m, s in sides.items() if m not in ("merge", "base")), default=None))
+
+
+def _extreme(look: Look, conflict: Conflict, pick: Callable, *, opens: bool = True) -> tuple[str, str, float]:
+    """Who (with a capital where it opens the sentence), where and how much, in the cell that `pick` chooses."""
+    row, kind, layer = np.unravel_index(int(pick(conflict.values)), conflict.values.shape)
+    colours = roles(look.family.experts)
+    names = conflict.rows[row]
+    who = " and ".join(label(name, colours[name], capital=opens and not i) for i, name in enumerate(names))
+    return who, _place(int(layer), look.family.kinds[kind]), float(conflict.values[row, kind, layer])
+
+
+def _share_kept(view: MatrixView, name: str) -> float | None:
+    kept = next((s.kept for s in view.spectra if s.model == name), None)
+    return None if kept is None else kept / min(view.matrix.shape)
+
+
+def _mean(look: Look, read: Callable) -> float | None:
+    values = per_matrix(look, read)
+    return float(np.nanmean(values)) if np.isfinite(values).any() else None
+
+
+def _all(hs: Sequence[str]) -> str:
+    """`helpful and honest`, each with its mark."""
+    shown = [label(h, h) for h in hs]
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
+
+
+def _place(layer: int, kind: str) -> str:
+    return f"<b>layer {layer}, {escape(kind)}</b>"
+
+
+def _hundredths(share: float) -> str:
+    whole = round(100 * share)
+    return f"−{-whole}" if whole < 0 else str(whole)
+
+
+def _said(sentence: str, read: str) -> str:
+    return f'<h2>{sentence}</h2><p class="sub">{read}</p>'
