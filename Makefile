@@ -1,0 +1,35 @@
+# make run     the app (PORT=7999 picks the port)      make test    every test
+# make lint    ruff and pyright                        make town    train the built-in family again
+PYTHON ?= $(shell command -v python3.12 || command -v python3.11 || echo python3)
+TORCH ?= torch==2.13.0
+BIN := .venv/bin
+
+.PHONY: run test lint town venv
+
+run: .venv/installed
+	@$(BIN)/python app.py
+
+venv: .venv/installed-dev
+
+test: .venv/installed-dev
+	$(BIN)/python -m pytest
+
+lint: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+
+town: .venv/installed
+	$(BIN)/python -m assets.town.make
+
+# Torch goes first: whatever build is chosen here then satisfies the range in requirements.txt.
+.venv/installed: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' \
+		|| { echo "Mergescope needs Python 3.11 or 3.12: make run PYTHON=/path/to/python3.12" >&2; exit 2; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet $(TORCH)
+	$(BIN)/pip install --quiet -r requirements.txt
+	@touch $@
+
+.venv/installed-dev: .venv/installed requirements-dev.txt
+	$(BIN)/pip install --quiet -r requirements-dev.txt
+	@touch $@

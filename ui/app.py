@@ -1,0 +1,160 @@
+"""The page, as a table of contents: what stands where, and which event calls what."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from merging.methods import METHODS
+from ui import controls, live
+from ui.figure import serve_pictures
+from ui.page import Page
+from ui.panels import board, chat, map, method, models, recipe, spectra, status
+from ui.pieces import static
+from ui.problem import shows_problems
+from ui.services import Services
+from ui.session import names_of
+from ui.theme import Theme
+
+_ASSETS = Path(__file__).resolve().parent.parent / "assets"
+_TABS = ("Map", "Spectra", "Chat", "Board", "Recipe")
+_PILL = (
+    '<label class="pill"><input type="checkbox" id="knobs-open"><span class="shut">Knobs</span>'
+    '<span class="opened">Done</span></label>'
+)
+_BRAND = '<h1 class="brand"><span class="logo"><i></i><i></i><i></i></span>Mergescope</h1>'
+
+
+def launch_kwargs() -> dict[str, Any]:
+    """What launch() needs besides address and port: the same for app.py, tests and Spaces."""
+    return {
+        "theme": Theme(),
+        "css_paths": [_ASSETS / "theme.css"],
+        "footer_links": ["api", "settings"],
+        "ssr_mode": False,
+        "show_error": True,
+    }
+
+
+def build_app(services: Services) -> gr.Blocks:
+    serve_pictures()
+    with gr.Blocks(title="Mergescope", analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)) as demo:
+        tabs: dict[str, gr.Tab] = {}
+        page = _layout(services, tabs)
+        _wire_desk(services, page)
+        _wire_pictures(services, page, tabs)
+        demo.load(_live(services, page, live.start), [page.browser], _all(page), **_QUIET).then(
+            *_settle(services, page)
+        )
+    demo.queue(default_concurrency_limit=8, max_size=200, api_open=True)
+    return demo
+
+
+def _layout(services: Services, tabs: dict[str, gr.Tab]) -> Page:
+    first = live.first_recipe(services)
+    session, turns = gr.State(None), gr.State(())
+    browser = gr.BrowserState(None, storage_key="mergescope", secret="mergescope")  # fixed: survives a server restart
+    with gr.Row(elem_id="shell"):
+        static(_PILL)
+        with gr.Column(elem_id="recipe", scale=0, min_width=0):
+            static(_BRAND)
+            family = models.build()
+            weights = controls.build_weights()
+            chosen = method.build(services.presets, first.method)
+            knobs = {key: controls.build_method(m, key == first.method) for key, m in METHODS.items()}
+            with gr.Row(elem_classes=["foot"]):
+                undo = gr.Button("Undo", min_width=0)
+                save = gr.Button("Save merge…", variant="primary", min_width=0)
+        with gr.Column(elem_id="main", min_width=0):
+            line = status.build()
+            problem = static(visible=False)
+            with gr.Tabs(elem_id="tabs"):
+                built: dict[str, Any] = {}
+                for title in _TABS:
+                    with gr.Tab(title, id=title.lower(), elem_classes=["pane"]) as tabs[title.lower()]:
+                        built[title.lower()] = _PANELS[title](names_of(first), METHODS[first.method].title)
+    desk = controls.Controls(chosen.method, weights, knobs)
+    return Page(session, turns, browser, line, problem, family, chosen, desk, undo, save, **built)
+
+
+_PANELS = {
+    "Map": lambda experts, title: map.build(),
+    "Spectra": lambda experts, title: spectra.build(),
+    "Chat": chat.build,
+    "Board": lambda experts, title: board.build(),
+    "Recipe": lambda experts, title: recipe.build(),
+}
+_QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+# A move waits for nothing but the worker: neither chat nor scoring share its limit.
+_MOVING: dict[str, Any] = {**_QUIET, "trigger_mode": "always_last", "concurrency_limit": 16, "concurrency_id": "moves"}
+
+
+def _wire_desk(services: Services, page: Page) -> None:
+    """Recipe column: every control, preset, undo, family."""
+    state = [page.session, page.turns]
+    then = _settle(services, page)
+    gr.on(
+        [control.change for control in page.controls.inputs],  # pyright: ignore
+        _live(services, page, live.move),
+        {*page.controls.inputs, *state},
+        page.pictures | page.narrow_desk | {page.problem},
+        **_MOVING,
+    ).then(*then)
+    wide = {**_MOVING, "outputs": _all(page)}
+    gr.on(
+        [page.method.preset.input], _live(services, page, live.take_preset), [*state, page.method.preset], **wide
+    ).then(*then)
+    gr.on([page.undo.click], _live(services, page, live.undo), state, **wide).then(*then)
+    page.models.family.input(
+        lambda chosen: gr.update(visible=chosen == models.OWN), page.models.family, page.models.own, **_QUIET
+    )
+    own = shows_problems(page.models.problem)
+    typed = [*state, page.models.base, page.models.experts]
+    gr.on([page.models.open.click], own(partial(live.open_family, services, page)), typed, _all(page) | {page.models.problem},
+          **_MOVING).then(*then)  # fmt: skip
+    gr.on([page.models.family.input], own(partial(live.pick_family, services, page)), [*state, page.models.family],
+          _all(page) | {page.models.problem}, **_MOVING).then(*then)  # fmt: skip
+
+
+def _wire_pictures(services: Services, page: Page, tabs: dict[str, gr.Tab]) -> None:
+    """Tabs, measure, cells and their keyboard twins; the recipe as a file."""
+    state, then = [page.session, page.turns], _settle(services, page)
+    looks = {**_MOVING, "outputs": page.pictures | {page.problem}}
+    for name, tab in tabs.items():
+        show = partial(live.select_tab, services, page, name)
+        tab.select(shows_problems(page.problem)(show), state, **looks)
+    page.map.measure.input(_live(services, page, live.pick_measure), [*state, page.map.measure], **looks)
+    page.map.pair.input(_live(services, page, live.pick_pair), [*state, page.map.pair], **looks)
+    figures = [*page.map.maps, page.spectra.sheet, *page.spectra.kept]
+    gr.on([figure.select for figure in figures], _live(services, page, live.open_cell), state, **looks)
+    pickers = [page.map.layer, page.map.kind]
+    gr.on([p.input for p in pickers], _live(services, page, live.pick_matrix), [*state, *pickers], **looks)
+    file = shows_problems(page.recipe.problem)
+    wide = {**_MOVING, "outputs": _all(page) | {page.recipe.problem}}
+    page.recipe.apply.click(file(partial(live.apply_yaml, services, page)), [*state, page.recipe.yaml], **wide).then(
+        *then
+    )
+    page.recipe.upload.upload(file(partial(live.open_file, services, page)), [*state, page.recipe.upload], **wide).then(
+        *then
+    )
+
+
+def _live(services: Services, page: Page, handler: Any) -> Any:
+    return shows_problems(page.problem)(partial(handler, services, page))
+
+
+def _settle(services: Services, page: Page) -> tuple[Any, ...]:
+    """What every move ends with, for `.then`: wait for the merged weights, then remember the recipe in the browser."""
+    return (
+        _live(services, page, live.settled),
+        [page.session, page.turns],
+        page.settled | {page.problem},
+        None,
+        None,
+        "hidden",
+    )
+
+
+def _all(page: Page) -> set[Any]:
+    return page.pictures | page.desk | {page.problem}

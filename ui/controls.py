@@ -1,0 +1,167 @@
+"""Knob -> component. Every method's controls are built once, from the registry, and shown or hidden whole.
+
+So a move rebuilds nothing, and a method's values wait where they were left when another one is tried.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from merging.method import WEIGHT, Knob, Method, Value
+from merging.methods import METHODS
+from merging.plots.picture import COLOURS
+from merging.recipe import Recipe
+from ui.marks import roles
+from ui.pieces import static
+from ui.session import MAX_EXPERTS, Desk, desk_of, names_of
+
+
+@dataclass(frozen=True)
+class MethodControls:
+    group: gr.Column
+    knobs: dict[str, Component]
+    per_expert: dict[str, tuple[gr.Slider, ...]]
+
+
+@dataclass(frozen=True)
+class Controls:
+    """All components that make up the desk."""
+
+    method: gr.Dropdown
+    weights: tuple[gr.Slider, ...]
+    methods: dict[str, MethodControls]
+
+    @property
+    def inputs(self) -> set[Component]:
+        return {self.method, *self.weights, *(c for m in self.methods.values() for c in _all(m))}
+
+    @property
+    def moving(self) -> Iterable[Component]:
+        return self.inputs
+
+    @property
+    def outputs(self) -> set[Component]:
+        return self.inputs | {m.group for m in self.methods.values()}
+
+
+def build_method(method: Method, shown: bool) -> MethodControls:
+    with gr.Column(visible=shown, elem_classes=["knobs"]) as group:
+        knobs: dict[str, Component] = {}
+        per_expert: dict[str, tuple[gr.Slider, ...]] = {}
+        _add([k for k in method.knobs if k.first], knobs, per_expert)
+        if rest := [k for k in method.knobs if not k.first]:
+            with gr.Accordion("More", open=False, elem_classes=["more"]):
+                _add(rest, knobs, per_expert)
+    return MethodControls(group, knobs, per_expert)
+
+
+def build_weights() -> tuple[gr.Slider, ...]:
+    return _sliders(WEIGHT)
+
+
+def component(knob: Knob) -> Component:
+    """One control for one knob, at the value the page starts from."""
+    common: dict[str, Any] = {"label": knob.label, "info": knob.help, "elem_classes": ["knob"], "interactive": True}
+    if knob.kind == "number":
+        return gr.Slider(knob.low, knob.high, knob.screen, step=knob.step, buttons=["reset"], **common)  # pyright: ignore
+    if knob.kind == "switch":
+        return gr.Checkbox(bool(knob.screen), **common)
+    if knob.kind == "choice":
+        return gr.Dropdown(list(knob.choices), value=str(knob.screen), filterable=False, **common)
+    return gr.Textbox(_text(knob.screen), max_lines=1, placeholder="none", **common)
+
+
+def desk(controls: Controls, values: Mapping[Component, Any], n_experts: int) -> Desk:
+    """What the controls say, read from the values that an event brought."""
+    method = values[controls.method] if values[controls.method] in METHODS else next(iter(METHODS))
+    chosen = controls.methods[method]
+    knobs = {key: _value(METHODS[method].knob(key), values[c]) for key, c in chosen.knobs.items()}
+    rows = {"weight": controls.weights, **chosen.per_expert}
+    return Desk(method, knobs, {key: tuple(float(values[s]) for s in row[:n_experts]) for key, row in rows.items()})
+
+
+def show(controls: Controls, recipe: Recipe, before: Recipe | None) -> dict[Component, Any]:
+    """Updates that make the controls say what `recipe` says; `before` is what they say now (None: unknown)."""
+    wanted, chosen = desk_of(recipe), controls.methods[recipe.method]
+    changes: dict[Component, Any] = {}
+    for key, control in chosen.knobs.items():
+        changes[control] = _update(METHODS[recipe.method].knob(key), wanted.knobs[key])
+    for key, row in {"weight": controls.weights, **chosen.per_expert}.items():
+        knob = METHODS[recipe.method].knob(key) or WEIGHT
+        for slider, value in zip(row, wanted.per_expert[key], strict=False):
+            changes[slider] = _update(knob, value)
+    if before is None or before.method != recipe.method:
+        changes |= show_method(controls, recipe.method)
+        changes[controls.method] = recipe.method
+    if before is None or names_of(before) != names_of(recipe):
+        _name(controls, names_of(recipe), changes)
+    return changes
+
+
+def show_method(controls: Controls, method: str) -> dict[Component, Any]:
+    return {m.group: gr.update(visible=key == method) for key, m in controls.methods.items()}
+
+
+def _name(controls: Controls, names: tuple[str, ...], changes: dict[Component, Any]) -> None:
+    rows = [controls.weights, *(row for m in controls.methods.values() for row in m.per_expert.values())]
+    role = roles(names)
+    for row in rows:
+        for i, slider in enumerate(row):
+            name = names[i] if i < len(names) else ""
+            look = {
+                "visible": bool(name),
+                "label": name or f"expert {i + 1}",
+                "elem_classes": _classes(role.get(name, COLOURS[i])),
+            }
+            changes[slider] = gr.update(**{**changes.get(slider, {}), **look})
+
+
+def _add(knobs: list[Knob], plain: dict[str, Component], per_expert: dict[str, tuple[gr.Slider, ...]]) -> None:
+    for knob in knobs:
+        if knob.per_expert:
+            static(f'<h3>{knob.label}</h3><p class="help">{knob.help}</p>')
+            per_expert[knob.key] = _sliders(knob)
+        else:
+            plain[knob.key] = component(knob)
+
+
+def _sliders(knob: Knob) -> tuple[gr.Slider, ...]:
+    return tuple(
+        gr.Slider(
+            knob.low, knob.high, float(knob.screen),  # pyright: ignore[reportArgumentType]
+            step=knob.step, label=f"expert {i + 1}", elem_classes=_classes(COLOURS[i]), interactive=True, buttons=["reset"],
+            visible=i < 3,
+        )
+        for i in range(MAX_EXPERTS)
+    )  # fmt: skip
+
+
+def _classes(role: str) -> list[str]:
+    return ["knob", "expert", f"r-{role}"]
+
+
+def _update(knob: Knob | None, value: Value) -> dict[str, Any]:
+    if isinstance(value, tuple):
+        return gr.update(value=_text(value))
+    if knob and knob.kind == "number" and isinstance(value, (int, float)) and not knob.low <= value <= knob.high:
+        return gr.update(value=value, minimum=min(value, knob.low), maximum=max(value, knob.high))
+    return gr.update(value=value)
+
+
+def _value(knob: Knob | None, raw: Any) -> Value:
+    if knob and knob.kind == "globs":
+        return tuple(part.strip() for part in (raw or "").split(",") if part.strip())
+    if knob and knob.kind == "number":
+        return float(raw)
+    return raw
+
+
+def _text(globs: Value) -> str:
+    return ", ".join(globs) if isinstance(globs, tuple) else str(globs)
+
+
+def _all(method: MethodControls) -> list[Component]:
+    return [*method.knobs.values(), *(s for row in method.per_expert.values() for s in row)]

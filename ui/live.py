@@ -1,0 +1,267 @@
+"""What follows a slider: session -> recipe -> worker -> the pictures of the tab in front. Latest move wins."""
+
+import re
+import secrets
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from eval.worker import Move, Sources
+from merging.analysis import Look
+from merging.errors import UserError
+from merging.live import FocusReady, LookReady, Stale, StateReady
+from merging.methods import METHODS
+from merging.plan import make_plan
+from merging.plots import MEASURES
+from merging.recipe import Recipe, load_recipe, parse_recipe
+from ui import controls
+from ui.conversation import Turns
+from ui.page import Page
+from ui.panels import board, chat, map, method, models, recipe, spectra, status
+from ui.services import Services, keep, town_sources
+from ui.session import Session, checked, fresh_recipe, moved, names_of, recipe_of, undone, with_recipe
+
+Updates = dict[Any, Any]
+
+
+def sources_of(session: Session) -> Sources:
+    recipe_ = recipe_of(session)
+    folder = recipe_.folder
+    return Sources(
+        str((folder / (recipe_.base or "")).resolve()),
+        tuple(str((folder / expert.model).resolve()) for expert in recipe_.experts),
+        names_of(recipe_),
+    )
+
+
+def move(services: Services, page: Page, data: Mapping[Any, Any]) -> Iterator[Updates]:
+    """A control has changed."""
+    before: Session = data[page.session]
+    session = moved(before, controls.desk(page.controls, data, len(before.recipe.experts)))
+    if session is before:  # the controls only repeat what an undo or a preset told them
+        return
+    yield {page.session: session, **_desk_changes(services, page, before, session)}
+    yield from follow(services, page, session, data[page.turns])
+
+
+def follow(services: Services, page: Page, session: Session, turns: Turns, *, whole: bool = False) -> Iterator[Updates]:
+    """Ask the worker for this session's recipe and draw what comes; `whole` redraws also what has not changed."""
+    before = None if whole else services.looks.get(session.id)
+    stream = services.worker.ask(Move(session.id, sources_of(session), recipe_of(session), session.focus))
+    keep(services.moves, session.id, stream)
+    quick = False
+    for event in stream:
+        if isinstance(event, Stale):
+            quick = event.what in ("nothing", "diagonal")
+        elif isinstance(event, FocusReady) and session.tab == "map" and not quick:
+            yield map.draw_matrix(page.map, event.view)
+        elif isinstance(event, LookReady):
+            keep(services.looks, session.id, event.look)
+            yield draw(services, page, session, turns, event.look, before)
+            return
+
+
+def settled(services: Services, page: Page, session: Session, turns: Turns) -> Iterator[Updates]:
+    """The rest of the last move: the merged weights are there, so Chat answers with them."""
+    stream = services.moves.pop(session.id, None)
+    for event in stream or ():
+        look = services.looks.get(session.id)
+        if isinstance(event, StateReady) and look and look.digest == event.digest:
+            keep(services.ready, session.id, event.digest)
+            if session.tab == "chat":
+                yield draw(services, page, session, turns, look, None)
+    yield {page.browser: kept(session)}
+
+
+def draw(services: Services, page: Page, session: Session, turns: Turns, look: Look, before: Look | None) -> Updates:
+    """The status line and the tab in front; what is as it was in `before` is left alone."""
+    updates: Updates = {page.status.line: status_line(services, session, look)}
+    if session.tab == "map":
+        updates |= map.draw(page.map, look, session, before)
+    elif session.tab == "spectra":
+        updates |= spectra.draw(page.spectra, look, session, before)
+    elif session.tab == "chat":
+        updating = services.ready.get(session.id) != look.digest
+        updates |= chat.draw(page.chat, turns, look.family.experts, METHODS[session.recipe.method].title, updating)
+    elif session.tab == "board":
+        updates |= board.draw(page.board, services, session, look)
+    elif session.tab == "recipe":
+        updates |= recipe.draw(page.recipe, session)
+    return updates
+
+
+def status_line(services: Services, session: Session, look: Look) -> str:
+    scores = board.scores_of(services, look.digest)
+    return status.line_html(session.recipe, f"live in {look.seconds:.2f} s", scores=scores)
+
+
+def kept(session: Session) -> dict[str, str]:
+    """What the browser keeps over a reload."""
+    return {"owner": session.owner, "recipe": session.recipe.to_yaml(), "job": session.job}
+
+
+def _desk_changes(services: Services, page: Page, before: Session, session: Session) -> Updates:
+    """What a move changes in the recipe column itself."""
+    updates: Updates = {}
+    if before.recipe.method != session.recipe.method:
+        updates |= controls.show_method(page.controls, session.recipe.method)
+        updates |= _card(page, session)
+    elif method.notice(before) or method.notice(session):
+        updates |= _card(page, session)
+    if session.past != before.past:
+        updates[page.method.preset] = method.preset_of(session.recipe, services.presets)
+    return updates
+
+
+def _card(page: Page, session: Session) -> Updates:
+    return {page.method.card: method.card_html(METHODS[session.recipe.method], method.notice(session))}
+
+
+# Everything else that changes what is shown
+
+
+def select_tab(services: Services, page: Page, tab: str, session: Session | None, turns: Turns) -> Iterator[Updates]:
+    if session is None or session.tab == tab:  # Gradio selects the first tab before the page has loaded
+        return
+    session = replace(session, tab=tab)
+    yield {page.session: session}
+    yield from _show(services, page, session, turns)
+
+
+def pick_measure(services: Services, page: Page, session: Session, turns: Turns, measure: str) -> Iterator[Updates]:
+    session = replace(session, measure=measure if measure in MEASURES else "sign")  # pyright: ignore
+    yield {page.session: session}
+    yield from _show(services, page, session, turns)
+
+
+def pick_pair(services: Services, page: Page, session: Session, turns: Turns, pair: int) -> Iterator[Updates]:
+    session = replace(session, pair=int(pair or 0))
+    yield {page.session: session}
+    yield from _show(services, page, session, turns)
+
+
+def open_cell(services: Services, page: Page, session: Session, turns: Turns, event: gr.EventData) -> Iterator[Updates]:
+    """A cell was clicked in any picture."""
+    look = services.looks.get(session.id)
+    matrix = map.clicked(look, event._data) if look else None
+    if matrix and matrix.name != session.focus:
+        session = replace(session, focus=matrix.name)
+        yield {page.session: session}
+        yield from _show(services, page, session, turns)
+
+
+def pick_matrix(
+    services: Services, page: Page, session: Session, turns: Turns, layer: str, kind: str
+) -> Iterator[Updates]:
+    """The same by keyboard."""
+    look = services.looks.get(session.id)
+    matrix = look.family.at(int(layer), kind) if look and str(layer).isdecimal() else None
+    if matrix and matrix.name != session.focus:
+        session = replace(session, focus=matrix.name)
+        yield {page.session: session}
+        yield from _show(services, page, session, turns)
+
+
+def _show(services: Services, page: Page, session: Session, turns: Turns) -> Iterator[Updates]:
+    """The tab in front from the pictures at hand; from the worker where there are none."""
+    look = services.looks.get(session.id)
+    if look:
+        yield draw(services, page, session, turns, look, None)
+    else:
+        yield from follow(services, page, session, turns, whole=True)
+
+
+# Another recipe: the controls follow it
+
+
+def take_preset(services: Services, page: Page, session: Session, turns: Turns, name: str) -> Iterator[Updates]:
+    if name in services.presets:
+        after = with_recipe(session, method.apply_preset(session.recipe, services.presets[name]))
+        yield from show_recipe(services, page, session, after, turns)
+
+
+def undo(services: Services, page: Page, session: Session, turns: Turns) -> Iterator[Updates]:
+    yield from show_recipe(services, page, session, undone(session), turns)
+
+
+def apply_yaml(services: Services, page: Page, session: Session, turns: Turns, text: str) -> Iterator[Updates]:
+    yield from apply_recipe(services, page, session, turns, parse_recipe(text, services.folder))
+
+
+def open_file(services: Services, page: Page, session: Session, turns: Turns, path: str) -> Iterator[Updates]:
+    yield from apply_recipe(services, page, session, turns, replace(load_recipe(Path(path)), folder=services.folder))
+
+
+def open_family(
+    services: Services, page: Page, session: Session, turns: Turns, base: str, experts: str
+) -> Iterator[Updates]:
+    """Folders typed in: checked from their headers first; the last family stays until they fit."""
+    base, listed = models.folders(base, experts)
+    recipe_ = fresh_recipe(METHODS[session.recipe.method], base, listed, services.folder)
+    yield from apply_recipe(services, page, session, turns, recipe_)
+
+
+def pick_family(services: Services, page: Page, session: Session, turns: Turns, family: str) -> Iterator[Updates]:
+    """Town opens at once; folders of one's own wait until they are typed in."""
+    if family == models.TOWN:
+        yield from apply_recipe(services, page, session, turns, first_recipe(services))
+
+
+def apply_recipe(services: Services, page: Page, session: Session, turns: Turns, recipe_: Recipe) -> Iterator[Updates]:
+    after = with_recipe(session, recipe_)
+    drawn = follow(services, page, after, turns, whole=True)
+    first = next(drawn)  # raises when recipe and models do not fit: the desk then stays as it is
+    yield {page.session: after, **_told(services, page, after, session), **first}
+    yield from drawn
+
+
+def show_recipe(services: Services, page: Page, session: Session, after: Session, turns: Turns) -> Iterator[Updates]:
+    if after is not session:
+        yield {page.session: after, **_told(services, page, after, session)}
+        yield from follow(services, page, after, turns)
+
+
+def _told(services: Services, page: Page, after: Session, before: Session | None) -> Updates:
+    """Every control says what the recipe says."""
+    family = sources_of(after)
+    town = models.TOWN if family.base == str(services.town.resolve() / "base") else models.OWN
+    return {
+        **controls.show(page.controls, after.recipe, before.recipe if before else None),
+        **_card(page, after),
+        page.method.preset: method.preset_of(after.recipe, services.presets),
+        page.models.family: town,
+        page.models.own: gr.update(visible=town == models.OWN),
+    }
+
+
+def first_recipe(services: Services) -> Recipe:
+    """What the page opens on: the first preset on the built-in family."""
+    base, experts = town_sources(services)
+    preset = next(iter(services.presets.values()))
+    return method.apply_preset(fresh_recipe(METHODS[preset.method], base, experts, services.folder), preset)
+
+
+def start(services: Services, page: Page, stored: Any) -> Iterator[Updates]:
+    """The page has loaded: the browser's last recipe, or the first one."""
+    session = restored(services, stored)
+    yield {page.session: session, **_told(services, page, session, None)}
+    yield from follow(services, page, session, (), whole=True)
+
+
+def restored(services: Services, stored: Any) -> Session:
+    """What the browser kept is its visitor's to change, so nothing in it is trusted."""
+    fresh = Session(first_recipe(services), secrets.token_hex(16))
+    if not isinstance(stored, dict):
+        return fresh
+    owner, job = str(stored.get("owner", "")), str(stored.get("job", ""))
+    if re.fullmatch("[0-9a-f]{32}", owner):
+        fresh = replace(fresh, owner=owner, job=job[:32])
+    try:
+        recipe_ = checked(parse_recipe(str(stored.get("recipe", "")), services.folder), None)
+        make_plan(replace(fresh, recipe=recipe_).recipe)
+    except UserError:  # models that have gone, or a recipe of an older version: the first one then
+        return fresh
+    return replace(fresh, recipe=recipe_)

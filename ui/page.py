@@ -1,0 +1,56 @@
+"""All components of the page in one place, for the handlers to name."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import gradio as gr
+from gradio.components import Component
+
+from ui.controls import Controls
+from ui.panels.board import BoardPanel
+from ui.panels.chat import ChatPanel
+from ui.panels.map import MapPanel
+from ui.panels.method import MethodPanel
+from ui.panels.models import ModelsPanel
+from ui.panels.recipe import RecipePanel
+from ui.panels.spectra import SpectraPanel
+from ui.panels.status import StatusPanel
+
+
+@dataclass(frozen=True)
+class Page:
+    session: gr.State
+    turns: gr.State  # what was said in Chat
+    browser: gr.BrowserState  # owner, recipe and job, which outlive a reload
+    status: StatusPanel
+    problem: gr.HTML
+    models: ModelsPanel
+    method: MethodPanel
+    controls: Controls
+    undo: gr.Button
+    save: gr.Button
+    map: MapPanel
+    spectra: SpectraPanel
+    chat: ChatPanel
+    board: BoardPanel
+    recipe: RecipePanel
+
+    @cached_property
+    def pictures(self) -> set[Component]:
+        """What a move may change on the tab in front, and the status line."""
+        return {self.session, self.status.line, self.map.measure, *self.map.outputs, *self.spectra.outputs,
+                self.chat.answers, *self.board.outputs, self.recipe.yaml, self.recipe.command}  # fmt: skip
+
+    @cached_property
+    def narrow_desk(self) -> set[Component]:
+        """What a move changes in the recipe column."""
+        return {self.method.card, self.method.preset, *(m.group for m in self.controls.methods.values())}
+
+    @cached_property
+    def settled(self) -> set[Component]:
+        return {self.browser, self.chat.answers, self.status.line}
+
+    @cached_property
+    def desk(self) -> set[Component]:
+        """What a preset, an undo or a file changes besides: every control."""
+        return {*self.controls.outputs, self.method.card, self.method.preset, self.models.family, self.models.own}

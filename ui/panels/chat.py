@@ -1,0 +1,94 @@
+"""Chat: one question, every model's answer side by side."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from eval.probes import H, Probe, ProbeSet, load_probes
+from ui.conversation import Turns, answers_html
+
+CHIPS_EACH = 3
+_CLICKS = """element.addEventListener("click", (event) => {
+  const hit = event.target.closest("[data-probe],[data-again]");
+  if (hit) trigger("select", { ...hit.dataset });
+});"""
+
+
+@dataclass(frozen=True)
+class ChatPanel:
+    question: gr.Textbox
+    ask: gr.Button
+    stop: gr.Button
+    chips: gr.HTML
+    answers: gr.HTML
+    follow: gr.Checkbox
+    temperature: gr.Slider
+    length: gr.Slider
+    seed: gr.Number
+    clear: gr.Button
+    problem: gr.HTML
+
+    @property
+    def settings(self) -> set[Component]:
+        return {self.follow, self.temperature, self.length, self.seed}
+
+
+def build(experts: Sequence[str], method: str) -> ChatPanel:
+    with gr.Row(elem_classes=["askrow"]):
+        question = gr.Textbox(
+            show_label=False, label="Question", placeholder="Ask all models", max_lines=4, lines=1, elem_id="q",
+            interactive=True, scale=8, container=False,
+        )  # fmt: skip
+        ask = gr.Button("Ask", variant="primary", scale=1, min_width=90, elem_id="ask")
+        stop = gr.Button("Stop", variant="stop", scale=1, min_width=90, visible=False)
+    chips = gr.HTML(chips_html(screen_probes()), apply_default_css=False, js_on_load=_CLICKS, elem_classes=["chips"])
+    problem = gr.HTML(visible=False, apply_default_css=False, js_on_load=None)
+    with gr.Accordion("Temperature, length, seed", open=False, elem_classes=["twin"]), gr.Row():
+        temperature = gr.Slider(0, 2, 0, step=0.1, label="Temperature", info="0 always takes the likeliest word.",
+                                interactive=True, elem_classes=["knob"])  # fmt: skip
+        length = gr.Slider(8, 512, 64, step=8, label="Length", info="Most tokens of one answer.",
+                           interactive=True, elem_classes=["knob"])  # fmt: skip
+        seed = gr.Number(0, label="Seed", info="The same seed draws the same answer.", precision=0, minimum=0,
+                         interactive=True, elem_classes=["slim"])  # fmt: skip
+    with gr.Row(elem_classes=["slim"]):
+        follow = gr.Checkbox(False, label="Follow up: the models see what was said before", interactive=True, scale=8)
+        clear = gr.Button("Clear", variant="secondary", size="sm", scale=1, min_width=90)
+    answers = gr.HTML(
+        answers_html((), experts, {}, method, False), apply_default_css=False, js_on_load=_CLICKS, elem_id="answers",
+        min_height=420,
+    )  # fmt: skip
+    return ChatPanel(question, ask, stop, chips, answers, follow, temperature, length, seed, clear, problem)
+
+
+def draw(panel: ChatPanel, turns: Turns, experts: Sequence[str], method: str, updating: bool) -> dict[Component, Any]:
+    return {panel.answers: answers_html(turns, experts, probes_by_id(), method, updating)}
+
+
+def screen_probes() -> ProbeSet:
+    return load_probes("town", "screen")
+
+
+def chips(probes: Iterable[Probe]) -> list[Probe]:
+    """A few probes of each H, of different kinds."""
+    chosen: list[Probe] = []
+    for probe in probes:
+        same = [other for other in chosen if other.h == probe.h]
+        if len(same) < CHIPS_EACH and all(other.kind != probe.kind for other in same):
+            chosen.append(probe)
+    return sorted(chosen, key=lambda probe: H.index(probe.h))
+
+
+def chips_html(probes: ProbeSet) -> str:
+    return "".join(
+        f'<button type="button" class="chip r-{probe.h}" data-probe="{escape(probe.id)}" title="{escape(probe.messages[-1].content)}">'
+        f"{escape(probe.label or probe.kind)}</button>"
+        for probe in chips(probes.probes)
+    )
+
+
+def probes_by_id() -> Mapping[str, Probe]:
+    return {probe.id: probe for probe in screen_probes().probes}

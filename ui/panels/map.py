@@ -1,0 +1,182 @@
+"""Map: where the experts conflict, layer by layer; a cell is the door to its matrix."""
+
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import gradio as gr
+import numpy as np
+from gradio.components import Component
+
+from merging.analysis import Look, Matrix, MatrixView, Measure
+from merging.plots import (
+    MEASURES,
+    conflict_map,
+    conflict_table,
+    matrix_spectrum,
+    roles,
+    row_name,
+    rows_shown,
+    scale_of,
+)
+from ui.figure import Figure
+from ui.findings import map_finding
+from ui.marks import colour_bar, label, mark, pair
+from ui.pieces import static, table_value
+from ui.session import Session
+
+ABREAST = 3
+
+
+@dataclass(frozen=True)
+class MapPanel:
+    finding: gr.HTML
+    measure: gr.Radio
+    pair: gr.Dropdown
+    columns: tuple[gr.Column, ...]
+    titles: tuple[gr.HTML, ...]
+    maps: tuple[Figure, ...]
+    bar: gr.HTML
+    matrix_title: gr.HTML
+    matrix: Figure
+    readings: gr.HTML
+    layer: gr.Dropdown
+    kind: gr.Dropdown
+    table: gr.Dataframe
+
+    @property
+    def outputs(self) -> set[Component]:
+        return {self.finding, self.pair, *self.columns, *self.titles, *self.maps, self.bar, self.matrix_title,  # pyright: ignore
+                self.matrix, self.readings, self.layer, self.kind, self.table}  # fmt: skip
+
+
+def build() -> MapPanel:
+    with gr.Row(elem_classes=["top"]):
+        finding = static(elem_classes=["find"])
+        measure = gr.Radio(
+            [(text, key) for key, text in MEASURES.items()], value="sign", show_label=False, label="Measure",
+            elem_classes=["seg"], interactive=True, container=False,
+        )  # fmt: skip
+    pair_ = gr.Dropdown([], label="Pair in the middle", visible=False, interactive=True, elem_classes=["slim"])
+    columns, titles, maps = [], [], []
+    with gr.Row(elem_classes=["pairs"]):
+        for _ in range(ABREAST):
+            with gr.Column(min_width=0) as column:
+                columns.append(column)
+                titles.append(static(elem_classes=["pic"]))
+                maps.append(Figure(height=224))
+    bar = static()
+    with gr.Row(elem_classes=["drill"]):
+        with gr.Column(scale=7, min_width=0):
+            matrix_title = static(elem_classes=["pic"])
+            matrix = Figure(height=268)
+        with gr.Column(scale=4, min_width=0):
+            readings = static(elem_classes=["readings"])
+    with gr.Accordion("Pick by keyboard, or read the map as a table", open=False, elem_classes=["twin"]):
+        with gr.Row():
+            layer = gr.Dropdown([], label="Layer", interactive=True)
+            kind = gr.Dropdown([], label="Matrix", interactive=True)
+        table = gr.Dataframe(interactive=False, show_label=False, wrap=True)
+    return MapPanel(finding, measure, pair_, tuple(columns), tuple(titles), tuple(maps), bar, matrix_title, matrix,
+                    readings, layer, kind, table)  # fmt: skip
+
+
+def opened(look: Look, session: Session) -> Matrix:
+    """The open matrix; where none is open, the one with the most conflict of signs."""
+    family = look.family
+    by_name = {matrix.name: matrix for matrix in family.matrices}
+    if session.focus in by_name:
+        return by_name[session.focus]
+    values = look.conflicts["sign"].values
+    if values.size == 0:
+        return family.matrices[0]
+    return max(family.matrices, key=lambda m: _most(values[:, family.kinds.index(m.kind), m.layer]))
+
+
+def clicked(look: Look, data: Any) -> Matrix | None:
+    """The matrix of a clicked cell; None for anything that is no cell (the browser's word is not trusted)."""
+    place = data.get("customdata") if isinstance(data, dict) else None
+    if not (isinstance(place, list) and len(place) >= 2 and isinstance(place[0], int)):
+        return None
+    return look.family.at(place[0], str(place[1]))
+
+
+def draw(panel: MapPanel, look: Look, session: Session, before: Look | None) -> dict[Component, Any]:
+    """Everything on the tab; the maps only where their numbers differ from `before`, what was drawn here last."""
+    matrix = opened(look, session)
+    updates = draw_matrix(panel, look.views[matrix.name])
+    if before is None or before.family != look.family or not _same(before, look, session.measure):
+        updates |= _draw_maps(panel, look, session, matrix)
+    return updates
+
+
+def _draw_maps(panel: MapPanel, look: Look, session: Session, matrix: Matrix) -> dict[Component, Any]:
+    measure = session.measure
+    conflict = look.conflicts[measure]
+    rows = rows_shown(conflict, session.pair)
+    colours = roles(look.family.experts)
+    updates: dict[Any, Any] = {
+        panel.finding: map_finding(look, measure),
+        panel.bar: colour_bar(scale_of(conflict), "open a cell to see its matrix") if rows else _LONELY,
+        panel.pair: _pair_picker(look, session),
+        panel.table: table_value(conflict_table(look, measure)),
+        panel.layer: gr.update(choices=[str(i) for i in range(look.family.n_layers)], value=str(matrix.layer)),
+        panel.kind: gr.update(choices=list(look.family.kinds), value=matrix.kind),
+    }
+    for i, (column, title, figure) in enumerate(zip(panel.columns, panel.titles, panel.maps, strict=True)):
+        updates[column] = gr.update(visible=i < len(rows))
+        if i < len(rows):
+            row = rows[i]
+            names = conflict.rows[row] if isinstance(row, int) else ()
+            head = pair(*names, colours) if len(names) == 2 else label(names[0], colours[names[0]]) if names else ""
+            updates[title] = f"<h3>{head or escape(row_name(conflict, row).capitalize())}</h3>"
+            updates[figure] = conflict_map(look, measure, row, matrix)
+    return updates
+
+
+def draw_matrix(panel: MapPanel, view: MatrixView) -> dict[Component, Any]:
+    """The open matrix only: what a move shows first."""
+    m = view.matrix
+    title = f"<h3>Layer {m.layer} · {escape(m.kind)} <small>{m.shape[0]} × {m.shape[1]}</small></h3>"
+    return {panel.matrix_title: title, panel.matrix: matrix_spectrum(view), panel.readings: readings_html(view)}
+
+
+def readings_html(view: MatrixView) -> str:
+    """Numbers of the open matrix: one row a reading, one value an expert in its colour."""
+    colours = roles([tail.model for tail in view.tails])
+    spectra = {spectrum.model: spectrum for spectrum in view.spectra}
+    rows: list[tuple[str, list[str]]] = [
+        ("change ÷ base", [f"{t.norm_ratio:.2f}" for t in view.tails]),
+        ("directions with half of it", [f"{spectra[t.model].half_energy}" for t in view.tails]),
+        ("stable rank", [f"{spectra[t.model].stable_rank:.1f}" for t in view.tails]),
+        ("entries near zero, %", [f"{100 * t.sparsity:.0f}" for t in view.tails]),
+        ("outliers, % of entries", [f"{100 * t.entries:.1f}" for t in view.tails]),
+        ("outliers, % of change", [f"{100 * t.mass:.0f}" for t in view.tails]),
+        ("outlier weight", [f"{t.outlier_weight:.2f}" for t in view.tails]),
+    ]
+    marks = "&emsp;".join(f'<span title="{escape(t.model)}">{mark(colours[t.model])}</span>' for t in view.tails)
+    body = f"<div><dt>each expert here</dt><dd>{marks}</dd></div>" + "".join(
+        f"<div><dt>{name}</dt><dd>{'&emsp;'.join(values)}</dd></div>" for name, values in rows
+    )
+    lost = f'<p class="help">{view.dropped} weak directions dropped.</p>' if view.dropped else ""
+    return f'<h3 class="pic">This matrix</h3><dl>{body}</dl>{lost}'
+
+
+_LONELY = '<p class="help">One expert alone has nobody to conflict with.</p>'
+
+
+def _pair_picker(look: Look, session: Session) -> dict[str, Any]:
+    rows = look.conflicts[session.measure].rows
+    names = [(" × ".join(row), i) for i, row in enumerate(rows)]
+    return gr.update(
+        choices=names, value=min(session.pair, len(rows) - 1) if rows else None, visible=len(rows) > ABREAST
+    )
+
+
+def _same(before: Look, look: Look, measure: Measure) -> bool:
+    return np.array_equal(before.conflicts[measure].values, look.conflicts[measure].values, equal_nan=True)
+
+
+def _most(values: Any) -> float:
+    finite = [float(v) for v in values if v == v]
+    return max(finite, default=-1.0)

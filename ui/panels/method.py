@@ -1,0 +1,75 @@
+"""Method: preset, method and its card. The knobs themselves come from ui/controls.py."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from html import escape
+
+import gradio as gr
+
+from merging.method import Method
+from merging.methods import METHODS
+from merging.recipe import Expert, Recipe
+from ui.pieces import static
+from ui.session import Session, recipe_of
+
+
+@dataclass(frozen=True)
+class MethodPanel:
+    preset: gr.Dropdown
+    method: gr.Dropdown
+    card: gr.HTML
+
+
+def build(presets: Mapping[str, Recipe], method: str) -> MethodPanel:
+    preset = gr.Dropdown(
+        list(presets),
+        value=next(iter(presets), None),
+        label="Preset",
+        filterable=False,
+        interactive=True,
+        elem_id="preset",
+    )
+    static('<h2 class="part">Method</h2>')
+    chosen = gr.Dropdown(
+        [(m.title, m.id) for m in sorted(METHODS.values(), key=lambda m: m.title.lower())],
+        value=method, label="Method", show_label=False, interactive=True, elem_id="method",
+    )  # fmt: skip
+    card = static(card_html(METHODS[method]), elem_id="card", elem_classes=["about"])
+    return MethodPanel(preset, chosen, card)
+
+
+def card_html(method: Method, notice: str = "") -> str:
+    paper = method.paper
+    note = f'<p class="help">{escape(method.note)}</p>' if method.note else ""
+    say = f'<p class="notice">{escape(notice)}</p>' if notice else ""
+    return (
+        f"<p>{escape(method.summary)}</p>"
+        f'<p class="help">{escape(paper.title)} · {paper.year} · '
+        f'<a href="{escape(paper.url)}" target="_blank" rel="noreferrer">paper</a></p>{note}{say}'
+    )
+
+
+def notice(session: Session) -> str:
+    """Says so when the method takes fewer experts than are on the desk."""
+    merged = recipe_of(session)
+    if len(merged.experts) == len(session.recipe.experts):
+        return ""
+    names = " and ".join(expert.name for expert in merged.experts)
+    return f"Takes {len(merged.experts)} models: {names}. Give the others weight 0 to choose."
+
+
+def apply_preset(recipe: Recipe, preset: Recipe) -> Recipe:
+    """The preset's method and numbers on this recipe's models; further experts take the last expert's numbers."""
+    experts = tuple(
+        Expert(expert.model, preset.experts[min(i, len(preset.experts) - 1)].parameters)
+        for i, expert in enumerate(recipe.experts)
+    )
+    return replace(
+        recipe, method=preset.method, parameters=preset.parameters, experts=experts, seed=preset.seed,
+        name=preset.name, note=preset.note,
+    )  # fmt: skip
+
+
+def preset_of(recipe: Recipe, presets: Mapping[str, Recipe]) -> str | None:
+    """The preset whose numbers these are, if any."""
+    return next((name for name, preset in presets.items() if apply_preset(recipe, preset) == recipe), None)

@@ -1,0 +1,50 @@
+"""Models: which family, and how much of each expert goes in."""
+
+from dataclasses import dataclass
+
+import gradio as gr
+
+from merging.errors import UserError
+from ui.pieces import static
+from ui.session import MAX_EXPERTS
+
+TOWN, OWN = "town", "own"
+
+
+@dataclass(frozen=True)
+class ModelsPanel:
+    family: gr.Dropdown
+    own: gr.Column
+    base: gr.Textbox
+    experts: gr.Textbox
+    open: gr.Button
+    problem: gr.HTML
+
+
+def build() -> ModelsPanel:
+    family = gr.Dropdown(
+        [("Town · 1.3 M · built in", TOWN), ("Your own folders…", OWN)],
+        value=TOWN, show_label=False, label="Family", filterable=False, interactive=True, elem_id="family",
+    )  # fmt: skip
+    with gr.Column(visible=False, elem_id="own") as own:
+        base = gr.Textbox(label="Base folder", max_lines=1, placeholder="models/base", interactive=True)
+        experts = gr.Textbox(
+            label="Expert folders", info=f"One a line, up to {MAX_EXPERTS}.", lines=3, interactive=True,
+            placeholder="models/helpful\nmodels/honest",
+        )  # fmt: skip
+        open_ = gr.Button("Open models", variant="secondary")
+    problem = static(visible=False)
+    static('<h2 class="part">Experts <small>weight</small></h2>')
+    return ModelsPanel(family, own, base, experts, open_, problem)
+
+
+def folders(base: str, experts: str) -> tuple[str, tuple[str, ...]]:
+    """What was typed, as sources."""
+    listed = tuple(line.strip() for line in experts.splitlines() if line.strip())
+    if not base.strip() or not listed:
+        raise UserError("E_FAMILY", "A family is one base folder and at least one expert folder.",
+                        do="Type both, then open.")  # fmt: skip
+    if len(listed) > MAX_EXPERTS:
+        raise UserError("E_FAMILY", f"{len(listed)} experts are listed; the page shows up to {MAX_EXPERTS}.",
+                        do="Larger recipes run on the command line.")  # fmt: skip
+    return base.strip(), listed

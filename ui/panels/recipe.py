@@ -1,0 +1,71 @@
+"""Recipe: the merge as a file, as a command, and as a model to take away."""
+
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from merging.recipe import Recipe
+from ui.pieces import static
+from ui.session import Session, recipe_of
+
+
+@dataclass(frozen=True)
+class RecipePanel:
+    yaml: gr.Code
+    apply: gr.Button
+    upload: gr.UploadButton
+    take: gr.DownloadButton
+    command: gr.HTML
+    save: gr.Button
+    saved: gr.HTML
+    download: gr.File
+    problem: gr.HTML
+
+
+def build() -> RecipePanel:
+    static(
+        '<h2 class="find">This merge as a file</h2><p class="help">mergekit reads it too. Change it here, then apply.</p>'
+    )
+    problem = static(visible=False)
+    yaml = gr.Code(
+        language="yaml", show_label=False, label="Recipe", interactive=True, lines=18, max_lines=30, elem_id="yaml"
+    )
+    with gr.Row(elem_classes=["slim"]):
+        apply_ = gr.Button("Apply", variant="primary", min_width=90)
+        upload = gr.UploadButton("Open a file…", file_types=[".yml", ".yaml"], file_count="single", min_width=90)
+        take = gr.DownloadButton("Download recipe", min_width=90)
+    static("<h2>The same on the command line</h2>")
+    command = static(elem_classes=["command"])
+    static('<h2>The model</h2><p class="help">Weights, tokenizer, chat template and recipe, zipped.</p>')
+    with gr.Row(elem_classes=["slim"]):
+        save = gr.Button("Save merge…", variant="secondary", min_width=90)
+    saved = static()
+    download = gr.File(visible=False, label="Merged model", interactive=False, elem_id="merged")
+    return RecipePanel(yaml, apply_, upload, take, command, save, saved, download, problem)
+
+
+def draw(panel: RecipePanel, session: Session) -> dict[Component, Any]:
+    return {panel.yaml: file_of(session).to_yaml(), panel.command: command_html(file_of(session))}
+
+
+def file_of(session: Session) -> Recipe:
+    return recipe_of(session)
+
+
+def file_name(recipe: Recipe) -> str:
+    """Letters and digits of the recipe's name, fit for a file."""
+    kept = "".join(c if c.isalnum() and c.isascii() else "-" for c in recipe.name.lower()).strip("-")
+    return kept[:40] or recipe.method
+
+
+def command_html(recipe: Recipe) -> str:
+    name = file_name(recipe)
+    lines = (
+        f"python -m merging check {name}.yml",
+        f"python -m merging merge {name}.yml merged/{name}",
+        f"python -m eval score merged/{name}",
+    )
+    return f"<pre>{escape(chr(10).join(lines))}</pre><p class='help'>Run it in the folder that this app was started in.</p>"

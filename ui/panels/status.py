@@ -1,0 +1,85 @@
+"""The status line: what is merged, how fresh the pictures are, and the scores or the work under way."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from html import escape
+
+import gradio as gr
+
+from eval.board import Scores
+from eval.probes import H
+from merging.methods import METHODS
+from merging.recipe import Recipe
+from ui.marks import label
+from ui.pieces import static
+from ui.session import desk_of
+
+_MOST_KNOBS = 4
+
+
+@dataclass(frozen=True)
+class StatusPanel:
+    line: gr.HTML
+    stop: gr.Button
+
+
+@dataclass(frozen=True)
+class Busy:
+    """Long work under way: `Scoring 412 of 900 probes`, the share done, seconds left."""
+
+    doing: str
+    what: str
+    share: float
+    seconds_left: float | None = None
+
+
+def build() -> StatusPanel:
+    with gr.Row(elem_id="status"):
+        line = static('<div class="line" role="status"><b class="method">Starting…</b></div>')
+        stop = gr.Button("Stop", variant="stop", size="sm", visible=False, elem_classes=["stop"])
+    return StatusPanel(line, stop)
+
+
+def line_html(recipe: Recipe, fresh: str, *, stale: bool = False, saved: bool = False,
+              scores: Scores | None = None, busy: Busy | None = None) -> str:  # fmt: skip
+    """`fresh` is `live in 0.09 s` or what is awaited."""
+    method, said = METHODS[recipe.method], desk_of(recipe)
+    numbers = [k for k in method.knobs if k.first and not k.per_expert and k.kind == "number"][:_MOST_KNOBS]
+    knobs = "".join(
+        f'<span class="knobline">{escape(_short(k.label))} {said.knobs[k.key]:g}</span>'
+        for k in numbers
+        if isinstance(said.knobs[k.key], (int, float))
+    )
+    right = _busy_html(busy) if busy else _scores_html(scores)
+    return (
+        f'<div class="line" role="status"><b class="method">{escape(method.title.split(" (")[0])}</b>{knobs}'
+        f'<span class="live{" stale" if stale else ""}">{escape(fresh)}</span>'
+        f"<small>{'saved' if saved else 'not saved'}</small>{right}</div>"
+    )
+
+
+def _short(name: str) -> str:
+    return "λ" if "λ" in name else name.lower()
+
+
+def _scores_html(scores: Scores | None) -> str:
+    if scores is None:
+        return '<span class="scores"><small>not scored</small></span>'
+    sides: Mapping[str, float] = {h: getattr(scores, h).score for h in H}
+    half = max(getattr(scores, h).high - getattr(scores, h).low for h in H) / 2
+    each = "".join(f'<span class="score">{label(h, h)} <b>{100 * s:.0f}</b></span>' for h, s in sides.items())
+    return f'<span class="scores">{each}<small>±{100 * half:.0f}</small></span>'
+
+
+def _busy_html(busy: Busy) -> str:
+    left = "" if busy.seconds_left is None else f" · {seconds(busy.seconds_left)} left"
+    return (
+        f'<span class="busy"><b>{escape(busy.doing)}</b> {escape(busy.what)}{left}</span>'
+        f'<i class="progress" style="width:{100 * min(max(busy.share, 0), 1):.1f}%"></i>'
+    )
+
+
+def seconds(value: float) -> str:
+    if value < 90:
+        return f"{max(1, round(value))} s"
+    return f"{round(value / 60)} min"

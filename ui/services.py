@@ -1,0 +1,54 @@
+"""Things shared by all visitors, built once and passed in. What belongs to one visitor is keyed by session id."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from merging.analysis import Look
+from merging.recipe import Recipe, load_recipe
+from ui.jobs import Jobs, LiveWorker, Stream
+
+_ROOT = Path(__file__).resolve().parent.parent
+_MOST_VISITORS = 200  # pictures and open streams kept; the oldest go first
+
+
+@dataclass(frozen=True)
+class Services:
+    folder: Path  # relative model folders on the page and in the API resolve here
+    home: Path  # data folder: jobs, scores, exports
+    worker: LiveWorker
+    jobs: Jobs
+    presets: Mapping[str, Recipe]
+    town: Path  # the built-in family
+    looks: dict[str, Look] = field(default_factory=dict)  # the last pictures, by session id
+    moves: dict[str, Stream] = field(default_factory=dict)  # what a move still has to say
+    ready: dict[str, str] = field(default_factory=dict)  # digest whose merged weights Chat has
+    asks: dict[str, Stream] = field(default_factory=dict)  # a question being answered
+
+
+def open_services() -> Services:
+    home = Path(os.environ.get("MERGESCOPE_HOME", "~/.cache/mergescope")).expanduser()
+    worker = LiveWorker()
+    worker.warm()
+    return Services(Path.cwd(), home, worker, Jobs(home / "jobs"), _presets(), _ROOT / "assets" / "town")
+
+
+def keep(store: dict[str, Any], key: str, value: Any) -> None:
+    store.pop(key, None)
+    store[key] = value
+    while len(store) > _MOST_VISITORS:
+        store.pop(next(iter(store)))
+
+
+def town_sources(services: Services) -> tuple[str, tuple[str, ...]]:
+    """Base and experts of the built-in family, as a recipe on the page writes them."""
+    town = Path(os.path.relpath(services.town, services.folder))
+    return str(town / "base"), tuple(str(town / name) for name in ("helpful", "honest", "harmless"))
+
+
+def _presets() -> dict[str, Recipe]:
+    """In the order of their files' names; each is a recipe for Town that its method and numbers are taken from."""
+    recipes = (load_recipe(path) for path in sorted((_ROOT / "assets" / "recipes").glob("*.yml")))
+    return {recipe.name: recipe for recipe in recipes}

@@ -1,0 +1,185 @@
+"""What one page holds: a small frozen Session and the pure steps from one to the next. Knows nothing of Gradio.
+
+The recipe in it is the truth. Sliders show one number a setting; a setting that a slider cannot show (a list over
+depth, cases by tensor name) stays as written until its slider is moved.
+"""
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from merging.analysis import Measure
+from merging.errors import UserError
+from merging.method import Method, Value
+from merging.methods import METHODS
+from merging.recipe import Case, Expert, Recipe, Setting, Settings
+
+MAX_EXPERTS = 6
+_MAX_UNDO = 40
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What the controls say: one value a knob; per-expert knobs (weight among them) one value an expert."""
+
+    method: str
+    knobs: Mapping[str, Value]
+    per_expert: Mapping[str, tuple[float, ...]]
+
+
+@dataclass(frozen=True)
+class Session:
+    """`id` names this page load to the worker; `owner` is the browser, which keeps its jobs over a reload."""
+
+    recipe: Recipe
+    owner: str
+    id: str = field(default_factory=lambda: secrets.token_hex(16))
+    tab: str = "map"
+    measure: Measure = "sign"
+    pair: int = 0
+    focus: str | None = None  # the open matrix, by tensor name
+    past: tuple[Recipe, ...] = ()
+    touched: str = ""  # what moved last: a whole drag is one step of undo
+    job: str = ""
+
+
+def recipe_of(session: Session) -> Recipe:
+    """What is merged. A method that takes fewer experts than there are gets the first ones whose weight is not 0."""
+    recipe, method = session.recipe, METHODS[session.recipe.method]
+    most = method.experts[1] - (method.space == "weights" and not method.uses_weight)  # there the base is one of them
+    if len(recipe.experts) <= most:
+        return recipe
+    chosen = [e for e in recipe.experts if shown(_find(e.parameters, "weight", recipe.parameters), 1.0) != 0]
+    return replace(recipe, experts=tuple((chosen or list(recipe.experts))[:most]))
+
+
+def desk_of(recipe: Recipe) -> Desk:
+    """What the controls should say of a recipe."""
+    method = METHODS[recipe.method]
+    knobs = {k.key: shown(_find(recipe.parameters, k.key), k.default) for k in method.knobs if not k.per_expert}
+    keys = {"weight": 1.0} | {k.key: k.default for k in method.knobs if k.per_expert}
+    per_expert = {
+        key: tuple(_number(shown(_find(e.parameters, key, recipe.parameters), default)) for e in recipe.experts)
+        for key, default in keys.items()
+    }
+    return Desk(recipe.method, knobs, per_expert)
+
+
+def shown(setting: Setting, default: Value) -> Value:
+    """The one value a control can show of a setting: the mean of a list over depth, the last of cases."""
+    if setting is None:
+        return default
+    if not isinstance(setting, tuple):
+        return setting
+    if setting and isinstance(setting[-1], Case):
+        return shown(setting[-1].value, default)
+    numbers = [item for item in setting if isinstance(item, (int, float))]
+    if numbers:
+        return sum(numbers) / len(numbers)
+    return tuple(str(item) for item in setting)
+
+
+def fresh_recipe(method: Method, base: str, experts: tuple[str, ...], folder: Path) -> Recipe:
+    """A new recipe with every knob written out at the value the page starts from."""
+    own = tuple((k.key, k.screen) for k in method.knobs if k.per_expert)
+    return Recipe(
+        method=method.id,
+        base=base,
+        experts=tuple(Expert(model, (("weight", 1.0), *own)) for model in experts),
+        parameters=tuple((k.key, k.screen) for k in method.knobs if not k.per_expert),
+        folder=folder,
+    )
+
+
+def moved(session: Session, desk: Desk) -> Session:
+    """The session after the controls have changed; the same object when they say what the recipe says."""
+    recipe = session.recipe
+    if desk.method != recipe.method:
+        return _step(session, _write(replace(recipe, method=desk.method, parameters=()), desk, None), "method")
+    before = desk_of(recipe)
+    changed = [key for key, value in desk.knobs.items() if not _same(value, before.knobs.get(key))]
+    changed += [key for key, values in desk.per_expert.items() if not _same(values, before.per_expert.get(key))]
+    if not changed:
+        return session
+    return _step(session, _write(recipe, desk, changed), " ".join(changed))
+
+
+def with_recipe(session: Session, recipe: Recipe) -> Session:
+    """A preset, a file, another family: one step of undo."""
+    return _step(session, checked(recipe, session.recipe.base), "")
+
+
+def checked(recipe: Recipe, base: str | None) -> Recipe:
+    """A recipe the page can show: a method it knows, a base, one to six experts."""
+    if recipe.method not in METHODS:
+        from merging.recipe import nearest
+
+        known = ", ".join(METHODS)
+        raise UserError("E_METHOD", f"There is no method called `{recipe.method[:60]}`.",
+                        where="merge_method", do=nearest(recipe.method, METHODS) or f"Known: {known}.")  # fmt: skip
+    listed = [e for e in recipe.experts if e.model != recipe.base or e.parameters]
+    if not 1 <= len(listed) <= MAX_EXPERTS:
+        raise UserError("E_EXPERTS", f"The page shows 1 to {MAX_EXPERTS} experts; this recipe has {len(listed)}.",
+                        where="models", do="Larger recipes run on the command line.")  # fmt: skip
+    return replace(recipe, base=recipe.base or base, experts=tuple(listed))
+
+
+def undone(session: Session) -> Session:
+    if not session.past:
+        return session
+    return replace(session, recipe=session.past[-1], past=session.past[:-1], touched="")
+
+
+def names_of(recipe: Recipe) -> tuple[str, ...]:
+    """What the screen calls the experts: folder names, numbered where two are alike."""
+    names: list[str] = []
+    for expert in recipe.experts:
+        name = expert.name
+        twins = sum(other == name or other.startswith(f"{name} ") for other in names)
+        names.append(f"{name} {twins + 1}" if twins else name)
+    return tuple(names)
+
+
+def _step(session: Session, recipe: Recipe, touched: str) -> Session:
+    if recipe == session.recipe:
+        return session
+    if touched and touched == session.touched:
+        return replace(session, recipe=recipe)
+    return replace(session, recipe=recipe, past=(*session.past, session.recipe)[-_MAX_UNDO:], touched=touched)
+
+
+def _write(recipe: Recipe, desk: Desk, keys: list[str] | None) -> Recipe:
+    """The recipe with the desk's values for `keys`; None writes them all and drops what the method does not know."""
+    knobs = {k: v for k, v in desk.knobs.items() if keys is None or k in keys}
+    own = {k: v for k, v in desk.per_expert.items() if keys is None or k in keys}
+    shared = tuple((k, v) for k, v in recipe.parameters if k not in own)
+    experts = tuple(
+        replace(
+            e, parameters=_put(() if keys is None else e.parameters, {k: v[i] for k, v in own.items() if i < len(v)})
+        )
+        for i, e in enumerate(recipe.experts)
+    )
+    return replace(recipe, parameters=_put(shared, knobs), experts=experts)
+
+
+def _put(settings: Settings, values: Mapping[str, Value]) -> Settings:
+    merged: dict[str, Setting] = dict(settings)
+    merged.update(values)
+    return tuple(merged.items())
+
+
+def _find(settings: Settings, key: str, wider: Settings = ()) -> Setting:
+    return dict(settings).get(key, dict(wider).get(key))
+
+
+def _number(value: Value) -> float:
+    return float(value) if isinstance(value, (int, float)) else 0.0
+
+
+def _same(a: object, b: object) -> bool:
+    if isinstance(a, (tuple, list)) and isinstance(b, (tuple, list)):
+        return len(a) == len(b) and all(_same(x, y) for x, y in zip(a, b, strict=True))
+    if isinstance(a, (int, float)) and isinstance(b, (int, float)):
+        return abs(a - b) < 1e-9
+    return a == b
