@@ -127,15 +127,16 @@ class _Stream:
     seen: int = 0
 
     def prepare(self, messages: Sequence[Message]) -> Iterator[ChatEvent]:
+        from eval.runtime import encode, render
+
         tokenizer = self.model.tokenizer
-        text, plain = render(self.model, self.name, messages)
+        text, plain = render(tokenizer, messages, self.name)
         if plain:
             yield Notice(
                 f"{self.name} has no chat template; it reads plain lines that begin with User: and Assistant:."
             )
         yield Prompt(self.name, text)
-        # A template writes its own beginning-of-text token.
-        self.prompt = tokenizer(text, add_special_tokens=plain)["input_ids"]  # pyright: ignore[reportAttributeAccessIssue]
+        self.prompt = encode(tokenizer, text, plain)
         positions = self.model.positions
         self.room = self.decoding.max_new_tokens
         if positions is not None:
@@ -179,19 +180,3 @@ class _Stream:
                 f"{self.name} had to stop after {self.room} tokens: it can read {self.model.positions} in all."
             )
         yield Answered(self.name, self.text(), self.seconds, self.seen)
-
-
-def render(model: "Model", name: str, messages: Sequence[Message]) -> tuple[str, bool]:
-    """The prompt as text, and whether it is plain because the model has no chat template."""
-    from jinja2 import TemplateError
-
-    plain_messages = [dict(message) for message in messages]
-    if not model.tokenizer.chat_template:
-        lines = [f"{message['role'].capitalize()}: {message['content']}" for message in plain_messages]
-        return "\n".join([*lines, "Assistant:"]), True
-    try:
-        text = model.tokenizer.apply_chat_template(plain_messages, tokenize=False, add_generation_prompt=True)
-    except (TemplateError, ValueError, TypeError) as error:
-        reason = str(error).strip().split("\n")[0][:200]
-        raise UserError("E_TEMPLATE", f"Its chat template refuses the conversation: {reason}", where=name) from error
-    return str(text), False

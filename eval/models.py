@@ -103,7 +103,7 @@ class Models:
     def _loaded(self, checkpoint: Checkpoint) -> tuple[Model, int]:
         size = self._make_room(checkpoint)
         with _plain_errors(checkpoint):
-            module, report = AutoModelForCausalLM.from_pretrained(
+            module, report = AutoModelForCausalLM.from_pretrained(  # pyright: ignore[reportGeneralTypeIssues]
                 checkpoint.folder, dtype=self.dtype, use_safetensors=True, output_loading_info=True, **_SAFE
             )
             _complete(report, checkpoint)
@@ -123,7 +123,7 @@ class Models:
             config = AutoConfig.from_pretrained(folder, **_SAFE)
             with torch.device("meta"):  # only to learn the class
                 kind = type(AutoModelForCausalLM.from_config(config))
-            module, report = kind.from_pretrained(  # pyright: ignore[reportGeneralTypeIssues]
+            module, report = kind.from_pretrained(
                 None, config=config, state_dict=own, dtype=self.dtype, output_loading_info=True
             )
             _complete(report, plan.base)

@@ -6,14 +6,18 @@ bfloat16 sums would be slow and coarse; bfloat16 on an accelerator.
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from accelerate import PartialState
 from accelerate.utils import get_max_memory
+from jinja2 import TemplateError
 from torch import Tensor
-from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from merging.errors import UserError
+
+if TYPE_CHECKING:  # seconds to import, which a look at kept scores need not wait for
+    from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 _BATCH = 100
 _SHARE_OF_MEMORY = 0.6  # of what is free at the start; the rest is for caches of attention and for merging
@@ -91,8 +95,8 @@ class _Watch:
 
 @torch.inference_mode()
 def stream(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
     prompt: Sequence[int],
     *,
     max_new_tokens: int,
@@ -102,8 +106,7 @@ def stream(
     stopped: Callable[[], bool],
 ) -> None:
     """One answer, token by token to `put`, ending tokens included. Temperature 0 is greedy."""
-    end, pad = _end_and_pad(model, tokenizer)
-    greedy = GenerationConfig(max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=end, pad_token_id=pad)
+    greedy = _greedy(model, tokenizer, max_new_tokens)
     ids = torch.tensor([list(prompt)], device=model.device)
     watch = _Watch(put, stopped)
     model.generate(  # pyright: ignore[reportCallIssue]
@@ -118,25 +121,21 @@ def stream(
 
 @torch.inference_mode()
 def answer_batch(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
     conversations: Sequence[Sequence[Mapping[str, str]]],
     *,
     max_new_tokens: int = 48,
 ) -> list[str]:
     """Greedy answers, in the order asked. Prompts of like length share a batch, so little is spent on padding."""
-    prompts = [
-        tokenizer.apply_chat_template([dict(turn) for turn in turns], add_generation_prompt=True, return_dict=False)
-        for turns in conversations
-    ]
+    prompts = [encode(tokenizer, *render(tokenizer, turns)) for turns in conversations]
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-    end, pad = _end_and_pad(model, tokenizer)
-    greedy = GenerationConfig(max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=end, pad_token_id=pad)
+    greedy = _greedy(model, tokenizer, max_new_tokens)
     answers = [""] * len(prompts)
     for at in range(0, len(order), _BATCH):
         rows = order[at : at + _BATCH]
         width = max(len(prompts[i]) for i in rows)
-        ids = torch.full((len(rows), width), pad, dtype=torch.long)
+        ids = torch.full((len(rows), width), greedy.pad_token_id, dtype=torch.long)
         mask = torch.zeros_like(ids)
         for row, i in enumerate(rows):
             ids[row, width - len(prompts[i]) :] = torch.tensor(prompts[i])
@@ -150,10 +149,33 @@ def answer_batch(
     return answers
 
 
-def _end_and_pad(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], int]:
+def render(
+    tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Mapping[str, str]], model: str = ""
+) -> tuple[str, bool]:
+    """The prompt as text, and whether it is in plain lines because the model has no chat template."""
+    plain_messages = [dict(message) for message in messages]
+    if not tokenizer.chat_template:
+        lines = [f"{message['role'].capitalize()}: {message['content']}" for message in plain_messages]
+        return "\n".join([*lines, "Assistant:"]), True
+    try:
+        return str(tokenizer.apply_chat_template(plain_messages, tokenize=False, add_generation_prompt=True)), False
+    except (TemplateError, ValueError, TypeError) as error:
+        reason = str(error).strip().split("\n")[0][:200]
+        raise UserError("E_TEMPLATE", f"its chat template refuses the conversation: {reason}", where=model) from error
+
+
+def encode(tokenizer: "PreTrainedTokenizerBase", text: str, plain: bool) -> list[int]:
+    """Token ids; only plain text still needs the token that begins a text, a template writes its own."""
+    return tokenizer(text, add_special_tokens=plain)["input_ids"]  # pyright: ignore[reportReturnType]
+
+
+def _greedy(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", max_new_tokens: int) -> "GenerationConfig":
     """The model's own end tokens come first: chat models often end a turn with more tokens than the tokenizer names."""
+    from transformers import GenerationConfig
+
     end = model.generation_config.eos_token_id if model.generation_config else None
     end = tokenizer.eos_token_id if end is None else end
-    ends: list[int] = end if isinstance(end, list) else [end]  # pyright: ignore[reportAssignmentType]
+    ends = end if isinstance(end, list) else [] if end is None else [end]
     pad = tokenizer.pad_token_id
-    return ends, pad if isinstance(pad, int) else ends[0]
+    pad = pad if isinstance(pad, int) else (ends or [0])[0]
+    return GenerationConfig(max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=ends or None, pad_token_id=pad)

@@ -1,0 +1,112 @@
+"""The command line: `python -m eval score MODEL_OR_RECIPE`.
+
+Exit 0 done, 2 for what the user can mend (one plain message on stderr), 130 stopped. With --json, one object a line;
+the last one is the scores alone.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NoReturn
+
+from merging.errors import UserError
+from merging.events import to_json
+
+if TYPE_CHECKING:
+    from eval.board import HScore, Scores
+    from eval.score import Asked
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError("E_USAGE", message, where=self.prog, do=f"Try: {self.prog} --help")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    argv = sys.argv[1:] if argv is None else list(argv)
+    try:
+        args = _parser().parse_args(argv)
+        args.run(args)
+        sys.stdout.flush()
+    except UserError as error:
+        if "--json" in argv:
+            print(json.dumps({"event": "error", **error.to_dict()}), flush=True)
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("Stopped. The answers so far are kept; the same command goes on from them.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # whoever read the output has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="python -m eval", description="Score language models.", allow_abbrev=False)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    words = "Ask a model, or the merge of a recipe, a set of probes and print its scores."
+    score = commands.add_parser("score", help=words, description=words, allow_abbrev=False)
+    score.set_defaults(run=_score)
+    score.add_argument("model", metavar="MODEL_OR_RECIPE", help="a model's folder, or a recipe (.yml)")
+    score.add_argument("--probes", default="town", help="the probe set (default: town)")
+    score.add_argument("--split", choices=("screen", "validation", "test"), default="test")
+    score.add_argument("--sources", action="store_true", help="score the recipe's base and experts as well")
+    score.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+    score.add_argument("--json", action="store_true", help="print one JSON object a line")
+    return parser
+
+
+def _score(args: argparse.Namespace) -> None:
+    from eval.score import Scored, score
+
+    scored: dict[str, Scores] = {}
+    for event in score(args.model, args.probes, args.split, args.device, args.sources):
+        if isinstance(event, Scored):
+            scored[event.model] = event.scores
+        if args.json:
+            print(json.dumps(to_json(event), ensure_ascii=False), flush=True)
+        elif not isinstance(event, Scored):
+            _tell(event)
+    first = next(iter(scored.values()))
+    print(json.dumps(first.to_json()) if args.json else _table(scored))
+
+
+def _tell(event: "Asked") -> None:
+    if sys.stderr.isatty():
+        left = f", about {event.seconds_left:.0f} s left" if event.seconds_left else ""
+        end = "\r\033[K" if event.done == event.total else ""
+        print(
+            f"\r\033[K{event.model}: {event.done} of {event.total} probes{left}{end}",
+            end="",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def _table(scored: "dict[str, Scores]") -> str:
+    width = max(len("model"), *map(len, scored))
+    head = ("helpful", "honest", "harmless", "mean", "worst", "broken")
+    lines = [
+        f"{'model':{width}}  " + "".join(f"{word:17}" for word in head[:3]) + "  ".join(f"{w:>6}" for w in head[3:])
+    ]
+    for name, scores in scored.items():
+        sides = "".join(f"{_side(side):17}" for side in (scores.helpful, scores.honest, scores.harmless))
+        rest = "  ".join(f"{100 * share:6.1f}" for share in (scores.mean, scores.min, scores.broken))
+        lines.append(f"{name:{width}}  {sides}{rest}")
+    n = next(iter(scored.values()))
+    lines.append(
+        f"Percent, with 95 % intervals; {n.helpful.n}, {n.honest.n} and {n.harmless.n} probes. "
+        "Differences inside the intervals may be chance."
+    )
+    return "\n".join(lines)
+
+
+def _side(side: "HScore") -> str:
+    return f"{100 * side.score:.1f} ({100 * side.low:.0f}-{100 * side.high:.0f})"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,69 @@
+"""Answers on disk: one file of answers for each model, probe set and way of decoding, so that nothing is asked twice.
+
+Finished batches are appended as they come; a killed run goes on after the last of them.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from merging.checkpoint import Checkpoint
+from merging.companions import TEMPLATE, TOKENIZER, companions
+from merging.plan import Plan
+
+_TEXTS = ("config.json", "generation_config.json", TEMPLATE, *TOKENIZER)
+
+
+def data_folder() -> Path:
+    return Path(os.environ.get("MERGESCOPE_HOME") or Path.home() / ".cache" / "mergescope").expanduser()
+
+
+def identity(model: Checkpoint | Plan) -> str:
+    """sha256 of what decides a model's answers: its weights, its config, its tokenizer and its chat template."""
+    if isinstance(model, Plan):
+        weights, files = model.digest, companions(model, "merge").files
+    else:
+        paths = [model.folder / name for name in _TEXTS]
+        weights, files = model.fingerprint, {path.name: path.read_bytes() for path in paths if path.is_file()}
+    digest = hashlib.sha256(weights.encode())
+    for name in _TEXTS:
+        if name in files:
+            digest.update(f"\0{name}\0{len(files[name])}\0".encode() + files[name])
+    return digest.hexdigest()
+
+
+class Answers:
+    """Answers by probe id. `add` keeps a batch for good; `finish` turns the log into the final file."""
+
+    def __init__(self, key: str) -> None:
+        folder = data_folder() / "scores"
+        folder.mkdir(parents=True, exist_ok=True)
+        self._log, self._final = folder / f"{key}.jsonl", folder / f"{key}.json"
+        self.texts: dict[str, str] = self._read()
+
+    def add(self, texts: Mapping[str, str]) -> None:
+        self.texts |= texts
+        lines = "".join(json.dumps([id, text]) + "\n" for id, text in texts.items())
+        with self._log.open("a", encoding="utf-8") as log:
+            log.write(lines)
+
+    def finish(self, document: Mapping[str, object]) -> None:
+        """`document` must hold the answers: [{"id", "text", ...}]; the rest is for people."""
+        if self._final.exists():
+            return
+        part = self._final.with_suffix(f".{os.getpid()}.part")
+        part.write_text(json.dumps(document, ensure_ascii=False, indent=1), encoding="utf-8")
+        part.replace(self._final)
+        self._log.unlink(missing_ok=True)
+
+    def _read(self) -> dict[str, str]:
+        if self._final.exists():
+            return {answer["id"]: answer["text"] for answer in json.loads(self._final.read_bytes())["answers"]}
+        if not self._log.exists():
+            return {}
+        *whole, torn = self._log.read_bytes().split(b"\n")
+        if torn:  # the run was killed inside a line
+            os.truncate(self._log, self._log.stat().st_size - len(torn))
+        return dict(json.loads(line) for line in whole)

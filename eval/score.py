@@ -1,0 +1,155 @@
+"""Scores models on probes: asks in batches, keeps every answer, judges by the probes' own rules."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from math import prod
+from pathlib import Path
+from time import perf_counter
+
+from eval.answers import Answers, identity
+from eval.board import Scores, summarise
+from eval.judges import Verdict, judge
+from eval.probes import Probe, ProbeSet, Split, load_probes
+from merging.checkpoint import Checkpoint, open_checkpoint
+from merging.errors import UserError
+from merging.plan import Plan, make_plan
+from merging.recipe import Expert, load_recipe
+
+MAX_NEW_TOKENS = 48
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How far one model is; `seconds_left` is for this model, None before the first batch."""
+
+    model: str
+    done: int
+    total: int
+    seconds_left: float | None
+
+
+@dataclass(frozen=True)
+class Answer:
+    probe_id: str
+    text: str
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Scored:
+    model: str
+    scores: Scores
+    answers: tuple[Answer, ...]
+
+
+ScoreEvent = Asked | Scored
+
+
+def score(
+    model_or_recipe: str, probes: str = "town", split: Split = "test", device: str = "auto", sources: bool = False
+) -> Iterator[ScoreEvent]:
+    """Scores a folder, or the merge of a recipe file; with `sources` then also the recipe's base and experts.
+
+    A model that was scored before is answered from the data folder. The recipe's merge is never written.
+    """
+    from eval.runtime import choose_device
+
+    models = _models(model_or_recipe, sources)
+    asked = load_probes(probes, split)
+    place = choose_device(device).type
+    loader = _Loader(place)
+    for name, model in models.items():
+        yield from _score_one(name, model, asked, place, loader)
+
+
+def _score_one(
+    name: str, model: Checkpoint | Plan, asked: ProbeSet, place: str, loader: "_Loader"
+) -> Iterator[ScoreEvent]:
+    settings = {"decoding": "greedy", "max_new_tokens": MAX_NEW_TOKENS, "device": place}
+    key = hashlib.sha256(f"{identity(model)} {_digest(asked)} {settings}".encode()).hexdigest()
+    kept = Answers(key)
+    todo = sorted(
+        (probe for probe in asked.probes if probe.id not in kept.texts),
+        key=lambda probe: sum(len(message.content) for message in probe.messages),
+    )
+    total = len(asked.probes)
+    yield Asked(name, total - len(todo), total, None if todo else 0.0)
+    size = _batch_size(model)
+    began = perf_counter()
+    for at in range(0, len(todo), size):
+        batch = todo[at : at + size]
+        texts = loader.answers(model, batch)
+        kept.add({probe.id: text for probe, text in zip(batch, texts, strict=True)})
+        done = at + len(batch)
+        yield Asked(name, total - len(todo) + done, total, (perf_counter() - began) / done * (len(todo) - done))
+    verdicts = [judge(probe, kept.texts[probe.id], asked.templates) for probe in asked.probes]
+    scores = summarise(asked.probes, verdicts)
+    answers = tuple(
+        Answer(probe.id, kept.texts[probe.id], verdict) for probe, verdict in zip(asked.probes, verdicts, strict=True)
+    )
+    kept.finish(
+        {
+            "model": name,
+            "probes": asked.name,
+            **settings,
+            "scores": asdict(scores),
+            "answers": [{"id": one.probe_id, "text": one.text, **asdict(one.verdict)} for one in answers],
+        }
+    )
+    yield Scored(name, scores, answers)
+
+
+class _Loader:
+    """Loads a model when it is first asked, which a run answered from the data folder never does."""
+
+    def __init__(self, device: str) -> None:
+        self._device = device
+        self._models = None
+
+    def answers(self, model: Checkpoint | Plan, probes: list[Probe]) -> list[str]:
+        from eval.models import Merged, Models  # seconds of transformers
+        from eval.runtime import answer_batch
+        from merging.engine import merged_tensors
+
+        self._models = self._models or Models(self._device)
+        if isinstance(model, Plan):
+            loaded = self._models.model(
+                Merged(model, lambda: dict(merged_tensors(model, device=_merging(self._device))))
+            )
+        else:
+            loaded = self._models.model(model)
+        conversations = [probe.conversation() for probe in probes]
+        return answer_batch(loaded.module, loaded.tokenizer, conversations, max_new_tokens=MAX_NEW_TOKENS)
+
+
+def _models(model_or_recipe: str, sources: bool) -> Mapping[str, Checkpoint | Plan]:
+    """By name as shown, the merge first."""
+    if Path(model_or_recipe).suffix not in (".yml", ".yaml"):
+        if sources:
+            raise UserError("E_USAGE", "--sources needs a recipe file.", where=model_or_recipe)
+        model = open_checkpoint(model_or_recipe, Path())
+        return {model.folder.name: model}
+    plan = make_plan(load_recipe(Path(model_or_recipe)))
+    if not sources:
+        return {"merge": plan}
+    experts = {expert.fingerprint: expert for expert in plan.experts if expert.fingerprint != plan.base.fingerprint}
+    names = [Expert(expert.source).name for expert in experts.values()]
+    taken = ["merge", "base", *names]
+    shown = [f"{name} {i}" if taken.count(name) > 1 else name for i, name in enumerate(names, 1)]
+    return {"merge": plan, "base": plan.base, **dict(zip(shown, experts.values(), strict=True))}
+
+
+def _digest(asked: ProbeSet) -> str:
+    return hashlib.sha256(asked.model_dump_json().encode()).hexdigest()
+
+
+def _batch_size(model: Checkpoint | Plan) -> int:
+    """Fixed by the model's size alone: a batch is what a killed run loses, and what a progress bar moves by."""
+    tensors = (model.base if isinstance(model, Plan) else model).tensors
+    n_parameters = sum(prod(info.shape) for info in tensors.values())
+    return 100 if n_parameters < 50e6 else 25 if n_parameters < 1e9 else 8
+
+
+def _merging(device: str) -> str:
+    return device if device == "cuda" else "cpu"
