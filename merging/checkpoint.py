@@ -19,8 +19,9 @@ from merging.config_checks import contradictions, wrong_fields
 from merging.errors import UserError, all_of
 from merging.safetensors_header import Entry
 from merging.sources import find_folder, regular_file
-from merging.strict_json import read_json, some
+from merging.strict_json import read_json
 from merging.weight_files import find_weights, unreadable
+from merging.words import some
 
 EDGE = 64 << 10  # bytes from each end of a tensor that go into the fingerprint
 DTYPES = {

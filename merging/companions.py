@@ -17,7 +17,7 @@ from merging.errors import UserError
 from merging.plan import Plan
 from merging.recipe import Recipe
 from merging.sources import HUB_ID, regular_file
-from merging.strict_json import shown
+from merging.words import shown
 
 TOKENIZER = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json",
              "added_tokens.json", "vocab.json", "merges.txt")  # fmt: skip

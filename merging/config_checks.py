@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from merging.strict_json import shown, some
+from merging.words import shown, some
 
 COUNTS = ("hidden_size", "num_hidden_layers", "vocab_size", "num_attention_heads", "num_key_value_heads",
           "intermediate_size", "head_dim", "max_position_embeddings")  # fmt: skip

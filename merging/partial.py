@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,8 +45,9 @@ class Partial:
         sync_folder(self.folder)
         refuse_existing(out)
         self.folder.rename(out)
-        (out / LOCK).unlink()  # after the rename: whoever waits for this lock must not find a new one
-        sync_folder(out.parent)
+        with suppress(OSError):  # OUT is whole by now, whatever happens
+            (out / LOCK).unlink()  # after the rename: whoever waits for this lock must not find a new one
+            sync_folder(out.parent)
 
 
 @contextmanager

@@ -5,22 +5,24 @@ import json
 import math
 import re
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any, Literal
 
 import torch
 
+from merging.checkpoint import DTYPES as STORED
 from merging.checkpoint import Checkpoint, open_checkpoint
 from merging.errors import UserError, all_of
-from merging.method import WEIGHT, Knob, Method, Value
+from merging.method import WEIGHT, Method
 from merging.methods import METHODS
-from merging.recipe import Case, Recipe, Setting, Settings, nearest, resolve, shown
+from merging.recipe import Recipe, Settings
+from merging.settings import canonical, setting_problems, setting_value
+from merging.words import nearest, shown
 
 FLOATS = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "F64": torch.float64}
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-ACCEPTED = ("int8_mask",)  # mergekit's memory switch: it changes no number, so it is taken and ignored
 _LAYER = re.compile(r"(?:^|\.)(?:layers|layer|blocks|block|h)\.(\d+)\.")
 
 
@@ -68,7 +70,7 @@ class Plan:
             "method": [self.method.id, self.method.version],
             "base": self.base.fingerprint,
             "models": [c.fingerprint for c in self.experts],
-            "parameters": [_canonical(self.recipe.parameters), *(_canonical(m.parameters) for m in models)],
+            "parameters": [canonical(self.recipe.parameters), *(canonical(m.parameters) for m in models)],
             "dtype": [self.recipe.dtype, self.recipe.out_dtype],
             "text": [self.recipe.tokenizer_source, self.recipe.chat_template],
             "seed": self.recipe.seed,
@@ -111,7 +113,7 @@ def check(recipe: Recipe) -> Checked:
             UserError("E_METHOD", f"there is no method {shown(recipe.method)}", where="merge_method", do=known)
         )
     else:
-        problems += _setting_problems(recipe, method, notices)
+        problems += setting_problems(recipe, method, notices)
 
     opened: dict[str, Checkpoint] = {}
     sources: list[str] = [recipe.base] if recipe.base else []
@@ -166,63 +168,6 @@ def _count_problems(recipe: Recipe, method: Method, models: list[tuple[str, Sett
         )
 
 
-def _setting_problems(recipe: Recipe, method: Method, notices: list[str]) -> Iterator[UserError]:
-    knobs = {knob.key: knob for knob in method.knobs} | ({"weight": WEIGHT} if method.uses_weight else {})
-    elsewhere = {knob.key for other in METHODS.values() for knob in other.knobs} | {"weight", *ACCEPTED}
-    scopes = [("parameters", recipe.parameters, False)]
-    scopes += [(f"models, {e.name}", e.parameters, True) for e in recipe.experts]
-    for place, settings, of_expert in scopes:
-        for key, value in settings:
-            knob = knobs.get(key)
-            if knob and (knob.per_expert or not of_expert):
-                for leaf in _leaves(value):
-                    fault = _domain_fault(knob, leaf)
-                    if fault:
-                        yield UserError("E_SETTING", fault, where=f"{place}, {key}")
-            elif knob:
-                notices.append(f"{place}: `{key}` is a setting of the whole merge; it has no effect on one model.")
-            elif key in ACCEPTED:
-                continue
-            elif key in elsewhere:
-                notices.append(f"{place}: `{key}` is a setting of other methods; `{method.id}` does not read it.")
-            else:
-                hint = nearest(key, [*knobs, *elsewhere]) or f"It has: {', '.join(knobs) or 'none'}."
-                yield UserError("E_KEY", f"`{method.id}` has no setting {shown(key)}.", where=place, do=hint)
-
-
-def _leaves(value: Setting) -> Iterator[Any]:
-    if isinstance(value, tuple):
-        for item in value:
-            yield from _leaves(item.value if isinstance(item, Case) else item)
-    else:
-        yield value
-
-
-def _domain_fault(knob: Knob, value: Any) -> str:
-    """What is wrong with one value of a setting, or nothing."""
-    if knob.kind == "switch":
-        return (
-            ""
-            if value in (True, False) and isinstance(value, (bool, int, float))
-            else f"{shown(value)} is not true or false"
-        )
-    if knob.kind == "choice":
-        return "" if value in knob.choices else f"{shown(value)} is none of {', '.join(knob.choices)}"
-    if knob.kind == "globs":
-        return "" if isinstance(value, str) else f'{shown(value)} is not a name pattern such as "*embed*"'
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return f"{'empty' if value is None else shown(value)}, but must be a number"
-    try:
-        finite = math.isfinite(value)
-    except OverflowError:  # a whole number too large for a float
-        finite = False
-    if not finite or abs(value) > 1e6:
-        return f"{shown(value)} is not a usable number"
-    if knob.strict and not knob.low <= value <= knob.high:
-        return f"{shown(value)} lies outside {knob.low:g} to {knob.high:g}"
-    return ""
-
-
 def _mismatches(base: Checkpoint, expert: Checkpoint, source: str, notices: list[str]) -> Iterator[UserError]:
     where = source if len(source) < 80 else f"…{source[-70:]}"
     kinds = [c.config.get("model_type") for c in (base, expert)]
@@ -267,35 +212,20 @@ def _plan_tensors(recipe: Recipe, method: Method, base: Checkpoint, models: list
     own = [dict(settings) for settings in models]
     for name, info in base.tensors.items():
         if info.dtype not in FLOATS:
-            yield TensorPlan(name, info.shape, torch.int64, "copy", 0.0, (), {}, False)
+            yield TensorPlan(name, info.shape, STORED[info.dtype], "copy", 0.0, (), {}, False)
             continue
         depth = _depth(name, n_layers)
         settings: dict[str, Any] = {}
         for knob in method.knobs:
             if knob.per_expert:
-                settings[knob.key] = tuple(_value(knob, (o, shared), name, depth) for o in own)
+                settings[knob.key] = tuple(setting_value(knob, (o, shared), name, depth) for o in own)
             else:
-                settings[knob.key] = _value(knob, (shared,), name, depth)
-        weights = tuple(float(_value(WEIGHT, (o, shared), name, depth)) if method.uses_weight else 1.0 for o in own)
+                settings[knob.key] = setting_value(knob, (shared,), name, depth)
+        weights = tuple(
+            float(setting_value(WEIGHT, (o, shared), name, depth)) if method.uses_weight else 1.0 for o in own
+        )
         excluded = any(fnmatchcase(name, pattern) for pattern in settings.get("exclude", ()))
         yield TensorPlan(name, info.shape, wanted or FLOATS[info.dtype], "merge", depth, weights, settings, excluded)
-
-
-def _value(knob: Knob, scopes: Collection[Mapping[str, Setting]], tensor: str, depth: float) -> Any:
-    """The narrowest scope that says something about this tensor wins; else the default."""
-    for scope in scopes:
-        value = resolve(scope.get(knob.key), tensor, depth)
-        if value is not None:
-            return _as_kind(knob, value)
-    return knob.default
-
-
-def _as_kind(knob: Knob, value: Any) -> Value:
-    if knob.kind == "switch":
-        return bool(value)
-    if knob.kind == "globs":
-        return (value,) if isinstance(value, str) else tuple(value)
-    return value
 
 
 def layer_of(name: str) -> int | None:
@@ -343,18 +273,6 @@ def _estimate(
         seconds += sum(16 * max(s) * min(s) ** 2 * (n + 2) for s in matrices) / 30e9
         largest = max((math.prod(s) for s in matrices), default=largest) * 3
     return Estimate(n_parameters, disk, largest * 4 * (n + 3) + min(disk, 1 << 30), seconds)
-
-
-def _canonical(settings: Settings) -> list:
-    return sorted([key, _canonical_value(value)] for key, value in settings)
-
-
-def _canonical_value(value: Setting | Case) -> Any:
-    if isinstance(value, tuple):
-        return [_canonical_value(item) for item in value]
-    if isinstance(value, Case):
-        return asdict(value)
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
 
 
 def _count(items: Collection[str], noun: str) -> str:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from merging.errors import UserError
-from merging.strict_json import parse_json, shown
+from merging.strict_json import parse_json
+from merging.words import shown
 
 HEADER_LIMIT = 16 << 20
 ITEM_BYTES = {

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from merging.errors import UserError
-from merging.strict_json import shown
+from merging.words import shown
 
 HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*(@[\w./-]+)?")
 

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from merging.words import shown
+
 LIMIT = 1 << 20
 
 
@@ -31,20 +33,6 @@ def parse_json(data: bytes, depth: int = 32) -> Any:
     if _deeper_than(value, depth):
         raise ValueError("it is nested too deeply")
     return value
-
-
-def shown(value: object, limit: int = 60) -> str:
-    """A value from outside as one short printable piece of text."""
-    if isinstance(value, (list, tuple, dict, set)):
-        return f"a {type(value).__name__} of {len(value)}"
-    text = repr(value[: limit + 1] if isinstance(value, str) else value)
-    return text if len(text) <= limit else f"{text[:limit]}..."
-
-
-def some(names: list[str], limit: int = 5) -> str:
-    """The first few names, and how many more there are."""
-    rest = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(shown(name)[1:-1] for name in names[:limit]) + rest
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

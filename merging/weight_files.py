@@ -7,7 +7,8 @@ from pathlib import Path
 from merging.errors import UserError
 from merging.safetensors_header import Entry, read_header
 from merging.sources import regular_file
-from merging.strict_json import read_json, shown, some
+from merging.strict_json import read_json
+from merging.words import shown, some
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 INDEX_LIMIT = 64 << 20

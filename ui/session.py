@@ -113,7 +113,7 @@ def with_recipe(session: Session, recipe: Recipe) -> Session:
 def checked(recipe: Recipe, base: str | None) -> Recipe:
     """A recipe the page can show: a method it knows, a base, one to six experts."""
     if recipe.method not in METHODS:
-        from merging.recipe import nearest
+        from merging.words import nearest
 
         known = ", ".join(METHODS)
         raise UserError("E_METHOD", f"There is no method called `{recipe.method[:60]}`.",

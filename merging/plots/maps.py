@@ -70,13 +70,15 @@ def kept_map(look: Look, expert: str, open_matrix: Matrix | None) -> Picture:
     """Directions the method keeps of one expert: the count is printed, the share of all directions coloured."""
     counts = per_matrix(look, lambda view: next((s.kept for s in view.spectra if s.model == expert), None))
     whole = per_matrix(look, lambda view: min(view.matrix.shape))
+    cuts = bool(np.isfinite(counts).any())
     picture = _map(
-        look.family, 100 * counts / whole, open_matrix, "keeps %{text} of %{customdata[2]} directions",
+        look.family, 100 * counts / whole if cuts else 0 * whole, open_matrix if cuts else None,
+        "keeps %{text} of %{customdata[2]} directions" if cuts else "all %{customdata[2]} directions",
         ramp="wash", low=0, high=100, printed=counts,
         extra=[[None if np.isnan(n) else int(n) for n in line] for line in whole],
         label=f"Directions kept from {expert}, by layer and kind of matrix",
     )  # fmt: skip
-    if np.isnan(counts).all():
+    if not cuts:
         picture.figure["layout"]["annotations"] = [_note("This method cuts no directions.")]
     return picture
 
@@ -131,4 +133,4 @@ def _worst(conflict: Conflict) -> np.ndarray:
 
 def _note(words: str) -> dict:
     return {"text": words, "x": 0.5, "y": 0.5, "xref": "paper", "yref": "paper", "showarrow": False,
-            "font": {"color": "@ink3"}}  # fmt: skip
+            "bgcolor": "@paper", "borderpad": 4, "font": {"color": "@ink3"}}  # fmt: skip

@@ -58,10 +58,8 @@ def rounded(values: np.ndarray, digits: int = 3) -> list:
 def grid_layout(family: Family, layers: Sequence[int], open_matrix: Matrix | None, height: int) -> dict[str, Any]:
     """Axes with layers left to right and kinds top to bottom, and the ink frame of the open matrix."""
     n, m = len(layers), len(family.kinds)
-    step = next(s for s in (1, 4, 8, 16, 32, 1024) if n <= VALUES_UP_TO * s)
-    ticks = [layer for layer in layers if (layer - layers[0]) % step == 0] if step == 1 else [
-        layer for layer in layers if layer % step == 0
-    ]  # fmt: skip
+    step = 1 if n <= 8 else next(s for s in (2, 4, 8, 16, 32, 1024) if n <= (6 if s == 2 else VALUES_UP_TO) * s)
+    ticks = [layer for layer in layers if (layer - layers[0]) % step == 0]
     every = -(-m // 14)
     kinds = [text(kind, 16) for kind in family.kinds]
     edge = 0.008  # the frame of an outer cell needs room beside it

@@ -1,0 +1,100 @@
+"""What the settings of a recipe mean to its method: names, ranges, and the value for one tensor."""
+
+import math
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from merging.errors import UserError
+from merging.method import WEIGHT, Knob, Method, Value
+from merging.methods import METHODS
+from merging.recipe import Case, Recipe, Setting, Settings, resolve
+from merging.words import nearest, shown
+
+ACCEPTED = ("int8_mask",)  # mergekit's memory switch: it changes no number, so it is taken and ignored
+
+
+def setting_problems(recipe: Recipe, method: Method, notices: list[str]) -> Iterator[UserError]:
+    knobs = {knob.key: knob for knob in method.knobs} | ({"weight": WEIGHT} if method.uses_weight else {})
+    elsewhere = {knob.key for other in METHODS.values() for knob in other.knobs} | {"weight", *ACCEPTED}
+    scopes = [("parameters", recipe.parameters, False)]
+    scopes += [(f"models, {e.name}", e.parameters, True) for e in recipe.experts]
+    for place, settings, of_expert in scopes:
+        for key, value in settings:
+            knob = knobs.get(key)
+            if knob and (knob.per_expert or not of_expert):
+                for leaf in _leaves(value):
+                    fault = _domain_fault(knob, leaf)
+                    if fault:
+                        yield UserError("E_SETTING", fault, where=f"{place}, {key}")
+            elif knob:
+                notices.append(f"{place}: `{key}` is a setting of the whole merge; it has no effect on one model.")
+            elif key in ACCEPTED:
+                continue
+            elif key in elsewhere:
+                notices.append(f"{place}: `{key}` is a setting of other methods; `{method.id}` does not read it.")
+            else:
+                hint = nearest(key, [*knobs, *elsewhere]) or f"It has: {', '.join(knobs) or 'none'}."
+                yield UserError("E_KEY", f"`{method.id}` has no setting {shown(key)}.", where=place, do=hint)
+
+
+def _leaves(value: Setting) -> Iterator[Any]:
+    if isinstance(value, tuple):
+        for item in value:
+            yield from _leaves(item.value if isinstance(item, Case) else item)
+    else:
+        yield value
+
+
+def _domain_fault(knob: Knob, value: Any) -> str:
+    """What is wrong with one value of a setting, or nothing."""
+    if knob.kind == "switch":
+        return (
+            ""
+            if value in (True, False) and isinstance(value, (bool, int, float))
+            else f"{shown(value)} is not true or false"
+        )
+    if knob.kind == "choice":
+        return "" if value in knob.choices else f"{shown(value)} is none of {', '.join(knob.choices)}"
+    if knob.kind == "globs":
+        return "" if isinstance(value, str) else f'{shown(value)} is not a name pattern such as "*embed*"'
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return f"{'empty' if value is None else shown(value)}, but must be a number"
+    try:
+        finite = math.isfinite(value)
+    except OverflowError:  # a whole number too large for a float
+        finite = False
+    if not finite or abs(value) > 1e6:
+        return f"{shown(value)} is not a usable number"
+    if knob.strict and not knob.low <= value <= knob.high:
+        return f"{shown(value)} lies outside {knob.low:g} to {knob.high:g}"
+    return ""
+
+
+def setting_value(knob: Knob, scopes: Collection[Mapping[str, Setting]], tensor: str, depth: float) -> Any:
+    """The narrowest scope that says something about this tensor wins; else the default."""
+    for scope in scopes:
+        value = resolve(scope.get(knob.key), tensor, depth)
+        if value is not None:
+            return _as_kind(knob, value)
+    return knob.default
+
+
+def _as_kind(knob: Knob, value: Any) -> Value:
+    if knob.kind == "switch":
+        return bool(value)
+    if knob.kind == "globs":
+        return (value,) if isinstance(value, str) else tuple(value)
+    return value
+
+
+def canonical(settings: Settings) -> list:
+    return sorted([key, _canonical_value(value)] for key, value in settings)
+
+
+def _canonical_value(value: Setting | Case) -> Any:
+    if isinstance(value, tuple):
+        return [_canonical_value(item) for item in value]
+    if isinstance(value, Case):
+        return asdict(value)
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else value

@@ -1,0 +1,24 @@
+"""Names and values from outside as short, harmless words for messages."""
+
+import difflib
+from collections.abc import Collection
+
+
+def shown(value: object, limit: int = 60) -> str:
+    """A value from outside as one short printable piece of text."""
+    if isinstance(value, (list, tuple, dict, set)):
+        return f"a {type(value).__name__} of {len(value)}"
+    text = repr(value[: limit + 1] if isinstance(value, str) else value)
+    return text if len(text) <= limit else f"{text[:limit]}..."
+
+
+def some(names: list[str], limit: int = 5) -> str:
+    """The first few names, and how many more there are."""
+    rest = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(shown(name)[1:-1] for name in names[:limit]) + rest
+
+
+def nearest(word: str, known: Collection[str]) -> str:
+    """`Did you mean X?`, or nothing when no known name is near."""
+    close = difflib.get_close_matches(word, known, 1, 0.6)
+    return f"Did you mean `{close[0]}`?" if close else ""
