@@ -103,7 +103,7 @@ def open_checkpoint(source: str, folder: Path) -> Checkpoint:
                                do="Use the config.json that belongs to these weights.")
                      for what in contradictions(config, shapes)]  # fmt: skip
     if problems:
-        raise all_of(problems)
+        raise all_of(problems, kept="")
     notices = (f"{source}: its own code (auto_map) is never run.",) if "auto_map" in config else ()
     return Checkpoint(source, home, config, tensors, notices, places)
 
