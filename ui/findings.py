@@ -160,6 +160,8 @@ def board_finding(scores: Mapping[str, Scores], probes: str = "Town") -> str:
     better, worse, open_ = ([h for h in H if sides[h] == s] for s in (1, -1, 0))
     if len(better) == len(H):
         lost = [h for h in H if (kept := _keeps(scores, h)) is not None and kept < 0.5]
+        if len(lost) == len(H):
+            return _said("Beats the base on all three, but loses most of what was learned.", read)
         if lost:
             return _said(f"Beats the base on all three, but loses most of what {_all(lost)} learned.", read)
         return _said("Beats the base on all three and keeps most of what was learned.", read)

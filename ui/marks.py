@@ -15,7 +15,7 @@ def mark(role: str) -> str:
 
 
 def label(name: str, role: str, *, capital: bool = False) -> str:
-    """The model's mark and its bold name in its colour; `capital` concerns the H's words, a file's name stays as it is."""
+    """The model's mark and bold name in its colour; `capital` is for the H's words, a file's name stays as it is."""
     shown = name.capitalize() if capital and name.startswith(NAMED) else name
     return f'<b class="who r-{role}">{mark(role)}{escape(shown)}</b>'
 
