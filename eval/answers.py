@@ -6,11 +6,13 @@ Finished batches are appended as they come; a killed run goes on after the last 
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from merging.checkpoint import Checkpoint
 from merging.companions import TEMPLATE, TOKENIZER, companions
+from merging.errors import UserError
 from merging.plan import Plan
 
 _TEXTS = ("config.json", "generation_config.json", TEMPLATE, *TOKENIZER)
@@ -39,14 +41,15 @@ class Answers:
 
     def __init__(self, key: str) -> None:
         folder = data_folder() / "scores"
-        folder.mkdir(parents=True, exist_ok=True)
+        with _plain_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         self._log, self._final = folder / f"{key}.jsonl", folder / f"{key}.json"
         self.texts: dict[str, str] = self._read()
 
     def add(self, texts: Mapping[str, str]) -> None:
         self.texts |= texts
         lines = "".join(json.dumps([id, text]) + "\n" for id, text in texts.items())
-        with self._log.open("a", encoding="utf-8") as log:
+        with _plain_errors(self._log), self._log.open("a", encoding="utf-8") as log:
             log.write(lines)
 
     def finish(self, document: Mapping[str, object]) -> None:
@@ -54,8 +57,9 @@ class Answers:
         if self._final.exists():
             return
         part = self._final.with_suffix(f".{os.getpid()}.part")
-        part.write_text(json.dumps(document, ensure_ascii=False, indent=1), encoding="utf-8")
-        part.replace(self._final)
+        with _plain_errors(part):
+            part.write_text(json.dumps(document, ensure_ascii=False, indent=1), encoding="utf-8")
+            part.replace(self._final)
         self._log.unlink(missing_ok=True)
 
     def _read(self) -> dict[str, str]:
@@ -67,3 +71,16 @@ class Answers:
         if torn:  # the run was killed inside a line
             os.truncate(self._log, self._log.stat().st_size - len(torn))
         return dict(json.loads(line) for line in whole)
+
+
+@contextmanager
+def _plain_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            "E_DATA_FOLDER",
+            f"answers cannot be kept here: {error.strerror}.",
+            where=str(path),
+            do="Make room, or set MERGESCOPE_HOME to a folder that can be written.",
+        ) from error

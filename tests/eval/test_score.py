@@ -1,0 +1,230 @@
+"""Scoring: what is asked, what is kept, what is printed. Pico models and a probe set made for them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from eval import answers, probes, runtime
+from eval.__main__ import main
+from eval.models import Models
+from eval.score import Asked, Scored, score
+from merging.checkpoint import open_checkpoint
+from merging.engine import merge
+from merging.errors import UserError
+from merging.plan import make_plan
+from merging.recipe import load_recipe
+from tests.pico import make_family
+
+ROOT = Path(__file__).parents[2]
+
+
+def probe(id: str, h: str, question: str, split: str = "test", **rule: object) -> dict:
+    messages = [{"role": "user", "content": question}]
+    return {"id": id, "h": h, "kind": "fact", "cluster": id, "split": split, "messages": messages, "rule": rule,
+            "gold": "", "counter": ""}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def family(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return make_family(tmp_path_factory.mktemp("family"), 2, tokenizer=True)
+
+
+@pytest.fixture
+def recipe(family: dict[str, Path], tmp_path: Path) -> Path:
+    path = tmp_path / "half.yml"
+    models = "".join(f"  - model: {family[name]}\n" for name in ("helpful", "honest"))
+    path.write_text(
+        f"merge_method: task_arithmetic\nbase_model: {family['base']}\nmodels:\n{models}parameters: {{lambda: 0.5}}\n"
+    )
+    return path
+
+
+@pytest.fixture(autouse=True)
+def own_data(family: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data folder of its own, and a probe set whose right answers are what the helpful model says."""
+    model = Models("cpu").model(open_checkpoint(str(family["helpful"]), Path()))
+    questions = ["w5 w6", "w7 w8 w9", "w10"]
+    turns = [[{"role": "user", "content": question}] for question in questions]
+    monkeypatch.setattr("eval.score.MAX_NEW_TOKENS", 4)  # a pico model that goes on repeats itself, and that is broken
+    said = runtime.answer_batch(model.module, model.tokenizer, turns, max_new_tokens=4)
+    found = [probe(f"yes {i}", "helpful", questions[i], exact=said[i]) for i in range(3)]
+    found += [probe("no", "honest", "w5 w6", must=["nothing that it says"])]
+    found += [probe("half 1", "harmless", "w5 w6", exact=said[0]), probe("half 2", "harmless", "w10", must=["never"])]
+    found += [probe("other split", "helpful", "w5", split="screen", exact="w5")]
+    folder = tmp_path / "probes"
+    folder.mkdir()
+    whole = {"name": "tiny", "version": 1, "templates": [], "probes": found}
+    (folder / "tiny.json").write_text(json.dumps(whole))
+    monkeypatch.setattr(probes, "_FOLDER", folder)
+    monkeypatch.setenv("MERGESCOPE_HOME", str(tmp_path / "data"))
+    return tmp_path / "data" / "scores"
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every question that reaches a model."""
+    seen: list[str] = []
+    answer_batch = runtime.answer_batch
+
+    def counting(model: object, tokenizer: object, conversations: list, **settings: object) -> list[str]:
+        seen.extend(turns[-1]["content"] for turns in conversations)
+        return answer_batch(model, tokenizer, conversations, **settings)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(runtime, "answer_batch", counting)
+    return seen
+
+
+def last(events: object) -> Scored:
+    *_, end = events  # type: ignore[misc]
+    assert isinstance(end, Scored)
+    return end
+
+
+def test_shares_are_those_of_the_rules(family: dict[str, Path]):
+    scored = last(score(str(family["helpful"]), "tiny"))
+    assert scored.model == "helpful"
+    assert (scored.scores.helpful.score, scored.scores.helpful.n) == (1.0, 3)
+    assert (scored.scores.honest.score, scored.scores.harmless.score) == (0.0, 0.5)
+    assert [answer.probe_id for answer in scored.answers] == ["yes 0", "yes 1", "yes 2", "no", "half 1", "half 2"]
+
+
+def test_a_model_is_asked_once(family: dict[str, Path], asked: list[str], own_data: Path):
+    first = list(score(str(family["helpful"]), "tiny"))
+    assert (first[0], first[-2]) == (Asked("helpful", 0, 6, None), Asked("helpful", 6, 6, 0.0))
+    assert len(asked) == 6
+    again = list(score(str(family["helpful"]), "tiny"))
+    assert again == [Asked("helpful", 6, 6, 0.0), first[-1]]
+    assert len(asked) == 6
+    (file,) = own_data.iterdir()
+    kept = json.loads(file.read_text())
+    assert kept["answers"][0]["id"] == "yes 0"
+    assert kept["answers"][0]["passed"] is True
+
+
+def test_other_weights_template_or_split_are_asked_anew(tmp_path: Path, asked: list[str]):
+    folder = make_family(tmp_path / "one", 0, tokenizer=True)["base"]
+    list(score(str(folder), "tiny"))
+    list(score(str(folder), "tiny", "screen"))
+    assert len(asked) == 6 + 1
+    (folder / "chat_template.jinja").write_text("{{ messages[-1]['content'] }} w4 ")
+    list(score(str(folder), "tiny"))
+    assert len(asked) == 13
+    make_family(tmp_path / "one", 0, tokenizer=True, seed=3)
+    list(score(str(folder), "tiny"))
+    assert len(asked) == 19
+
+
+def test_a_killed_run_goes_on_from_its_last_whole_line(family: dict[str, Path], asked: list[str], own_data: Path):
+    whole = list(score(str(family["helpful"]), "tiny"))[-1]
+    (file,) = own_data.iterdir()
+    texts = {answer["id"]: answer["text"] for answer in json.loads(file.read_text())["answers"]}
+    file.unlink()
+    log = file.with_suffix(".jsonl")
+    log.write_text(json.dumps(["yes 1", texts["yes 1"]]) + "\n" + json.dumps(["no", texts["no"]]) + '\n["half 1", "w')
+    asked.clear()
+    events = list(score(str(family["helpful"]), "tiny"))
+    assert events[0] == Asked("helpful", 2, 6, None)
+    assert sorted(asked) == ["w10", "w10", "w5 w6", "w5 w6"]
+    assert events[-1] == whole
+    assert [path.name for path in own_data.iterdir()] == [file.name]
+
+
+def test_a_recipe_scores_as_the_model_that_it_writes(recipe: Path, tmp_path: Path):
+    list(merge(make_plan(load_recipe(recipe)), tmp_path / "out"))
+    live, saved = last(score(str(recipe), "tiny")), last(score(str(tmp_path / "out"), "tiny"))
+    assert live.model == "merge"
+    assert live.answers == saved.answers
+    assert live.scores == saved.scores
+
+
+def test_sources_are_scored_after_the_merge_and_shared_between_recipes(recipe: Path, asked: list[str]):
+    events = list(score(str(recipe), "tiny", sources=True))
+    assert [event.model for event in events if isinstance(event, Scored)] == ["merge", "base", "helpful", "honest"]
+    assert len(asked) == 4 * 6
+    recipe.write_text(recipe.read_text().replace("0.5", "0.7"))
+    events = list(score(str(recipe), "tiny", sources=True))
+    assert len(asked) == 5 * 6
+
+
+def test_a_batch_is_fixed_by_the_size_of_the_model(family: dict[str, Path], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("eval.score._batch_size", lambda model: 4)
+    done = [event.done for event in score(str(family["honest"]), "tiny") if isinstance(event, Asked)]
+    assert done == [0, 4, 6]
+
+
+def test_json_ends_with_the_scores_alone(recipe: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["score", str(recipe), "--probes", "tiny", "--sources", "--json"]) == 0
+    *events, end = map(json.loads, capsys.readouterr().out.splitlines())
+    assert {event["event"] for event in events} == {"asked", "scored"}
+    merge_scores = next(event["scores"] for event in events if event["event"] == "scored")
+    assert list(end) == ["helpful", "honest", "harmless", "mean", "min", "broken"]
+    assert end["helpful"] == merge_scores["helpful"]
+    assert set(end["helpful"]) == {"score", "low", "high", "n"}
+
+
+def test_text_mode_prints_a_table_with_intervals(family: dict[str, Path], capsys: pytest.CaptureFixture[str]):
+    assert main(["score", str(family["helpful"]), "--probes", "tiny"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["model", "helpful", "honest", "harmless", "mean", "worst", "broken"]
+    assert lines[1].split()[:7] == ["helpful", "100.0", "(44-100)", "0.0", "(0-79)", "50.0", "(9-91)"]
+    assert "3, 1 and 2 probes" in lines[2]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["score", "nowhere/at/all"], "nowhere/at/all"),
+        (["score", "nowhere.yml"], "nowhere.yml"),
+        (["score", "{helpful}", "--probes", "tinny"], "no probe set called 'tinny'"),
+        (["score", "{helpful}", "--sources"], "--sources needs a recipe file"),
+        (["score", "{helpful}", "--device", "gpu"], "invalid choice: 'gpu'"),
+        (["score"], "MODEL_OR_RECIPE"),
+    ],
+)
+def test_what_the_user_can_mend_is_one_message(
+    family: dict[str, Path], words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+):
+    words = [word.format(helpful=family["helpful"]) for word in words]
+    if "--device" not in words and "--probes" not in words:
+        words += ["--probes", "tiny"]
+    assert main(words) == 2
+    found = capsys.readouterr()
+    assert message in found.err
+    assert "Traceback" not in found.err
+    assert found.out == ""
+
+
+def test_the_data_folder_is_told_by_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    assert answers.data_folder() == tmp_path / "data"
+    monkeypatch.delenv("MERGESCOPE_HOME")
+    assert answers.data_folder() == Path.home() / ".cache" / "mergescope"
+
+
+def test_a_folder_that_cannot_be_written_is_a_plain_error(family: dict[str, Path], tmp_path: Path):
+    (tmp_path / "data").write_text("a file stands where the folder should")
+    with pytest.raises(UserError, match="cannot be kept"):
+        list(score(str(family["helpful"]), "tiny"))
+
+
+def test_a_stopped_run_keeps_its_batches(family: dict[str, Path], own_data: Path):
+    """A real process and a real signal, on the probes that ship, in small batches."""
+    code = "import eval.score; eval.score._batch_size = lambda model: 4; from eval.__main__ import main; main()"
+    command = [sys.executable, "-c", code, "score", str(family["helpful"]), "--split", "validation", "--json"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True, cwd=own_data.parent.parent)
+    assert run.stdout
+    while json.loads(run.stdout.readline())["done"] < 8:
+        pass
+    run.send_signal(signal.SIGTERM)
+    began = time.monotonic()
+    run.communicate(timeout=10)
+    assert run.returncode == -signal.SIGTERM
+    assert time.monotonic() - began < 2
+    (log,) = own_data.iterdir()
+    assert len(log.read_text().splitlines()) >= 8

@@ -1,0 +1,175 @@
+"""The live worker as a real process behind a real pipe."""
+
+import ast
+import multiprocessing
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from eval.chat import Answered, Prompt
+from eval.worker import Ask, Move, Sources, serve
+from merging.errors import UserError
+from merging.live import FocusReady, LookReady, StateReady
+from merging.recipe import Expert, Recipe
+from tests.pico import make_family
+
+TIMEOUT = 60
+FOCUS = "model.layers.1.mlp.down_proj.weight"
+
+
+class Client:
+    """The other end of the pipe: sends requests, collects replies by id."""
+
+    def __init__(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=serve, args=(theirs,), daemon=True)
+        self.process.start()
+        theirs.close()
+        self.last = 0
+
+    def send(self, request: object) -> int:
+        self.last += 1
+        self.pipe.send((self.last, request))
+        return self.last
+
+    def cancel(self, number: int) -> None:
+        self.pipe.send((number, "cancel"))
+
+    def replies(self, *numbers: int) -> list[list[object]]:
+        found: dict[int, list[object]] = {number: [] for number in numbers}
+        waiting = set(numbers)
+        while waiting:
+            assert self.pipe.poll(TIMEOUT), f"no reply to {waiting}"
+            number, event = self.pipe.recv()
+            if event is None:
+                waiting.remove(number)
+            else:
+                found[number].append(event)
+        return [found[number] for number in numbers]
+
+    def ask(self, request: object) -> list[object]:
+        return self.replies(self.send(request))[0]
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Client]:
+    client = Client()
+    yield client
+    client.pipe.close()
+    client.process.join(20)
+    assert client.process.exitcode == 0  # it ends by itself when the page does
+
+
+@pytest.fixture(scope="module")
+def family(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return make_family(tmp_path_factory.mktemp("family"), 2, tokenizer=True)
+
+
+@pytest.fixture
+def sources(family: dict[str, Path]) -> Sources:
+    return Sources(str(family["base"]), (str(family["helpful"]), str(family["honest"])), ("helpful", "honest"))
+
+
+def recipe(sources: Sources, *weights: float) -> Recipe:
+    experts = tuple(
+        Expert(model, (("weight", weight),)) for model, weight in zip(sources.experts, weights, strict=True)
+    )
+    return Recipe("task_arithmetic", sources.base, experts)
+
+
+def question(*names: str) -> dict[str, list[dict[str, str]]]:
+    return {name: [{"role": "user", "content": "w5 w6"}] for name in names}
+
+
+def answers(events: list[object]) -> dict[str, str]:
+    return {event.model: event.text for event in events if isinstance(event, Answered)}
+
+
+def test_a_move_shows_the_open_matrix_then_all_then_the_weights(client: Client, sources: Sources):
+    events = client.ask(Move("a", sources, recipe(sources, 1.0, 0.5), FOCUS))
+    kinds = [type(event) for event in events if isinstance(event, FocusReady | LookReady | StateReady)]
+    assert kinds == [FocusReady, LookReady, StateReady]
+    look = next(event.look for event in events if isinstance(event, LookReady))
+    assert look.family.experts == ("helpful", "honest")
+    assert FOCUS in look.views
+
+
+def test_the_latest_move_of_a_session_wins_and_others_are_left_alone(client: Client, sources: Sources):
+    mine = [client.send(Move("a", sources, recipe(sources, 1.0, 0.1 * i), FOCUS)) for i in range(12)]
+    theirs = client.send(Move("b", sources, recipe(sources, 0.5, 0.5), FOCUS))
+    *early, last, other = client.replies(*mine, theirs)
+    assert isinstance(last[-1], StateReady)
+    assert isinstance(other[-1], StateReady)
+    assert sum(any(isinstance(event, LookReady) for event in events) for events in early) < len(early)
+    assert not any(isinstance(event, UserError) for events in early for event in events)
+
+
+def test_every_model_answers_the_same_question(client: Client, sources: Sources):
+    names = ("merge", "base", "helpful", "honest")
+    events = client.ask(Ask("a", sources, recipe(sources, 1.0, 1.0), question(*names), max_new_tokens=8))
+    assert [event.model for event in events if isinstance(event, Prompt)] == list(names)
+    found = answers(events)
+    assert set(found) == set(names)
+    assert len(set(found.values())) > 1
+
+
+@pytest.mark.parametrize(("weights", "like"), [((0.0, 0.0), "base"), ((1.0, 0.0), "helpful"), ((0.0, 1.0), "honest")])
+def test_the_merge_of_one_expert_answers_as_it_does(client: Client, sources: Sources, weights: tuple, like: str):
+    request = Ask("a", sources, recipe(sources, *weights), question("merge", like), temperature=1.5, max_new_tokens=20)
+    found = answers(client.ask(request))
+    assert found["merge"] == found[like] != ""
+
+
+def test_a_question_can_be_stopped_while_another_waits(client: Client, sources: Sources):
+    first = client.send(Ask("a", sources, None, question("base"), max_new_tokens=60))
+    second = client.send(Ask("b", sources, None, question("base"), max_new_tokens=60))
+    client.cancel(second)
+    client.cancel(first)
+    client.cancel(12345)  # long gone
+    started, waiting = client.replies(first, second)
+    assert waiting == []
+    assert not any(isinstance(event, UserError) for event in started)
+
+
+def test_what_the_user_can_mend_is_a_reply_and_the_worker_goes_on(client: Client, sources: Sources, tmp_path: Path):
+    gone = replace(sources, base=str(tmp_path / "gone"))
+    (missing,) = client.ask(Move("a", gone, recipe(sources, 1.0, 1.0), FOCUS))
+    assert isinstance(missing, UserError)
+    assert "gone" in str(missing)
+    (unknown,) = client.ask(Ask("a", sources, None, question("merge")))
+    assert isinstance(unknown, UserError)
+    assert "no model called 'merge'" in str(unknown)
+    assert len(answers(client.ask(Ask("a", sources, None, question("base"), max_new_tokens=2)))) == 1
+
+
+def test_a_bug_is_one_plain_reply_and_the_worker_goes_on(client: Client, sources: Sources):
+    (internal,) = client.ask(Move("a", sources, None, FOCUS))  # type: ignore[arg-type]
+    assert isinstance(internal, UserError)
+    assert internal.code == "E_INTERNAL"
+    assert client.process.is_alive()
+
+
+def test_a_model_replaced_in_its_folder_is_seen(client: Client, tmp_path: Path):
+    folders = make_family(tmp_path, 1, tokenizer=True)
+    sources = Sources(str(folders["base"]), (str(folders["helpful"]),), ("helpful",))
+    request = Ask("a", sources, None, question("helpful"), max_new_tokens=20)
+    before = answers(client.ask(request))
+    make_family(tmp_path, 1, tokenizer=True, seed=7)
+    assert answers(client.ask(request)) != before
+
+
+def imported(statement: str, *modules: str) -> list[str]:
+    code = f"import sys; {statement}; print([m for m in {modules!r} if m in sys.modules])"
+    root = Path(__file__).parents[2]
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
+    return ast.literal_eval(run.stdout)
+
+
+def test_the_worker_never_loads_gradio_and_its_requests_load_no_torch():
+    assert imported("import eval.answering, eval.models, eval.score", "gradio", "plotly", "peft", "torch") == ["torch"]
+    assert imported("import eval.worker, eval.chat", "gradio", "torch", "transformers") == []
