@@ -8,7 +8,7 @@ from merging.method import Number, Paper, merge_method
 
 @merge_method(
     title="SLERP",
-    paper=Paper("Animating rotation with quaternion curves", "2403.13257", 1985),
+    paper=Paper("Arcee's MergeKit", "2403.13257", 2024),
     space="weights",
     experts=(2, 2),
     uses_weight=False,
@@ -26,8 +26,8 @@ def slerp(
 
     Angle between the flattened models (2, *shape); un-normalised end points; a straight line where the cosine's
     magnitude exceeds 0.9995, as in mergekit (experts of one base usually lie closer than that). The base model is
-    the end t = 0. mergekit requires `t`; an omitted one means 0.5 here. Shoemake, SIGGRAPH 1985; the arXiv id is
-    mergekit's paper.
+    the end t = 0. mergekit requires `t`; an omitted one means 0.5 here. Formula: Shoemake,
+    SIGGRAPH 1985.
     """
     first, second = models[0], models[1]
     norms = first.norm() * second.norm()
