@@ -26,7 +26,7 @@ def spectra_sheet(look: Look, open_matrix: Matrix | None, height: int = 400) -> 
     n_curves = max(1, len(views) * len(models))
     points = int(np.clip(_NUMBERS / 2 / n_curves, 8, 28))
     top = max((float(s.values[0]) for v in views for s in v.spectra if s.values.size), default=1.0) or 1.0
-    ends = [float(s.values[-1]) for v in views for s in v.spectra[:-1] if s.values.size]
+    ends = [float(s.values[int(0.9 * (s.values.size - 1))]) for v in views for s in v.spectra[:-1] if s.values.size]
     decades = log10(top / max(top / 1e3, min(ends, default=0))) or 1.0
     longest = max((min(v.matrix.shape) for v in views), default=2)
     lines = []

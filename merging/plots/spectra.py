@@ -31,7 +31,7 @@ def matrix_spectrum(view: MatrixView, quantity: Quantity = "strength", height: i
     named = view.spectra if together or len(cuts) < len(view.spectra) - 1 else view.spectra[-1:]
     ends = [(s.model, f"@{colours[s.model]}", curves[s.model]) for s in named]
     if quantity == "strength" and cuts and not together:
-        ends.append(("dropped", "@ink3", min((curves[s.model] for s in cuts), key=lambda curve: curve[-1])))
+        ends.append(("dropped", "@ink3", min((curves[s.model] for s in cuts), key=_last)))
     right = 14 + max(7 * len(text(name, 14)) for name, _, _ in ends)
     xticks = _index_ticks(n, 8)
     layout = {
@@ -81,7 +81,7 @@ def _strength_axis(curves: dict[str, np.ndarray]) -> dict[str, Any]:
     """Ends snapped to 1, 2, 5, so that a small move of a slider leaves the axis where it is."""
     filled = [curve for curve in curves.values() if len(curve)]
     high = max((float(c[0]) for c in filled), default=1.0)
-    low = max(min((float(c[-1]) for c in filled), default=high / 10), high / 1e3)
+    low = max(min((_last(c) for c in filled), default=high / 10), high / 1e3)
     top, bottom = _snap(log10(high) + 0.03, up=True), _snap(log10(low) - 0.12, up=False)
     ticks = [10.0**e for e in range(ceil(bottom - 1e-9), floor(top + 1e-9) + 1)]
     if len(ticks) < 3:
@@ -93,6 +93,11 @@ def _strength_axis(curves: dict[str, np.ndarray]) -> dict[str, Any]:
 
 _ENERGY_AXIS = {"type": "linear", "range": [0, 102], "tickvals": [0, 25, 50, 75, 100],
                 "title": {"text": "energy held, of 100"}}  # fmt: skip
+
+
+def _last(curve: np.ndarray) -> float:
+    """Where a curve ends to the eye: the last tenth of a full spectrum dives to nothing."""
+    return float(curve[int(0.9 * (len(curve) - 1))])
 
 
 def _snap(exponent: float, *, up: bool) -> float:
@@ -151,7 +156,7 @@ def _end_labels(ends: Sequence[tuple[str, str, np.ndarray]], axis: dict, plot: i
     places = []
     for name, colour, curve in ends:
         if len(curve):
-            share = (_height_of(float(curve[-1]), axis) - low) / (high - low)
+            share = (_height_of(_last(curve), axis) - low) / (high - low)
             places.append([max(share, 0) * plot, name, colour, len(curve)])
     places.sort(key=lambda place: place[0])
     for below, above in pairwise(places):
