@@ -39,7 +39,7 @@ def setting_problems(recipe: Recipe, method: Method, notices: list[str]) -> Iter
 
 
 def _leaves(value: Setting) -> Iterator[Any]:
-    if isinstance(value, tuple):
+    if isinstance(value, tuple) and value:
         for item in value:
             yield from _leaves(item.value if isinstance(item, Case) else item)
     else:
@@ -57,9 +57,10 @@ def _domain_fault(knob: Knob, value: Any) -> str:
     if knob.kind == "choice":
         return "" if value in knob.choices else f"{shown(value)} is none of {', '.join(knob.choices)}"
     if knob.kind == "globs":
-        return "" if isinstance(value, str) else f'{shown(value)} is not a name pattern such as "*embed*"'
+        fits = isinstance(value, str) or value == ()
+        return "" if fits else f'{shown(value)} is not a name pattern such as "*embed*"'
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return f"{'empty' if value is None else shown(value)}, but must be a number"
+        return f"{'empty' if value in (None, ()) else shown(value)}, but must be a number"
     try:
         finite = math.isfinite(value)
     except OverflowError:  # a whole number too large for a float

@@ -217,7 +217,7 @@ def _explained(out: Path) -> Iterator[None]:
             "the disk is full." if full else f"cannot be written: {error.strerror or error}.",
             where=str(out),
             kept="Nothing is there."
-            + (f" Finished shards are kept in {unfinished.name}." if unfinished.is_dir() else ""),
+            + (f" Finished shards are kept in {unfinished.name}." if os.path.isdir(unfinished) else ""),
             do="Free some space and run the same command with --resume." if full else "",
         ) from error
 

@@ -383,6 +383,54 @@ def test_a_killed_merge_never_blocks_the_next(family):
     assert all(out[name] == again[name] for name in out if name != "README.md")
 
 
+def test_killed_at_any_barrier_out_is_whole_or_absent(family):
+    """A child process dies at its n-th sync, rename or opened file, for every n until it lives."""
+    plan = plan_in(family)
+    merged = list(merged_tensors(plan))
+    places = ((os, "fsync"), (os, "fstat"), (Path, "open"), (Path, "replace"), (Path, "rename"), (Path, "unlink"))
+
+    def tensors(skip):
+        return iter([(name, tensor) for name, tensor in merged if name not in skip])
+
+    def die_at(n, out):
+        count = 0
+
+        def counted(real):
+            def call(*args, **options):
+                nonlocal count
+                count += 1
+                if count == n:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return real(*args, **options)
+
+            return call
+
+        for owner, name in places:
+            setattr(owner, name, counted(getattr(owner, name)))
+        list(writer.write(plan, out, tensors, resume=True, max_shard_bytes=SMALL))
+
+    write(plan, family / "whole", max_shard_bytes=SMALL)
+    whole = contents(family / "whole")
+    for n in range(1, 999):
+        out = family / f"out{n % 2}"  # each second run starts on the remains of the last but one
+        shutil.rmtree(out, ignore_errors=True)
+        child = os.fork()
+        if child == 0:
+            try:
+                die_at(n, out)
+                os._exit(0)
+            finally:  # never back into pytest
+                os._exit(1)
+        _, status = os.waitpid(child, 0)
+        if out.exists():
+            found = contents(out)
+            assert all(found[name] == whole[name] for name in whole if name != "README.md"), n
+        if status == 0:
+            break
+        assert os.WTERMSIG(status) == signal.SIGKILL
+    assert n > 20
+
+
 # Weights that are no numbers
 
 
