@@ -148,10 +148,10 @@ class _Stream:
             )
 
     def run(self, n_streams: int, stopped: Callable[[], bool]) -> None:
-        from eval.runtime import share_cores, stream
+        from eval.runtime import stream, use_cores
 
         began = perf_counter()
-        share_cores(n_streams)
+        use_cores(self.model.module, n_streams)
         stream(
             self.model.module,
             self.model.tokenizer,
