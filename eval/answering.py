@@ -4,7 +4,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Lock, Thread
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import torch
@@ -52,9 +52,6 @@ class Answering:
         torch.set_num_threads(1)  # matrices are computed side by side; LAPACK's results depend on its thread count
         with family.busy:
             yield from family.live.move(plan, move.focus, cancelled)
-        Thread(
-            target=self.models, daemon=True
-        ).start()  # the imports of chat: after the first pictures, before a question
 
     def ask(self, ask: "Ask", stopped: Callable[[], bool]) -> Iterator[ChatEvent]:
         """Models that do not fit into memory together answer one group after the other."""
@@ -70,9 +67,10 @@ class Answering:
                 yield from converse({name: models.model(sources[name]) for name in group}, ask.turns, decoding, stopped)
 
     def models(self) -> "Models":
+        """Takes seconds the first time, so the worker calls it when it starts."""
         with self._loading:
             if self._models is None:
-                from eval.models import Models  # seconds of transformers, which a slider must not wait for
+                from eval.models import Models  # seconds of transformers, which the first slider must not wait for
 
                 self._models = Models()
             return self._models

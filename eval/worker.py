@@ -86,6 +86,7 @@ def serve(connection: Connection) -> None:
     answering = Answering()
     Thread(target=lane, args=(moves, answering.move), daemon=True).start()
     Thread(target=lane, args=(questions, answering.ask), daemon=True).start()
+    Thread(target=answering.models, daemon=True).start()  # while the page is still being built
     while True:
         try:
             number, request = connection.recv()
