@@ -1,4 +1,4 @@
-"""Start-up only: port, services, page. The live worker imports this file again, so nothing heavy stands outside main()."""
+"""Start-up only. The live worker imports this file again, so nothing heavy stands outside main()."""
 
 import os
 import socket

@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from merging.methods import METHODS
-from ui import controls, live
+from ui import controls, live, long, talk
 from ui.figure import serve_pictures
 from ui.page import Page
 from ui.panels import board, chat, map, method, models, recipe, spectra, status
@@ -44,9 +44,11 @@ def build_app(services: Services) -> gr.Blocks:
         page = _layout(services, tabs)
         _wire_desk(services, page)
         _wire_pictures(services, page, tabs)
-        demo.load(_live(services, page, live.start), [page.browser], _all(page), **_QUIET).then(
-            *_settle(services, page)
-        )
+        _wire_chat(services, page)
+        jobs = _wire_long(services, page)
+        loaded = demo.load(_live(services, page, live.start), [page.browser], _all(page), **_QUIET)
+        loaded.then(*_settle(services, page))
+        loaded.then(_live(services, page, long.attach), **jobs)
     demo.queue(default_concurrency_limit=8, max_size=200, api_open=True)
     return demo
 
@@ -69,13 +71,13 @@ def _layout(services: Services, tabs: dict[str, gr.Tab]) -> Page:
         with gr.Column(elem_id="main", min_width=0):
             line = status.build()
             problem = static(visible=False)
-            with gr.Tabs(elem_id="tabs"):
+            with gr.Tabs(elem_id="tabs") as all_tabs:
                 built: dict[str, Any] = {}
                 for title in _TABS:
                     with gr.Tab(title, id=title.lower(), elem_classes=["pane"]) as tabs[title.lower()]:
                         built[title.lower()] = _PANELS[title](names_of(first), METHODS[first.method].title)
     desk = controls.Controls(chosen.method, weights, knobs)
-    return Page(session, turns, browser, line, problem, family, chosen, desk, undo, save, **built)
+    return Page(session, turns, browser, line, problem, all_tabs, family, chosen, desk, undo, save, **built)
 
 
 _PANELS = {
@@ -95,10 +97,10 @@ def _wire_desk(services: Services, page: Page) -> None:
     state = [page.session, page.turns]
     then = _settle(services, page)
     gr.on(
-        [control.change for control in page.controls.inputs],  # pyright: ignore
+        page.controls.moves,
         _live(services, page, live.move),
         {*page.controls.inputs, *state},
-        page.pictures | page.narrow_desk | {page.problem},
+        [*page.pictures, *page.narrow_desk, page.problem],
         **_MOVING,
     ).then(*then)
     wide = {**_MOVING, "outputs": _all(page)}
@@ -111,16 +113,16 @@ def _wire_desk(services: Services, page: Page) -> None:
     )
     own = shows_problems(page.models.problem)
     typed = [*state, page.models.base, page.models.experts]
-    gr.on([page.models.open.click], own(partial(live.open_family, services, page)), typed, _all(page) | {page.models.problem},
-          **_MOVING).then(*then)  # fmt: skip
-    gr.on([page.models.family.input], own(partial(live.pick_family, services, page)), [*state, page.models.family],
-          _all(page) | {page.models.problem}, **_MOVING).then(*then)  # fmt: skip
+    family = {**_MOVING, "outputs": _all(page, page.models.problem)}
+    page.models.open.click(own(partial(live.open_family, services, page)), typed, **family).then(*then)
+    picked = [*state, page.models.family]
+    page.models.family.input(own(partial(live.pick_family, services, page)), picked, **family).then(*then)
 
 
 def _wire_pictures(services: Services, page: Page, tabs: dict[str, gr.Tab]) -> None:
     """Tabs, measure, cells and their keyboard twins; the recipe as a file."""
     state, then = [page.session, page.turns], _settle(services, page)
-    looks = {**_MOVING, "outputs": page.pictures | {page.problem}}
+    looks = {**_MOVING, "outputs": [*page.pictures, page.problem]}
     for name, tab in tabs.items():
         show = partial(live.select_tab, services, page, name)
         tab.select(shows_problems(page.problem)(show), state, **looks)
@@ -131,13 +133,45 @@ def _wire_pictures(services: Services, page: Page, tabs: dict[str, gr.Tab]) -> N
     pickers = [page.map.layer, page.map.kind]
     gr.on([p.input for p in pickers], _live(services, page, live.pick_matrix), [*state, *pickers], **looks)
     file = shows_problems(page.recipe.problem)
-    wide = {**_MOVING, "outputs": _all(page) | {page.recipe.problem}}
+    wide = {**_MOVING, "outputs": _all(page, page.recipe.problem)}
     page.recipe.apply.click(file(partial(live.apply_yaml, services, page)), [*state, page.recipe.yaml], **wide).then(
         *then
     )
     page.recipe.upload.upload(file(partial(live.open_file, services, page)), [*state, page.recipe.upload], **wide).then(
         *then
     )
+
+
+def _wire_chat(services: Services, page: Page) -> None:
+    """Questions: Enter, the button, a chip, `ask again`; Stop in the button's place."""
+    shows = shows_problems(page.chat.problem)
+    inputs = {page.session, page.turns, page.chat.question, *page.chat.settings}
+    asks: dict[str, Any] = {
+        **_QUIET, "inputs": inputs, "outputs": [*page.answers, page.chat.problem],
+        "concurrency_limit": 4, "concurrency_id": "questions",
+    }  # fmt: skip
+    gr.on([page.chat.question.submit, page.chat.ask.click], shows(partial(talk.ask, services, page)), **asks)
+    gr.on([page.chat.chips.select, page.chat.answers.select], shows(partial(talk.take, services, page)), **asks)
+    plain = {**_QUIET, "inputs": page.session, "outputs": [*page.answers, page.chat.problem]}
+    page.chat.stop.click(shows(partial(talk.stop, services, page)), **plain)
+    page.chat.clear.click(shows(partial(talk.clear, services, page)), **plain)
+
+
+def _wire_long(services: Services, page: Page) -> dict[str, Any]:
+    """Scoring, saving and their Stop; returns how a handler that follows a job is wired."""
+    state = [page.session, page.turns]
+    jobs: dict[str, Any] = {
+        **_QUIET,
+        "inputs": state,
+        "outputs": [*page.long, page.problem],
+        "concurrency_limit": 8,
+        "concurrency_id": "jobs",
+    }
+    page.board.score.click(_live(services, page, long.score_first), **jobs)
+    page.board.more.click(_live(services, page, long.score_more), **jobs)
+    gr.on([page.save.click, page.recipe.save.click], _live(services, page, long.save), **jobs)
+    page.status.stop.click(partial(long.stop, services, page), page.session, [page.status.stop], **_QUIET)
+    return jobs
 
 
 def _live(services: Services, page: Page, handler: Any) -> Any:
@@ -149,12 +183,12 @@ def _settle(services: Services, page: Page) -> tuple[Any, ...]:
     return (
         _live(services, page, live.settled),
         [page.session, page.turns],
-        page.settled | {page.problem},
+        [*page.settled, page.problem],
         None,
         None,
         "hidden",
     )
 
 
-def _all(page: Page) -> set[Any]:
-    return page.pictures | page.desk | {page.problem}
+def _all(page: Page, *more: Any) -> list[Any]:
+    return [*page.pictures, *page.desk, page.problem, *more]

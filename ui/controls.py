@@ -3,11 +3,12 @@
 So a move rebuilds nothing, and a method's values wait where they were left when another one is tried.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
+from gradio.blocks import BlockContext
 from gradio.components import Component
 
 from merging.method import WEIGHT, Knob, Method, Value
@@ -39,12 +40,15 @@ class Controls:
         return {self.method, *self.weights, *(c for m in self.methods.values() for c in _all(m))}
 
     @property
-    def moving(self) -> Iterable[Component]:
-        return self.inputs
+    def moves(self) -> list[Any]:
+        """The events of a hand on a control. `change` is not among them: it fires also while an undo or a preset sets
+        the controls one by one, and would take the half-way state for a move. `release` is there for Reset."""
+        sliders = [control.release for control in self.inputs if isinstance(control, gr.Slider)]
+        return [*(control.input for control in self.inputs), *sliders]  # pyright: ignore[reportAttributeAccessIssue]
 
     @property
-    def outputs(self) -> set[Component]:
-        return self.inputs | {m.group for m in self.methods.values()}
+    def outputs(self) -> list[Component | BlockContext]:
+        return [*self.inputs, *(m.group for m in self.methods.values())]
 
 
 def build_method(method: Method, shown: bool) -> MethodControls:
@@ -74,7 +78,7 @@ def component(knob: Knob) -> Component:
     return gr.Textbox(_text(knob.screen), max_lines=1, placeholder="none", **common)
 
 
-def desk(controls: Controls, values: Mapping[Component, Any], n_experts: int) -> Desk:
+def desk(controls: Controls, values: Mapping[Component | BlockContext, Any], n_experts: int) -> Desk:
     """What the controls say, read from the values that an event brought."""
     method = values[controls.method] if values[controls.method] in METHODS else next(iter(METHODS))
     chosen = controls.methods[method]
@@ -83,10 +87,10 @@ def desk(controls: Controls, values: Mapping[Component, Any], n_experts: int) ->
     return Desk(method, knobs, {key: tuple(float(values[s]) for s in row[:n_experts]) for key, row in rows.items()})
 
 
-def show(controls: Controls, recipe: Recipe, before: Recipe | None) -> dict[Component, Any]:
+def show(controls: Controls, recipe: Recipe, before: Recipe | None) -> dict[Component | BlockContext, Any]:
     """Updates that make the controls say what `recipe` says; `before` is what they say now (None: unknown)."""
     wanted, chosen = desk_of(recipe), controls.methods[recipe.method]
-    changes: dict[Component, Any] = {}
+    changes: dict[Component | BlockContext, Any] = {}
     for key, control in chosen.knobs.items():
         changes[control] = _update(METHODS[recipe.method].knob(key), wanted.knobs[key])
     for key, row in {"weight": controls.weights, **chosen.per_expert}.items():
@@ -101,11 +105,11 @@ def show(controls: Controls, recipe: Recipe, before: Recipe | None) -> dict[Comp
     return changes
 
 
-def show_method(controls: Controls, method: str) -> dict[Component, Any]:
+def show_method(controls: Controls, method: str) -> dict[Component | BlockContext, Any]:
     return {m.group: gr.update(visible=key == method) for key, m in controls.methods.items()}
 
 
-def _name(controls: Controls, names: tuple[str, ...], changes: dict[Component, Any]) -> None:
+def _name(controls: Controls, names: tuple[str, ...], changes: dict[Component | BlockContext, Any]) -> None:
     rows = [controls.weights, *(row for m in controls.methods.values() for row in m.per_expert.values())]
     role = roles(names)
     for row in rows:
@@ -131,12 +135,18 @@ def _add(knobs: list[Knob], plain: dict[str, Component], per_expert: dict[str, t
 def _sliders(knob: Knob) -> tuple[gr.Slider, ...]:
     return tuple(
         gr.Slider(
-            knob.low, knob.high, float(knob.screen),  # pyright: ignore[reportArgumentType]
-            step=knob.step, label=f"expert {i + 1}", elem_classes=_classes(COLOURS[i]), interactive=True, buttons=["reset"],
+            knob.low,
+            knob.high,
+            float(knob.screen),  # pyright: ignore[reportArgumentType]
+            step=knob.step,
+            label=f"expert {i + 1}",
+            elem_classes=_classes(COLOURS[i]),
+            interactive=True,
+            buttons=["reset"],
             visible=i < 3,
         )
         for i in range(MAX_EXPERTS)
-    )  # fmt: skip
+    )
 
 
 def _classes(role: str) -> list[str]:

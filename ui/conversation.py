@@ -37,7 +37,6 @@ class Turn:
     probe: str = ""
     earlier: tuple[tuple[str, str], ...] = ()
     follows: bool = False
-    merge: str = ""  # digest or name of the merge that answered
     notices: tuple[str, ...] = ()
     running: bool = True
 
@@ -45,12 +44,10 @@ class Turn:
 Turns = tuple[Turn, ...]
 
 
-def asked(
-    turns: Turns, question: str, models: Sequence[str], *, probe: Probe | None, follows: bool, merge: str
-) -> Turns:
+def asked(turns: Turns, question: str, models: Sequence[str], *, probe: Probe | None, follows: bool) -> Turns:
     earlier = tuple((m.role, m.content) for m in probe.messages[:-1]) if probe else ()
     turn = Turn(question, tuple(Answer(model) for model in models), probe.id if probe else "", earlier,
-                follows and bool(turns) and probe is None, merge)  # fmt: skip
+                follows and bool(turns) and probe is None)  # fmt: skip
     return (*turns, turn)[-MAX_TURNS:]
 
 

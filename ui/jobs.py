@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import count
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def _serve(connection: Connection) -> None:
 class Stream:
     """The replies to one request, in order. A UserError among them is raised; `cancel` makes it end early."""
 
-    def __init__(self, cancel: Callable[[], None]) -> None:
+    def __init__(self, cancel: Callable[[], object]) -> None:
         self._replies: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self.cancel = cancel
 
@@ -56,7 +57,7 @@ class LiveWorker:
         self._target = serve
         self._lock = threading.Lock()
         self._ids = count(1)
-        self._process: multiprocessing.process.BaseProcess | None = None
+        self._process: BaseProcess | None = None
         self._connection: Connection | None = None
         self._streams: dict[int, tuple[Connection, Stream]] = {}
 
@@ -87,8 +88,9 @@ class LiveWorker:
         if self._connection is None or self._process is None or not self._process.is_alive():
             context = multiprocessing.get_context("spawn")
             self._connection, theirs = context.Pipe()
-            self._process = context.Process(target=self._target, args=(theirs,), name="mergescope-live", daemon=True)
-            self._process.start()
+            process = context.Process(target=self._target, args=(theirs,), name="mergescope-live", daemon=True)
+            process.start()
+            self._process = process
             theirs.close()  # or the end of the process would never show as the end of the pipe
             threading.Thread(target=self._read, args=(self._connection,), daemon=True).start()
         return self._connection
@@ -209,8 +211,10 @@ class Jobs:
                 *lines, rest = rest.split("\n")
                 for line in lines:
                     event = json.loads(line)
-                    if event.get("event") == "job_failed":
-                        raise UserError("E_JOB", event["text"])
+                    if event.get("event") == "error":
+                        raise UserError(
+                            event["code"], event["what"], where=event["where"], kept=event["kept"], do=event["do"]
+                        )
                     yield event
                 if ended and not lines:
                     return
@@ -226,7 +230,7 @@ class Jobs:
                 errors = folder / "errors.txt"
                 with errors.open("wb") as stderr:
                     process = subprocess.Popen(
-                        [sys.executable, *command], stdin=subprocess.DEVNULL, stdout=log, stderr=stderr, cwd=Path.cwd(),
+                        [sys.executable, *command], stdin=subprocess.DEVNULL, stdout=log, stderr=stderr, cwd=folder,
                         env=_environment(),
                     )  # fmt: skip
                     self._running[job.id] = process
@@ -236,9 +240,15 @@ class Jobs:
                 self._running.pop(job.id, None)
                 if job.id in self._stopped:
                     return
+                if code not in (0, 2):  # 2: the command has said so itself
+                    failed = UserError(
+                        "E_JOB",
+                        _ended(code),
+                        kept="What was finished is kept.",
+                        do="Its messages are in the data folder.",
+                    )
+                    log.write((json.dumps({"event": "error", **failed.to_dict()}) + "\n").encode())
                 if code != 0:
-                    text = _reason(errors.read_text(encoding="utf-8", errors="replace"), code)
-                    log.write((json.dumps({"event": "job_failed", "text": text}) + "\n").encode())
                     return
 
 
@@ -247,10 +257,7 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
 
 
-def _reason(errors: str, code: int) -> str:
-    """What a person can use of a failed command: its message when it is one, else how it ended."""
-    if code == 2 and errors.strip():
-        return errors.strip()
+def _ended(code: int) -> str:
     if code < 0:
-        return f"The job was ended by the system (signal {-code}), perhaps for lack of memory. Nothing was kept of it."
-    return "The job ended unexpectedly. Its log is in the data folder under jobs."
+        return f"The job was ended by the system (signal {-code}), perhaps for lack of memory."
+    return "The job ended unexpectedly."

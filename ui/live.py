@@ -21,7 +21,7 @@ from ui import controls
 from ui.conversation import Turns
 from ui.page import Page
 from ui.panels import board, chat, map, method, models, recipe, spectra, status
-from ui.services import Services, keep, town_sources
+from ui.services import Services, board_of, keep, town_sources
 from ui.session import Session, checked, fresh_recipe, moved, names_of, recipe_of, undone, with_recipe
 
 Updates = dict[Any, Any]
@@ -49,6 +49,7 @@ def move(services: Services, page: Page, data: Mapping[Any, Any]) -> Iterator[Up
 
 def follow(services: Services, page: Page, session: Session, turns: Turns, *, whole: bool = False) -> Iterator[Updates]:
     """Ask the worker for this session's recipe and draw what comes; `whole` redraws also what has not changed."""
+    keep(services.sessions, session.id, session)
     before = None if whole else services.looks.get(session.id)
     stream = services.worker.ask(Move(session.id, sources_of(session), recipe_of(session), session.focus))
     keep(services.moves, session.id, stream)
@@ -87,15 +88,20 @@ def draw(services: Services, page: Page, session: Session, turns: Turns, look: L
         updating = services.ready.get(session.id) != look.digest
         updates |= chat.draw(page.chat, turns, look.family.experts, METHODS[session.recipe.method].title, updating)
     elif session.tab == "board":
-        updates |= board.draw(page.board, services, session, look)
+        updates |= board.draw(page.board, board_of(services, look.digest))
     elif session.tab == "recipe":
         updates |= recipe.draw(page.recipe, session)
     return updates
 
 
 def status_line(services: Services, session: Session, look: Look) -> str:
-    scores = board.scores_of(services, look.digest)
-    return status.line_html(session.recipe, f"live in {look.seconds:.2f} s", scores=scores)
+    scored = board_of(services, look.digest)
+    return status.line_html(
+        session.recipe,
+        f"live in {look.seconds:.2f} s",
+        scores=scored.scores["merge"] if scored else None,
+        busy=services.busy.get(session.id),
+    )
 
 
 def kept(session: Session) -> dict[str, str]:
@@ -167,6 +173,7 @@ def pick_matrix(
 
 def _show(services: Services, page: Page, session: Session, turns: Turns) -> Iterator[Updates]:
     """The tab in front from the pictures at hand; from the worker where there are none."""
+    keep(services.sessions, session.id, session)
     look = services.looks.get(session.id)
     if look:
         yield draw(services, page, session, turns, look, None)

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import gradio as gr
-from gradio.components import Component
 
 from ui.controls import Controls
 from ui.panels.board import BoardPanel
@@ -15,6 +14,7 @@ from ui.panels.models import ModelsPanel
 from ui.panels.recipe import RecipePanel
 from ui.panels.spectra import SpectraPanel
 from ui.panels.status import StatusPanel
+from ui.pieces import Output
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class Page:
     browser: gr.BrowserState  # owner, recipe and job, which outlive a reload
     status: StatusPanel
     problem: gr.HTML
+    tabs: gr.Tabs
     models: ModelsPanel
     method: MethodPanel
     controls: Controls
@@ -36,21 +37,33 @@ class Page:
     recipe: RecipePanel
 
     @cached_property
-    def pictures(self) -> set[Component]:
+    def pictures(self) -> set[Output]:
         """What a move may change on the tab in front, and the status line."""
         return {self.session, self.status.line, self.map.measure, *self.map.outputs, *self.spectra.outputs,
                 self.chat.answers, *self.board.outputs, self.recipe.yaml, self.recipe.command}  # fmt: skip
 
     @cached_property
-    def narrow_desk(self) -> set[Component]:
+    def narrow_desk(self) -> set[Output]:
         """What a move changes in the recipe column."""
         return {self.method.card, self.method.preset, *(m.group for m in self.controls.methods.values())}
 
     @cached_property
-    def settled(self) -> set[Component]:
+    def answers(self) -> set[Output]:
+        """What a question changes."""
+        return {self.turns, self.chat.question, self.chat.ask, self.chat.stop, self.chat.answers}
+
+    @cached_property
+    def long(self) -> set[Output]:
+        """What a long job changes."""
+        return {self.session, self.browser, self.tabs, self.status.line, self.status.stop, self.recipe.download,  # pyright: ignore
+                *self.board.outputs, self.chat.answers, *self.map.outputs, *self.spectra.outputs, self.recipe.yaml,
+                self.recipe.command}  # fmt: skip
+
+    @cached_property
+    def settled(self) -> set[Output]:
         return {self.browser, self.chat.answers, self.status.line}
 
     @cached_property
-    def desk(self) -> set[Component]:
+    def desk(self) -> set[Output]:
         """What a preset, an undo or a file changes besides: every control."""
         return {*self.controls.outputs, self.method.card, self.method.preset, self.models.family, self.models.own}

@@ -1,10 +1,13 @@
 """Small things that several panels share."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
+from gradio.blocks import BlockContext
+from gradio.components import Component
 
-from merging.plots.tables import Table
+Output = Component | BlockContext  # what an event may update
 
 
 def static(value: str = "", **kwargs: Any) -> gr.HTML:
@@ -12,6 +15,6 @@ def static(value: str = "", **kwargs: Any) -> gr.HTML:
     return gr.HTML(value, apply_default_css=False, js_on_load=None, **kwargs)
 
 
-def table_value(table: Table) -> dict[str, Any]:
+def table_value(table: tuple[list[str], Sequence[Sequence[Any]]]) -> dict[str, Any]:
     headers, rows = table
-    return {"headers": headers, "data": rows}
+    return {"headers": headers, "data": [list(row) for row in rows]}

@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from html import escape
 from typing import Any, get_type_hints
 
@@ -20,10 +20,12 @@ def shows_problems(place: gr.HTML) -> Callable[[Callable[..., Any]], Callable[..
             clear: dict[Any, Any] = {place: gr.update(value="", visible=False)}
             try:
                 result = fn(*args)
-                updates = result if inspect.isgenerator(result) else (result,)
+                updates: Iterable[Any] = result if inspect.isgenerator(result) else [result]
                 for update in updates:
                     yield {**clear, **(update or {})}
                     clear = {}
+                if clear:  # Gradio empties every output of a generator that yields nothing
+                    yield clear
             except UserError as error:
                 yield {place: gr.update(value=problem_html(error), visible=True)}
 

@@ -9,6 +9,9 @@ from typing import Any
 from merging.analysis import Look
 from merging.recipe import Recipe, load_recipe
 from ui.jobs import Jobs, LiveWorker, Stream
+from ui.panels.status import Busy
+from ui.scores import FIRST, MORE, Scoreboard
+from ui.session import Session
 
 _ROOT = Path(__file__).resolve().parent.parent
 _MOST_VISITORS = 200  # pictures and open streams kept; the oldest go first
@@ -25,6 +28,9 @@ class Services:
     looks: dict[str, Look] = field(default_factory=dict)  # the last pictures, by session id
     moves: dict[str, Stream] = field(default_factory=dict)  # what a move still has to say
     ready: dict[str, str] = field(default_factory=dict)  # digest whose merged weights Chat has
+    sessions: dict[str, Session] = field(default_factory=dict)  # the latest, for work that began with an earlier one
+    busy: dict[str, Busy] = field(default_factory=dict)  # progress of a long job, by session id
+    boards: dict[str, Scoreboard] = field(default_factory=dict)  # by "digest split"
     asks: dict[str, Stream] = field(default_factory=dict)  # a question being answered
 
 
@@ -40,6 +46,11 @@ def keep(store: dict[str, Any], key: str, value: Any) -> None:
     store[key] = value
     while len(store) > _MOST_VISITORS:
         store.pop(next(iter(store)))
+
+
+def board_of(services: Services, digest: str) -> Scoreboard | None:
+    """The scores of exactly this merge, from as many probes as it was asked."""
+    return services.boards.get(f"{digest} {MORE}") or services.boards.get(f"{digest} {FIRST}")
 
 
 def town_sources(services: Services) -> tuple[str, tuple[str, ...]]:

@@ -6,10 +6,10 @@ from html import escape
 from typing import Any
 
 import gradio as gr
-from gradio.components import Component
 
 from eval.probes import H, Probe, ProbeSet, load_probes
 from ui.conversation import Turns, answers_html
+from ui.pieces import Output
 
 CHIPS_EACH = 3
 _CLICKS = """element.addEventListener("click", (event) => {
@@ -33,7 +33,7 @@ class ChatPanel:
     problem: gr.HTML
 
     @property
-    def settings(self) -> set[Component]:
+    def settings(self) -> set[Output]:
         return {self.follow, self.temperature, self.length, self.seed}
 
 
@@ -64,7 +64,7 @@ def build(experts: Sequence[str], method: str) -> ChatPanel:
     return ChatPanel(question, ask, stop, chips, answers, follow, temperature, length, seed, clear, problem)
 
 
-def draw(panel: ChatPanel, turns: Turns, experts: Sequence[str], method: str, updating: bool) -> dict[Component, Any]:
+def draw(panel: ChatPanel, turns: Turns, experts: Sequence[str], method: str, updating: bool) -> dict[Output, Any]:
     return {panel.answers: answers_html(turns, experts, probes_by_id(), method, updating)}
 
 
@@ -84,7 +84,8 @@ def chips(probes: Iterable[Probe]) -> list[Probe]:
 
 def chips_html(probes: ProbeSet) -> str:
     return "".join(
-        f'<button type="button" class="chip r-{probe.h}" data-probe="{escape(probe.id)}" title="{escape(probe.messages[-1].content)}">'
+        f'<button type="button" class="chip r-{probe.h}" data-probe="{escape(probe.id)}" '
+        f'title="{escape(probe.messages[-1].content)}">'
         f"{escape(probe.label or probe.kind)}</button>"
         for probe in chips(probes.probes)
     )

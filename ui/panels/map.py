@@ -6,7 +6,6 @@ from typing import Any
 
 import gradio as gr
 import numpy as np
-from gradio.components import Component
 
 from merging.analysis import Look, Matrix, MatrixView, Measure
 from merging.plots import (
@@ -22,7 +21,7 @@ from merging.plots import (
 from ui.figure import Figure
 from ui.findings import map_finding
 from ui.marks import colour_bar, label, mark, pair
-from ui.pieces import static, table_value
+from ui.pieces import Output, static, table_value
 from ui.session import Session
 
 ABREAST = 3
@@ -45,7 +44,7 @@ class MapPanel:
     table: gr.Dataframe
 
     @property
-    def outputs(self) -> set[Component]:
+    def outputs(self) -> set[Output]:
         return {self.finding, self.pair, *self.columns, *self.titles, *self.maps, self.bar, self.matrix_title,  # pyright: ignore
                 self.matrix, self.readings, self.layer, self.kind, self.table}  # fmt: skip
 
@@ -101,7 +100,7 @@ def clicked(look: Look, data: Any) -> Matrix | None:
     return look.family.at(place[0], str(place[1]))
 
 
-def draw(panel: MapPanel, look: Look, session: Session, before: Look | None) -> dict[Component, Any]:
+def draw(panel: MapPanel, look: Look, session: Session, before: Look | None) -> dict[Output, Any]:
     """Everything on the tab; the maps only where their numbers differ from `before`, what was drawn here last."""
     matrix = opened(look, session)
     updates = draw_matrix(panel, look.views[matrix.name])
@@ -110,7 +109,7 @@ def draw(panel: MapPanel, look: Look, session: Session, before: Look | None) -> 
     return updates
 
 
-def _draw_maps(panel: MapPanel, look: Look, session: Session, matrix: Matrix) -> dict[Component, Any]:
+def _draw_maps(panel: MapPanel, look: Look, session: Session, matrix: Matrix) -> dict[Output, Any]:
     measure = session.measure
     conflict = look.conflicts[measure]
     rows = rows_shown(conflict, session.pair)
@@ -134,7 +133,7 @@ def _draw_maps(panel: MapPanel, look: Look, session: Session, matrix: Matrix) ->
     return updates
 
 
-def draw_matrix(panel: MapPanel, view: MatrixView) -> dict[Component, Any]:
+def draw_matrix(panel: MapPanel, view: MatrixView) -> dict[Output, Any]:
     """The open matrix only: what a move shows first."""
     m = view.matrix
     title = f"<h3>Layer {m.layer} · {escape(m.kind)} <small>{m.shape[0]} × {m.shape[1]}</small></h3>"

@@ -5,10 +5,9 @@ from html import escape
 from typing import Any
 
 import gradio as gr
-from gradio.components import Component
 
 from merging.recipe import Recipe
-from ui.pieces import static
+from ui.pieces import Output, static
 from ui.session import Session, recipe_of
 
 
@@ -27,7 +26,8 @@ class RecipePanel:
 
 def build() -> RecipePanel:
     static(
-        '<h2 class="find">This merge as a file</h2><p class="help">mergekit reads it too. Change it here, then apply.</p>'
+        '<div class="find"><h2>This merge as a file</h2>'
+        '<p class="sub">mergekit reads it too. Change it here, then apply.</p></div>'
     )
     problem = static(visible=False)
     yaml = gr.Code(
@@ -47,7 +47,7 @@ def build() -> RecipePanel:
     return RecipePanel(yaml, apply_, upload, take, command, save, saved, download, problem)
 
 
-def draw(panel: RecipePanel, session: Session) -> dict[Component, Any]:
+def draw(panel: RecipePanel, session: Session) -> dict[Output, Any]:
     return {panel.yaml: file_of(session).to_yaml(), panel.command: command_html(file_of(session))}
 
 
@@ -68,4 +68,5 @@ def command_html(recipe: Recipe) -> str:
         f"python -m merging merge {name}.yml merged/{name}",
         f"python -m eval score merged/{name}",
     )
-    return f"<pre>{escape(chr(10).join(lines))}</pre><p class='help'>Run it in the folder that this app was started in.</p>"
+    where = '<p class="help">Run it in the folder that this app was started in.</p>'
+    return f"<pre>{escape(chr(10).join(lines))}</pre>{where}"

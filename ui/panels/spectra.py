@@ -5,7 +5,6 @@ from html import escape
 from typing import Any
 
 import gradio as gr
-from gradio.components import Component
 
 from merging.analysis import Look
 from merging.plots import kept_map, kept_table, matrix_spectrum, roles, spectra_sheet, spectrum_table
@@ -13,7 +12,7 @@ from ui.figure import Figure
 from ui.findings import spectra_finding
 from ui.marks import label
 from ui.panels.map import opened
-from ui.pieces import static, table_value
+from ui.pieces import Output, static, table_value
 from ui.session import MAX_EXPERTS, Session
 
 
@@ -30,7 +29,7 @@ class SpectraPanel:
     kept_table: gr.Dataframe
 
     @property
-    def outputs(self) -> set[Component]:
+    def outputs(self) -> set[Output]:
         return {self.finding, self.title, self.matrix, self.sheet, *self.columns, *self.titles, *self.kept,  # pyright: ignore
                 self.table, self.kept_table}  # fmt: skip
 
@@ -60,7 +59,7 @@ def build() -> SpectraPanel:
     return SpectraPanel(finding, title, matrix, sheet, tuple(columns), tuple(titles), tuple(kept), table, kept_)
 
 
-def draw(panel: SpectraPanel, look: Look, session: Session, before: Look | None) -> dict[Component, Any]:
+def draw(panel: SpectraPanel, look: Look, session: Session, before: Look | None) -> dict[Output, Any]:
     matrix = opened(look, session)
     view = look.views[matrix.name]
     colours = roles(look.family.experts)

@@ -1,0 +1,153 @@
+"""Long jobs on the page: scoring and saving. They run in a subprocess; a reload finds them again by their id."""
+
+import json
+import shutil
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from merging.errors import UserError
+from merging.plan import make_plan
+from merging.recipe import Recipe
+from ui.conversation import Turns
+from ui.jobs import Job
+from ui.live import Updates, kept, sources_of, status_line
+from ui.page import Page
+from ui.panels import board
+from ui.panels.recipe import file_name
+from ui.panels.status import Busy
+from ui.scores import FIRST, MORE, Scoreboard, with_scored
+from ui.services import Services, board_of, keep
+from ui.session import Session, recipe_of
+
+
+def score_first(services: Services, page: Page, session: Session, turns: Turns) -> Iterator[Updates]:
+    """A first look: 90 probes."""
+    yield from _score(services, page, session, turns, FIRST)
+
+
+def score_more(services: Services, page: Page, session: Session, turns: Turns) -> Iterator[Updates]:
+    """All 900, as reported elsewhere."""
+    yield from _score(services, page, session, turns, MORE)
+
+
+def _score(services: Services, page: Page, session: Session, turns: Turns, split: str) -> Iterator[Updates]:
+    recipe = recipe_of(session)
+    digest = make_plan(recipe).digest
+    yield from _run(services, page, session, turns, "score", {"digest": digest, "split": split}, (
+        "-m", "eval", "score", "recipe.yml", "--sources", "--split", split, "--json",
+    ))  # fmt: skip
+
+
+def save(services: Services, page: Page, session: Session, turns: Turns) -> Iterator[Updates]:
+    """Write the merged model to the data folder and zip it for download."""
+    recipe = recipe_of(session)
+    name = file_name(recipe)
+    about = {"digest": make_plan(recipe).digest, "name": name}
+    yield {page.tabs: gr.Tabs(selected="recipe")}
+    yield from _run(
+        services, page, session, turns, "save", about, ("-m", "merging", "merge", "recipe.yml", name, "--json")
+    )
+
+
+def stop(services: Services, page: Page, session: Session) -> Updates:
+    job = services.jobs.find(session.job, session.owner)
+    if job:
+        services.jobs.stop(job)
+    return {page.status.stop: gr.update(value="Stopping…", interactive=False)}
+
+
+def attach(services: Services, page: Page, session: Session, turns: Turns) -> Iterator[Updates]:
+    """After a reload: the browser's last job, running or done."""
+    job = services.jobs.find(session.job, session.owner)
+    if job:
+        yield from watch(services, page, session, turns, job)
+
+
+def watch(services: Services, page: Page, session: Session, turns: Turns, job: Job) -> Iterator[Updates]:
+    """Follow a job's log to its end; progress stands in the status line."""
+    about = json.loads(job.about)
+    found = Scoreboard(about.get("split", ""))
+    finished = False
+    try:
+        yield {page.status.stop: gr.update(visible=True, value="Stop", interactive=True)}
+        for event in services.jobs.follow(job):
+            if event.get("event") == "scored":
+                found = with_scored(found, event)
+            finished = finished or event.get("event") == "finished"
+            if busy := _busy(event):
+                keep(services.busy, session.id, busy)
+                yield _status(services, page, session)
+        if job.kind == "score" and not services.jobs.stopped(job) and found.scores:
+            keep(services.boards, f"{about['digest']} {about['split']}", found)
+        if job.kind == "save" and finished:
+            keep(services.busy, session.id, Busy("Zipping", about["name"], 1.0))
+            yield _status(services, page, session)
+            yield _download(page, zipped(services.jobs.folder(job.id) / about["name"]))
+    finally:
+        services.busy.pop(session.id, None)
+    latest = services.sessions.get(session.id, session)
+    look = services.looks.get(session.id)
+    updates = {**_status(services, page, session), page.status.stop: gr.update(visible=False)}
+    if look and latest.tab == "board":
+        updates |= board.draw(page.board, board_of(services, look.digest))
+    yield updates
+
+
+def zipped(folder: Path) -> Path:
+    """The folder as a zip beside it; weights do not compress, so nothing is."""
+    archive = folder.with_suffix(".zip")
+    if not archive.exists():
+        part = archive.with_suffix(".part")
+        with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as file:
+            for path in sorted(folder.rglob("*")):
+                file.write(path, Path(folder.name) / path.relative_to(folder))
+        part.rename(archive)
+        shutil.rmtree(folder)
+    return archive
+
+
+def write_recipe(services: Services, session: Session, folder: Path) -> None:
+    """The recipe as a job reads it: with absolute folders, because it stands beside no model."""
+    recipe, sources = recipe_of(session), sources_of(session)
+    experts = tuple(replace(expert, model=model) for expert, model in zip(recipe.experts, sources.experts, strict=True))
+    absolute: Recipe = replace(recipe, base=sources.base, experts=experts)
+    (folder / "recipe.yml").write_text(absolute.to_yaml(), encoding="utf-8")
+
+
+def _run(services: Services, page: Page, session: Session, turns: Turns, kind: str, about: Mapping[str, str],
+         command: tuple[str, ...]) -> Iterator[Updates]:  # fmt: skip
+    running = services.jobs.find(session.job, session.owner)
+    if running and services.jobs.is_running(running):
+        raise UserError("E_BUSY", "Another long job of yours is still running.", do="Wait for it, or stop it first.")
+    job_id = services.jobs.new_id()
+    write_recipe(services, session, services.jobs.folder(job_id))
+    job = services.jobs.start(job_id, session.owner, kind, json.dumps(about), [command])
+    session = replace(session, job=job.id)
+    keep(services.sessions, session.id, session)
+    yield {page.session: session, page.browser: kept(session), page.recipe.download: gr.update(visible=False)}
+    yield from watch(services, page, session, turns, job)
+
+
+def _busy(event: Mapping[str, Any]) -> Busy | None:
+    if event.get("event") == "asked":
+        return Busy("Scoring", f"{event['model']}: {event['done']} of {event['total']} probes",
+                    event["done"] / max(event["total"], 1), event["seconds_left"])  # fmt: skip
+    if event.get("event") == "tensor_done":
+        return Busy("Saving", f"{event['done']} of {event['total']} tensors",
+                    event["done"] / max(event["total"], 1), event["seconds_left"])  # fmt: skip
+    return None
+
+
+def _status(services: Services, page: Page, session: Session) -> Updates:
+    latest = services.sessions.get(session.id, session)
+    look = services.looks.get(session.id)
+    return {page.status.line: status_line(services, latest, look)} if look else {}
+
+
+def _download(page: Page, archive: Path) -> Updates:
+    return {page.recipe.download: gr.update(value=str(archive), visible=True)}

@@ -1,0 +1,100 @@
+"""Chat's events: ask, take a probe, ask again, stop. One stream a session; a move never waits for it."""
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import gradio as gr
+
+from eval.probes import Probe
+from eval.worker import Ask
+from merging.errors import UserError
+from merging.methods import METHODS
+from ui.conversation import Turns, asked, ended, heard, messages
+from ui.live import Updates, sources_of
+from ui.page import Page
+from ui.panels import chat
+from ui.services import Services, keep
+from ui.session import Session, recipe_of
+
+_TICK = 0.1  # seconds between two pictures of the answers
+
+
+def ask(services: Services, page: Page, data: Mapping[Any, Any]) -> Iterator[Updates]:
+    """The question in the box, or its Enter key."""
+    question = (data[page.chat.question] or "").strip()
+    if question:
+        yield {page.chat.question: ""}
+        yield from _answer(services, page, data, question, None)
+
+
+def take(services: Services, page: Page, event: gr.EventData, data: Mapping[Any, Any]) -> Iterator[Updates]:
+    """A chip, or `ask again`; which one is the browser's word, so it is looked up and not trusted."""
+    said = event._data if isinstance(event._data, dict) else {}
+    probe = chat.probes_by_id().get(str(said.get("probe", "")))
+    question = probe.messages[-1].content if probe else ""
+    again, turns = str(said.get("again", "")), data[page.turns]
+    if again.isdecimal() and int(again) < len(turns):
+        turn = turns[int(again)]
+        question, probe = turn.question, chat.probes_by_id().get(turn.probe)
+    if question:
+        yield from _answer(services, page, data, question, probe)
+
+
+def stop(services: Services, page: Page, session: Session) -> Updates:
+    if stream := services.asks.get(session.id):
+        stream.cancel()
+    return {page.chat.stop: gr.update(interactive=False)}
+
+
+def clear(services: Services, page: Page, session: Session) -> Updates:
+    return {page.turns: (), page.chat.answers: _html(services, page, session, ())}
+
+
+def _answer(
+    services: Services, page: Page, data: Mapping[Any, Any], question: str, probe: Probe | None
+) -> Iterator[Updates]:
+    session: Session = data[page.session]
+    if session.id in services.asks:
+        raise UserError("E_BUSY", "The last question is still being answered.", do="Wait for it, or stop it first.")
+    sources = sources_of(session)
+    models = ("merge", "base", *sources.names)
+    turns = asked(data[page.turns], question, models, probe=probe, follows=bool(data[page.chat.follow]))
+    request = Ask(
+        session.id, sources, recipe_of(session), {model: messages(turns, model) for model in models},
+        float(data[page.chat.temperature]), int(data[page.chat.length]), int(data[page.chat.seed] or 0),
+    )  # fmt: skip
+    stream = services.worker.ask(request)
+    keep(services.asks, session.id, stream)
+    try:
+        yield {**_show(services, page, session, turns), page.chat.ask: gr.update(visible=False),
+               page.chat.stop: gr.update(visible=True, interactive=True)}  # fmt: skip
+        drawn = time.monotonic()
+        for event in stream:
+            turns = heard(turns, event)
+            if time.monotonic() - drawn > _TICK:
+                yield _show(services, page, session, turns)
+                drawn = time.monotonic()
+    except UserError:
+        yield {**_show(services, page, session, ended(turns)), **_idle(page)}
+        raise
+    finally:  # also when the visitor leaves
+        services.asks.pop(session.id, None)
+        stream.cancel()
+    yield {**_show(services, page, session, ended(turns)), **_idle(page)}
+
+
+def _show(services: Services, page: Page, session: Session, turns: Turns) -> Updates:
+    return {page.turns: turns, page.chat.answers: _html(services, page, session, turns)}
+
+
+def _html(services: Services, page: Page, session: Session, turns: Turns) -> str:
+    latest = services.sessions.get(session.id, session)
+    look = services.looks.get(session.id)
+    updating = look is not None and services.ready.get(session.id) != look.digest
+    names = look.family.experts if look else sources_of(session).names
+    return chat.draw(page.chat, turns, names, METHODS[latest.recipe.method].title, updating)[page.chat.answers]
+
+
+def _idle(page: Page) -> Updates:
+    return {page.chat.ask: gr.update(visible=True), page.chat.stop: gr.update(visible=False)}
