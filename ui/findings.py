@@ -35,8 +35,10 @@ def _sign(look: Look, conflict: Conflict) -> str:
     names, where, worst = _extreme(look, conflict, np.nanargmax)
     mean = float(np.nanmean(conflict.values))
     at_worst = f"{_hundredths(worst)} of 100 weights there are pushed in opposite directions (chance: 50)."
-    if worst > _CHANCE + 0.02:
+    if worst > _CHANCE + 0.05:
         return _said(f"{names} clash most in {where}.", at_worst)
+    if worst > _CHANCE + 0.02:
+        return _said(f"{names} clash a little, most of all in {where}.", at_worst)
     highest = f"At most {_hundredths(worst)} of 100 weights are pushed in opposite directions (chance: 50), in {where}."
     if mean > _CHANCE - 0.02:
         return _said("No pair clashes: signs agree about as often as chance.", highest)

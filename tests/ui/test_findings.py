@@ -46,6 +46,7 @@ def said(html: str) -> tuple[str, str]:
     ("measure", "first", "second", "sentence"),
     [
         ("sign", 0.46, 0.63, "Helpful and honest clash most in layer 0, down."),
+        ("sign", 0.46, 0.53, "Helpful and honest clash a little, most of all in layer 0, down."),
         ("sign", 0.49, 0.51, "No pair clashes: signs agree about as often as chance."),
         ("sign", 0.45, 0.46, "No pair clashes: all agree a little more than chance."),
         ("sign", 0.30, 0.31, "No pair clashes: all agree far more than chance."),
