@@ -26,7 +26,7 @@ from transformers import (
 
 from eval.runtime import choose_device, dtype_on, free_memory
 from merging.checkpoint import Checkpoint
-from merging.companions import companions
+from merging.companions import TOKENIZER, companions
 from merging.errors import UserError
 from merging.plan import Plan
 
@@ -107,7 +107,9 @@ class Models:
                 checkpoint.folder, dtype=self.dtype, use_safetensors=True, output_loading_info=True, **_SAFE
             )
             _complete(report, checkpoint)
-            return Model(self._ready(module), _tokenizer(checkpoint.folder), checkpoint.fingerprint), size
+            return Model(
+                self._ready(module), _tokenizer(checkpoint.folder, checkpoint.source), checkpoint.fingerprint
+            ), size
 
     def _merged(self, source: Merged, held: tuple[Model, int] | None) -> tuple[Model, int]:
         plan, state = source.plan, source.state()
@@ -129,7 +131,7 @@ class Models:
             _complete(report, plan.base)
             if "generation_config.json" in texts:
                 module.generation_config = GenerationConfig.from_pretrained(folder)
-            return Model(self._ready(module), _tokenizer(Path(folder)), plan.digest), size
+            return Model(self._ready(module), _tokenizer(Path(folder), plan.base.source), plan.digest), size
 
     def _ready(self, module: PreTrainedModel) -> PreTrainedModel:
         """On the device, and decoding as everybody else: of a model's own generation settings only its ends count."""
@@ -164,7 +166,14 @@ def _copy_into(module: PreTrainedModel, state: Mapping[str, Tensor]) -> bool:
     return True
 
 
-def _tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+def _tokenizer(folder: Path, source: str) -> PreTrainedTokenizerBase:
+    if not any((folder / name).is_file() for name in TOKENIZER):
+        raise UserError(
+            "E_TOKENIZER",
+            "there are no tokenizer files, so this model cannot be asked.",
+            where=source,
+            do="Put tokenizer.json and tokenizer_config.json of the model it was trained from into its folder.",
+        )
     return AutoTokenizer.from_pretrained(folder, **_SAFE)
 
 

@@ -1,5 +1,6 @@
 """Devices, decoding, and models in memory."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -200,6 +201,16 @@ def test_a_model_that_lacks_tensors_is_refused(tmp_path: Path):
 
 
 def test_a_folder_without_tokenizer_is_a_plain_error(tmp_path: Path):
-    with pytest.raises(UserError, match="cannot load this model") as caught:
+    with pytest.raises(UserError, match="no tokenizer files"):
         Models("cpu").model(opened(make_family(tmp_path, 0)["base"]))
+
+
+def test_what_transformers_cannot_load_is_a_plain_error_and_runs_nothing(tmp_path: Path):
+    folder = make_family(tmp_path, 0, tokenizer=True)["base"]
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "martian", "auto_map": {"AutoModelForCausalLM": "code.Martian"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "code.py").write_text("raise SystemExit('a model ran its own code')")
+    with pytest.raises(UserError, match="cannot load this model") as caught:
+        Models("cpu").model(opened(folder))
     assert caught.value.code == "E_MODEL"
