@@ -65,7 +65,7 @@ def _domain_fault(knob: Knob, value: Any) -> str:
         finite = math.isfinite(value)
     except OverflowError:  # a whole number too large for a float
         finite = False
-    if not finite or abs(value) > 1e6:
+    if not finite:
         return f"{shown(value)} is not a usable number"
     if knob.strict and not knob.low <= value <= knob.high:
         return f"{shown(value)} lies outside {knob.low:g} to {knob.high:g}"
