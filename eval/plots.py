@@ -40,7 +40,7 @@ def bars(scores: Mapping[str, Scores]) -> Picture:
         short.append(notes[-1])
         if (kept := keeps(found, best)) is not None:
             for into, words in ((notes, " of the best expert’s gain"), (short, "")):
-                line = f"keeps <b>{round(100 * kept)} %</b>{words}"
+                line = f"keeps <b>{round(100 * kept)} %</b>{words}" if kept >= 0 else "below the base"
                 into.append(_words(line, 100, top + _GROUP / 2, "right", "@ink2", 12))
         for i, model in enumerate(order):
             y = first + (i + 0.5) * _ROW
