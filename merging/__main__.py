@@ -106,12 +106,15 @@ def _profile(args: argparse.Namespace) -> None:
     from merging.recipe import Expert, load_recipe
 
     recipe = load_recipe(args.recipe)
+    import torch
+
     from merging.plan import make_plan
     from merging.profile import profile
     from merging.report import heading, html_report, refuse_page, text_rows
 
     if args.html:
         refuse_page(args.html)
+    torch.set_num_threads(1)  # small decompositions take several times longer on several threads
     plan = make_plan(recipe)
     names = [Expert(model.source).name for model in plan.experts]
     names = tuple(f"{name} {i}" if names.count(name) > 1 else name for i, name in enumerate(names, 1))

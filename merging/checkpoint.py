@@ -21,7 +21,7 @@ from merging.safetensors_header import Entry
 from merging.sources import find_folder, regular_file
 from merging.strict_json import read_json
 from merging.weight_files import find_weights, unreadable
-from merging.words import some
+from merging.words import shown, some
 
 EDGE = 64 << 10  # bytes from each end of a tensor that go into the fingerprint
 DTYPES = {
@@ -49,10 +49,10 @@ class Checkpoint:
     places: Mapping[str, tuple[Path, Entry]] = field(default_factory=dict, repr=False)
 
     def read(self, name: str) -> Tensor:
-        """The tensor in its own dtype on the CPU, in memory of its own."""
+        """The tensor in its own dtype on the CPU, in memory of its own; every number in it is finite."""
         path, entry = self.places[name]
         data = torch.empty(entry.end - entry.start, dtype=torch.uint8)
-        left = memoryview(data.numpy())
+        left = data.numpy().data
         try:
             with path.open("rb", buffering=0) as file:
                 file.seek(entry.start)
@@ -62,7 +62,13 @@ class Checkpoint:
             raise self._changed(path, error.strerror or "the file cannot be read") from error
         if left:
             raise self._changed(path, "the file became shorter while it was read")
-        return data.view(DTYPES[entry.dtype]).reshape(entry.shape)
+        tensor = data.view(DTYPES[entry.dtype]).reshape(entry.shape)
+        if not is_finite(tensor):
+            bad = (~torch.isfinite(tensor)).nonzero()
+            what = f"{len(bad):,} of its {tensor.numel():,} weights are no finite numbers, the first at {bad[0].tolist()}"
+            raise UserError("E_NOT_FINITE", what, where=f"{self.source}: {shown(name)[1:-1]}",
+                            do="Use an undamaged copy of the model.")  # fmt: skip
+        return tensor
 
     @cached_property
     def fingerprint(self) -> str:
@@ -86,6 +92,13 @@ class Checkpoint:
     def _changed(self, path: Path, why: str) -> UserError:
         return UserError("E_SOURCE_CHANGED", f"{why}.", where=f"{self.source}/{path.name}",
                          do="Leave the source alone while it is merged, and start again.")  # fmt: skip
+
+
+def is_finite(tensor: Tensor) -> bool:
+    if tensor.numel() == 0 or not tensor.is_floating_point():
+        return True
+    low, high = tensor.aminmax()  # NaN wins in both, and no temporary as large as the tensor is made
+    return bool(torch.isfinite(low) & torch.isfinite(high))
 
 
 def open_checkpoint(source: str, folder: Path) -> Checkpoint:

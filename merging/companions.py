@@ -6,7 +6,6 @@ along, and no absolute path of this machine is written down.
 
 import json
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -52,20 +51,22 @@ def companions(plan: Plan, title: str) -> Companions:
 
 def without_paths(recipe: Recipe) -> Recipe:
     """The recipe with every absolute folder cut to the last parts of its path that tell the models apart."""
-    sources = dict.fromkeys([*([recipe.base] if recipe.base else []), *(e.model for e in recipe.experts)])
-    if recipe.tokenizer_source:
-        sources[recipe.tokenizer_source] = None
-    short = _distinct_ends(sources)
+    speaker = recipe.tokenizer_source
+    short = _distinct_ends(_sources(recipe, None if speaker == "base" else speaker))
     return replace(
         recipe,
         base=recipe.base and short[recipe.base],
         experts=tuple(replace(expert, model=short[expert.model]) for expert in recipe.experts),
-        tokenizer_source=recipe.tokenizer_source and short[recipe.tokenizer_source],
+        tokenizer_source=speaker and short.get(speaker, speaker),
     )
 
 
-def _distinct_ends(sources: Iterable[str]) -> dict[str, str]:
-    sources = list(sources)
+def _sources(recipe: Recipe, *more: str | None) -> list[str]:
+    named: list[str | None] = [recipe.base, *(expert.model for expert in recipe.experts), *more]
+    return list(dict.fromkeys(source for source in named if source))
+
+
+def _distinct_ends(sources: list[str]) -> dict[str, str]:
     most = max((len(Path(source).parts) for source in sources), default=1)
     short = {source: source for source in sources}
     for n in range(1, most):
@@ -120,8 +121,7 @@ def _carried(model: Checkpoint, names: tuple[str, ...]) -> dict[str, bytes]:
 
 
 def _card(plan: Plan, recipe: Recipe, title: str) -> str:
-    sources = dict.fromkeys([*([recipe.base] if recipe.base else []), *(expert.model for expert in recipe.experts)])
-    ids = [source if HUB_ID.fullmatch(source) else Path(source).name or source for source in sources]
+    ids = [source if HUB_ID.fullmatch(source) else Path(source).name or source for source in _sources(recipe)]
     front = {"base_model": ids, "library_name": "transformers", "tags": ["merge", "mergekit"]}
     text = recipe.to_yaml()
     fence = "`" * max(3, *(len(run) + 1 for run in re.findall("`+", text)), 3)
@@ -129,5 +129,5 @@ def _card(plan: Plan, recipe: Recipe, title: str) -> str:
     return (
         f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---\n\n# {name}\n\n"
         f"A merge made with Mergescope by {plan.method.title} ([{paper.title}]({paper.url}), {paper.year}).\n\n"
-        f"## Recipe\n\nThe same file works in mergekit when the method does.\n\n{fence}yaml\n{text}{fence}\n"
+        f"## Recipe\n\n{fence}yaml\n{text}{fence}\n"
     )

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from merging.checkpoint import DTYPES
+from merging.checkpoint import DTYPES, is_finite
 from merging.companions import companions, without_paths
 from merging.errors import UserError
 from merging.events import Event, Finished, Notice, ShardWritten, Started, TensorDone
@@ -105,9 +105,9 @@ def _write_shards(plan: Plan, partial: Partial, shards: list[Shard], done: list[
             file.write(header)
             for planned in shard.tensors:
                 name, tensor = next(stream)
-                _check(plan, planned, name, tensor)
+                _check(planned, name, tensor)
                 file.seek(places[name])
-                file.write(memoryview(tensor.contiguous().reshape(-1).view(torch.uint8).numpy()))
+                file.write(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
                 n_done, bytes_left = n_done + 1, bytes_left - size_of(planned)
                 yield TensorDone(name, n_done, len(plan.tensors), _seconds_left(begun, all_bytes, bytes_left))
             file.flush()
@@ -141,28 +141,14 @@ def _index(shards: list[Shard]) -> dict[str, bytes]:
     return {INDEX: (json.dumps(index, indent=2, ensure_ascii=False) + "\n").encode()}
 
 
-def _check(plan: Plan, planned: TensorPlan, name: str, tensor: Tensor) -> None:
+def _check(planned: TensorPlan, name: str, tensor: Tensor) -> None:
     if (name, tensor.shape, tensor.dtype) != (planned.name, planned.shape, planned.dtype):
         raise ValueError(f"{name} {tensor.dtype} {tuple(tensor.shape)} came where the plan has {planned.name}")
-    if _is_finite(tensor):
-        return
-    guilty = [model.source for model in (plan.base, *plan.experts) if not _is_finite(model.read(name))]
-    n_bad = int((~torch.isfinite(tensor)).sum())
-    raise UserError(
-        "E_NOT_FINITE",
-        f"{n_bad:,} of {tensor.numel():,} merged weights are not finite numbers"
-        + (f"; so are weights of {', '.join(guilty)}." if guilty else f" in {NAMES[planned.dtype]}."),
-        where=name,
-        kept="Nothing was written.",
-        do="Use an undamaged copy of that model." if guilty else "Lower the weights, or write `dtype: bfloat16`.",
-    )
-
-
-def _is_finite(tensor: Tensor) -> bool:
-    if tensor.numel() == 0 or not tensor.is_floating_point():
-        return True
-    low, high = tensor.aminmax()  # NaN wins in both, and no temporary as large as the tensor is made
-    return bool(torch.isfinite(low) & torch.isfinite(high))
+    if not is_finite(tensor):
+        n_bad = int((~torch.isfinite(tensor)).sum())
+        what = f"{n_bad:,} of {tensor.numel():,} merged weights are too large for {NAMES[planned.dtype]}."
+        raise UserError("E_NOT_FINITE", what, where=name, kept="Nothing was written.",
+                        do="Lower the weights, or write `dtype: bfloat16`.")  # fmt: skip
 
 
 def _facts(plan: Plan) -> dict[str, Any]:

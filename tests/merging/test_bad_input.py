@@ -283,6 +283,12 @@ def tokenizer_out(folder):
             id="NaN",
         ),
         pytest.param(
+            "helpful",
+            lambda f: weights(f, lambda t: t["model.layers.0.mlp.up_proj.weight"][2].fill_(float("nan"))),
+            "model.layers.0.mlp.up_proj.weight",
+            id="NaN in a matrix",
+        ),
+        pytest.param(
             "base", lambda f: weights(f, lambda t: t["model.norm.weight"].fill_(float("inf"))), "base", id="infinite"
         ),
         pytest.param(
