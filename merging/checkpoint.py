@@ -65,7 +65,8 @@ class Checkpoint:
         tensor = data.view(DTYPES[entry.dtype]).reshape(entry.shape)
         if not is_finite(tensor):
             bad = (~torch.isfinite(tensor)).nonzero()
-            what = f"{len(bad):,} of its {tensor.numel():,} weights are no finite numbers, the first at {bad[0].tolist()}"
+            what = f"{len(bad):,} of its {tensor.numel():,} weights are no finite numbers"
+            what += f", the first at {bad[0].tolist()}."
             raise UserError("E_NOT_FINITE", what, where=f"{self.source}: {shown(name)[1:-1]}",
                             do="Use an undamaged copy of the model.")  # fmt: skip
         return tensor
