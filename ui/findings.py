@@ -132,15 +132,15 @@ def kept_finding(look: Look) -> str:
 
 
 def tail_finding(look: Look) -> str:
-    """Who has the heaviest tail, and whether the method damps it."""
+    """Who has the heaviest tail, and whether the method does something about it."""
     tails = [(t, v.matrix) for v in look.views.values() for t in v.tails if np.isfinite(t.mass)]
     if not tails:
         return _said("No expert changes a matrix.", "Outliers are entries far beyond the usual size.")
     tail, matrix = max(tails, key=lambda pair: pair[0].mass)
     who = label(tail.model, roles(look.family.experts)[tail.model], capital=True)
     read = (f"{_hundredths(tail.mass)} of 100 of its change there sits in {100 * tail.entries:.1f} of 100 entries. "
-            + ("The method damps none of it." if all(t.outlier_weight > 0.995 for t, _ in tails)
-               else "Less ink in the lower row: damped more."))  # fmt: skip
+            + ("The method leaves them as they are." if all(abs(t.outlier_weight - 1) < 0.005 for t, _ in tails)
+               else "An outlier weight below 1 damps, above 1 lifts."))  # fmt: skip
     if tail.mass < 0.02:
         return _said("No expert has outliers to speak of.", read)
     return _said(f"{who} has most outliers in {_place(matrix.layer, matrix.kind)}.", read)

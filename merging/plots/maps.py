@@ -84,13 +84,16 @@ def kept_map(look: Look, expert: str, open_matrix: Matrix | None) -> Picture:
 
 
 def tail_map(look: Look, expert: str, what: Literal["mass", "weight"], open_matrix: Matrix | None) -> Picture:
-    """mass: share of L1 mass beyond the outlier threshold. weight: what the method then gives the expert's entries."""
+    """mass: share of L1 mass beyond the outlier threshold. weight: what the method gives the expert's entries there.
+
+    A weight runs from 0 to 2, so that the middle of the wash is 1, untouched.
+    """
     field = {"mass": "mass", "weight": "outlier_weight"}[what]
     values = per_matrix(look, lambda v: next((getattr(t, field) for t in v.tails if t.model == expert), None))
     says = {"mass": "%{text} of 100 of its change is outliers", "weight": "outlier weight × 100: %{text}"}[what]
     name = {"mass": "Mass beyond the outlier threshold", "weight": "Outlier weight"}[what]
     return _map(
-        look.family, 100 * values, open_matrix, says, ramp="wash", low=0, high=100,
+        look.family, 100 * values, open_matrix, says, ramp="wash", low=0, high={"mass": 100, "weight": 200}[what],
         label=f"{name}, {expert}, by layer and kind of matrix",
     )  # fmt: skip
 

@@ -173,7 +173,9 @@ def test_a_method_without_cuts_says_so():
 
 def test_tails():
     assert tail_map(look(), "helpful", "mass", None).figure["data"][0]["z"][0] == [25.0, 25.0]
-    assert tail_map(look(), "helpful", "weight", None).figure["data"][0]["z"][0] == [50.0, 50.0]
+    weight = tail_map(look(), "helpful", "weight", None).figure["data"][0]
+    assert weight["z"][0] == [50.0, 50.0]
+    assert (weight["zmin"], weight["zmax"]) == (0, 200)  # 100, untouched, in the middle
 
 
 def test_the_sheet_keeps_each_curve_inside_its_cell():
