@@ -25,7 +25,7 @@ def main() -> int:
 
     demo = build_app(services)
     print(f"Mergescope: http://{host}:{port}", flush=True)
-    demo.launch(server_name=host, server_port=port, quiet=True, **launch_kwargs())
+    demo.launch(server_name=host, server_port=port, quiet=True, **launch_kwargs(services))
     return 0
 
 

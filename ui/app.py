@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from merging.methods import METHODS
-from ui import controls, live, long, talk
+from ui import api, controls, live, long, talk
 from ui.figure import serve_pictures
 from ui.page import Page
 from ui.panels import board, chat, map, method, models, recipe, spectra, status
@@ -26,9 +26,10 @@ _PILL = (
 _BRAND = '<h1 class="brand"><span class="logo"><i></i><i></i><i></i></span>Mergescope</h1>'
 
 
-def launch_kwargs() -> dict[str, Any]:
+def launch_kwargs(services: Services) -> dict[str, Any]:
     """What launch() needs besides address and port: the same for app.py, tests and Spaces."""
     return {
+        "allowed_paths": [str(services.jobs.root)],  # finished merges; their folders' names are 128 random bits
         "theme": Theme(),
         "css_paths": [_ASSETS / "theme.css"],
         "footer_links": ["api", "settings"],
@@ -45,9 +46,10 @@ def build_app(services: Services) -> gr.Blocks:
         _wire_desk(services, page)
         _wire_pictures(services, page, tabs)
         _wire_chat(services, page)
+        api.publish(services)
         jobs = _wire_long(services, page)
         loaded = demo.load(_live(services, page, live.start), [page.browser], _all(page), **_QUIET)
-        loaded.then(*_settle(services, page))
+        loaded.then(**_settle(services, page))
         loaded.then(_live(services, page, long.attach), **jobs)
     demo.queue(default_concurrency_limit=8, max_size=200, api_open=True)
     return demo
@@ -99,24 +101,30 @@ def _wire_desk(services: Services, page: Page) -> None:
     gr.on(
         page.controls.moves,
         _live(services, page, live.move),
-        {*page.controls.inputs, *state},
-        [*page.pictures, *page.narrow_desk, page.problem],
+        {*page.controls.inputs, page.session},
+        [*page.moving, page.problem],
         **_MOVING,
-    ).then(*then)
+    ).then(**then)
+    page.method.method.input(
+        _live(services, page, live.change_method),
+        {*page.controls.inputs, page.session},
+        [*page.moving, *page.controls.groups, page.problem],
+        **_MOVING,
+    ).then(**then)
     wide = {**_MOVING, "outputs": _all(page)}
     gr.on(
         [page.method.preset.input], _live(services, page, live.take_preset), [*state, page.method.preset], **wide
-    ).then(*then)
-    gr.on([page.undo.click], _live(services, page, live.undo), state, **wide).then(*then)
+    ).then(**then)
+    gr.on([page.undo.click], _live(services, page, live.undo), state, **wide).then(**then)
     page.models.family.input(
         lambda chosen: gr.update(visible=chosen == models.OWN), page.models.family, page.models.own, **_QUIET
     )
     own = shows_problems(page.models.problem)
     typed = [*state, page.models.base, page.models.experts]
     family = {**_MOVING, "outputs": _all(page, page.models.problem)}
-    page.models.open.click(own(partial(live.open_family, services, page)), typed, **family).then(*then)
+    page.models.open.click(own(partial(live.open_family, services, page)), typed, **family).then(**then)
     picked = [*state, page.models.family]
-    page.models.family.input(own(partial(live.pick_family, services, page)), picked, **family).then(*then)
+    page.models.family.input(own(partial(live.pick_family, services, page)), picked, **family).then(**then)
 
 
 def _wire_pictures(services: Services, page: Page, tabs: dict[str, gr.Tab]) -> None:
@@ -127,8 +135,10 @@ def _wire_pictures(services: Services, page: Page, tabs: dict[str, gr.Tab]) -> N
         show = partial(live.select_tab, services, page, name)
         tab.select(shows_problems(page.problem)(show), state, **looks)
     page.map.measure.input(_live(services, page, live.pick_measure), [*state, page.map.measure], **looks)
+    lower = [page.spectra.row, page.spectra.first]
+    gr.on([picker.input for picker in lower], _live(services, page, live.pick_row), [*state, *lower], **looks)
     page.map.pair.input(_live(services, page, live.pick_pair), [*state, page.map.pair], **looks)
-    figures = [*page.map.maps, page.spectra.sheet, *page.spectra.kept]
+    figures = [*page.map.maps, page.spectra.sheet, *page.spectra.maps]
     gr.on([figure.select for figure in figures], _live(services, page, live.open_cell), state, **looks)
     pickers = [page.map.layer, page.map.kind]
     gr.on([p.input for p in pickers], _live(services, page, live.pick_matrix), [*state, *pickers], **looks)
@@ -178,16 +188,14 @@ def _live(services: Services, page: Page, handler: Any) -> Any:
     return shows_problems(page.problem)(partial(handler, services, page))
 
 
-def _settle(services: Services, page: Page) -> tuple[Any, ...]:
-    """What every move ends with, for `.then`: wait for the merged weights, then remember the recipe in the browser."""
-    return (
-        _live(services, page, live.settled),
-        [page.session, page.turns],
-        [*page.settled, page.problem],
-        None,
-        None,
-        "hidden",
-    )
+def _settle(services: Services, page: Page) -> dict[str, Any]:
+    """What every move ends with, for `.then`: what may wait, the merged weights, the browser's memory of the recipe."""
+    return {
+        **_QUIET,
+        "fn": _live(services, page, live.settled),
+        "inputs": [page.session, page.turns],
+        "outputs": [*page.settled, page.problem],
+    }
 
 
 def _all(page: Page, *more: Any) -> list[Any]:

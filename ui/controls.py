@@ -44,11 +44,15 @@ class Controls:
         """The events of a hand on a control. `change` is not among them: it fires also while an undo or a preset sets
         the controls one by one, and would take the half-way state for a move. `release` is there for Reset."""
         sliders = [control.release for control in self.inputs if isinstance(control, gr.Slider)]
-        return [*(control.input for control in self.inputs), *sliders]  # pyright: ignore[reportAttributeAccessIssue]
+        return [*(control.input for control in self.inputs if control is not self.method), *sliders]  # pyright: ignore[reportAttributeAccessIssue]
 
     @property
     def outputs(self) -> list[Component | BlockContext]:
-        return [*self.inputs, *(m.group for m in self.methods.values())]
+        return [*self.inputs, *self.groups]
+
+    @property
+    def groups(self) -> list[gr.Column]:
+        return [m.group for m in self.methods.values()]
 
 
 def build_method(method: Method, shown: bool) -> MethodControls:

@@ -150,13 +150,13 @@ class Jobs:
     """Runs `python -m ...` with --json; what it prints is the log, which is all that a reload needs."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.root = folder
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._threads: dict[str, threading.Thread] = {}
         self._stopped: set[str] = set()
 
     def folder(self, job_id: str) -> Path:
-        return self._folder / job_id
+        return self.root / job_id
 
     def new_id(self) -> str:
         """Fresh, with its folder, so that a recipe can be put there before the job starts."""

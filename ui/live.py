@@ -12,10 +12,10 @@ import gradio as gr
 from eval.worker import Move, Sources
 from merging.analysis import Look
 from merging.errors import UserError
-from merging.live import FocusReady, LookReady, Stale, StateReady
+from merging.live import FocusReady, LookReady, StateReady
 from merging.methods import METHODS
 from merging.plan import make_plan
-from merging.plots import MEASURES
+from merging.plots import MEASURES, matrix_spectrum
 from merging.recipe import Recipe, load_recipe, parse_recipe
 from ui import controls
 from ui.conversation import Turns
@@ -28,7 +28,8 @@ Updates = dict[Any, Any]
 
 
 def sources_of(session: Session) -> Sources:
-    recipe_ = recipe_of(session)
+    """The family on screen: all experts, also where the method takes fewer."""
+    recipe_ = session.recipe
     folder = recipe_.folder
     return Sources(
         str((folder / (recipe_.base or "")).resolve()),
@@ -38,60 +39,95 @@ def sources_of(session: Session) -> Sources:
 
 
 def move(services: Services, page: Page, data: Mapping[Any, Any]) -> Iterator[Updates]:
-    """A control has changed."""
+    """A control has changed. Nothing is sent before the first picture: every message costs time."""
     before: Session = data[page.session]
     session = moved(before, controls.desk(page.controls, data, len(before.recipe.experts)))
-    if session is before:  # the controls only repeat what an undo or a preset told them
+    if session is before:  # a Reset or a release that changed nothing
         return
-    yield {page.session: session, **_desk_changes(services, page, before, session)}
-    yield from follow(services, page, session, data[page.turns])
+    changes: Updates = {page.session: session}
+    if method.notice(before) != method.notice(session):
+        changes |= _card(page, session)
+    if session.past != before.past:
+        changes[page.method.preset] = method.preset_of(session.recipe, services.presets)
+    for updates in follow(services, page, session):
+        yield changes | updates
+        changes = {}
 
 
-def follow(services: Services, page: Page, session: Session, turns: Turns, *, whole: bool = False) -> Iterator[Updates]:
-    """Ask the worker for this session's recipe and draw what comes; `whole` redraws also what has not changed."""
+def change_method(services: Services, page: Page, data: Mapping[Any, Any]) -> Iterator[Updates]:
+    """Another method: its controls stand as they were left."""
+    before: Session = data[page.session]
+    session = moved(before, controls.desk(page.controls, data, len(before.recipe.experts)))
+    yield {
+        page.session: session,
+        **controls.show_method(page.controls, session.recipe.method),
+        **_card(page, session),
+        page.method.preset: method.preset_of(session.recipe, services.presets),
+    }
+    yield from follow(services, page, session)
+
+
+def _card(page: Page, session: Session) -> Updates:
+    return {page.method.card: method.card_html(METHODS[session.recipe.method], method.notice(session))}
+
+
+def follow(services: Services, page: Page, session: Session, *, whole: bool = False) -> Iterator[Updates]:
+    """Ask the worker for this session's recipe and draw what comes; `whole` draws also what no slider changes."""
     keep(services.sessions, session.id, session)
     before = None if whole else services.looks.get(session.id)
     stream = services.worker.ask(Move(session.id, sources_of(session), recipe_of(session), session.focus))
     keep(services.moves, session.id, stream)
-    quick = False
     for event in stream:
-        if isinstance(event, Stale):
-            quick = event.what in ("nothing", "diagonal")
-        elif isinstance(event, FocusReady) and session.tab == "map" and not quick:
-            yield map.draw_matrix(page.map, event.view)
+        if isinstance(event, FocusReady) and session.tab == "map" and before and _is_slow(event, before):
+            yield {page.map.matrix: matrix_spectrum(event.view)}
         elif isinstance(event, LookReady):
             keep(services.looks, session.id, event.look)
-            yield draw(services, page, session, turns, event.look, before)
+            yield draw(services, page, session, event.look, before)
             return
 
 
+def _is_slow(event: FocusReady, before: Look) -> bool:
+    """Whether the other matrices take long enough for the open one to be worth a message of its own."""
+    return event.seconds * len(before.views) > 1.0
+
+
 def settled(services: Services, page: Page, session: Session, turns: Turns) -> Iterator[Updates]:
-    """The rest of the last move: the merged weights are there, so Chat answers with them."""
+    """What may follow a move a moment later: tables, texts, and the news that Chat has the merged weights."""
     stream = services.moves.pop(session.id, None)
+    look = services.looks.get(session.id)
+    if look and (updates := draw_rest(services, page, session, turns, look)):
+        yield updates
     for event in stream or ():
         look = services.looks.get(session.id)
         if isinstance(event, StateReady) and look and look.digest == event.digest:
             keep(services.ready, session.id, event.digest)
             if session.tab == "chat":
-                yield draw(services, page, session, turns, look, None)
+                yield draw_rest(services, page, session, turns, look)
     yield {page.browser: kept(session)}
 
 
-def draw(services: Services, page: Page, session: Session, turns: Turns, look: Look, before: Look | None) -> Updates:
-    """The status line and the tab in front; what is as it was in `before` is left alone."""
+def draw(services: Services, page: Page, session: Session, look: Look, before: Look | None) -> Updates:
+    """The status line and the pictures in front; what is as it was in `before` is left alone."""
     updates: Updates = {page.status.line: status_line(services, session, look)}
     if session.tab == "map":
         updates |= map.draw(page.map, look, session, before)
     elif session.tab == "spectra":
         updates |= spectra.draw(page.spectra, look, session, before)
-    elif session.tab == "chat":
-        updating = services.ready.get(session.id) != look.digest
-        updates |= chat.draw(page.chat, turns, look.family.experts, METHODS[session.recipe.method].title, updating)
-    elif session.tab == "board":
-        updates |= board.draw(page.board, board_of(services, look.digest))
-    elif session.tab == "recipe":
-        updates |= recipe.draw(page.recipe, session)
     return updates
+
+
+def draw_rest(services: Services, page: Page, session: Session, turns: Turns, look: Look) -> Updates:
+    """What is no picture on the tab in front."""
+    if session.tab == "map":
+        return map.draw_table(page.map, look, session) if session.measure == "kept" else {}
+    if session.tab == "spectra":
+        return spectra.draw_tables(page.spectra, look, session)
+    if session.tab == "chat":
+        updating = services.ready.get(session.id) != look.digest
+        return chat.draw(page.chat, turns, look.family.experts, METHODS[session.recipe.method].title, updating)
+    if session.tab == "board":
+        return board.draw(page.board, board_of(services, look.digest))
+    return recipe.draw(page.recipe, session)
 
 
 def status_line(services: Services, session: Session, look: Look) -> str:
@@ -109,54 +145,34 @@ def kept(session: Session) -> dict[str, str]:
     return {"owner": session.owner, "recipe": session.recipe.to_yaml(), "job": session.job}
 
 
-def _desk_changes(services: Services, page: Page, before: Session, session: Session) -> Updates:
-    """What a move changes in the recipe column itself."""
-    updates: Updates = {}
-    if before.recipe.method != session.recipe.method:
-        updates |= controls.show_method(page.controls, session.recipe.method)
-        updates |= _card(page, session)
-    elif method.notice(before) or method.notice(session):
-        updates |= _card(page, session)
-    if session.past != before.past:
-        updates[page.method.preset] = method.preset_of(session.recipe, services.presets)
-    return updates
-
-
-def _card(page: Page, session: Session) -> Updates:
-    return {page.method.card: method.card_html(METHODS[session.recipe.method], method.notice(session))}
-
-
 # Everything else that changes what is shown
 
 
 def select_tab(services: Services, page: Page, tab: str, session: Session | None, turns: Turns) -> Iterator[Updates]:
-    if session is None or session.tab == tab:  # Gradio selects the first tab before the page has loaded
-        return
-    session = replace(session, tab=tab)
-    yield {page.session: session}
-    yield from _show(services, page, session, turns)
+    if session is not None and session.tab != tab:  # Gradio selects the first tab before the page has loaded
+        yield from _show(services, page, replace(session, tab=tab), turns)
 
 
 def pick_measure(services: Services, page: Page, session: Session, turns: Turns, measure: str) -> Iterator[Updates]:
-    session = replace(session, measure=measure if measure in MEASURES else "sign")  # pyright: ignore
-    yield {page.session: session}
-    yield from _show(services, page, session, turns)
+    if measure in MEASURES:
+        yield from _show(services, page, replace(session, measure=measure), turns)  # pyright: ignore
 
 
 def pick_pair(services: Services, page: Page, session: Session, turns: Turns, pair: int) -> Iterator[Updates]:
-    session = replace(session, pair=int(pair or 0))
-    yield {page.session: session}
-    yield from _show(services, page, session, turns)
+    yield from _show(services, page, replace(session, pair=int(pair or 0)), turns)
+
+
+def pick_row(services: Services, page: Page, session: Session, turns: Turns, row: str, first: int) -> Iterator[Updates]:
+    if row in spectra.ROWS:
+        yield from _show(services, page, replace(session, row=row, first=int(first or 0)), turns)  # pyright: ignore
 
 
 def open_cell(services: Services, page: Page, session: Session, turns: Turns, event: gr.EventData) -> Iterator[Updates]:
     """A cell was clicked in any picture."""
     look = services.looks.get(session.id)
     matrix = map.clicked(look, event._data) if look else None
-    if matrix and matrix.name != session.focus:
-        session = replace(session, focus=matrix.name)
-        yield {page.session: session}
-        yield from _show(services, page, session, turns)
+    if matrix:
+        yield from _show(services, page, replace(session, focus=matrix.name), turns)
 
 
 def pick_matrix(
@@ -165,10 +181,8 @@ def pick_matrix(
     """The same by keyboard."""
     look = services.looks.get(session.id)
     matrix = look.family.at(int(layer), kind) if look and str(layer).isdecimal() else None
-    if matrix and matrix.name != session.focus:
-        session = replace(session, focus=matrix.name)
-        yield {page.session: session}
-        yield from _show(services, page, session, turns)
+    if matrix:
+        yield from _show(services, page, replace(session, focus=matrix.name), turns)
 
 
 def _show(services: Services, page: Page, session: Session, turns: Turns) -> Iterator[Updates]:
@@ -176,9 +190,11 @@ def _show(services: Services, page: Page, session: Session, turns: Turns) -> Ite
     keep(services.sessions, session.id, session)
     look = services.looks.get(session.id)
     if look:
-        yield draw(services, page, session, turns, look, None)
+        rest = draw_rest(services, page, session, turns, look)
+        yield {page.session: session} | draw(services, page, session, look, None) | rest
     else:
-        yield from follow(services, page, session, turns, whole=True)
+        yield {page.session: session}
+        yield from follow(services, page, session, whole=True)
 
 
 # Another recipe: the controls follow it
@@ -219,7 +235,7 @@ def pick_family(services: Services, page: Page, session: Session, turns: Turns, 
 
 def apply_recipe(services: Services, page: Page, session: Session, turns: Turns, recipe_: Recipe) -> Iterator[Updates]:
     after = with_recipe(session, recipe_)
-    drawn = follow(services, page, after, turns, whole=True)
+    drawn = follow(services, page, after, whole=True)
     first = next(drawn)  # raises when recipe and models do not fit: the desk then stays as it is
     yield {page.session: after, **_told(services, page, after, session), **first}
     yield from drawn
@@ -228,7 +244,7 @@ def apply_recipe(services: Services, page: Page, session: Session, turns: Turns,
 def show_recipe(services: Services, page: Page, session: Session, after: Session, turns: Turns) -> Iterator[Updates]:
     if after is not session:
         yield {page.session: after, **_told(services, page, after, session)}
-        yield from follow(services, page, after, turns)
+        yield from follow(services, page, after)
 
 
 def _told(services: Services, page: Page, after: Session, before: Session | None) -> Updates:
@@ -255,7 +271,7 @@ def start(services: Services, page: Page, stored: Any) -> Iterator[Updates]:
     """The page has loaded: the browser's last recipe, or the first one."""
     session = restored(services, stored)
     yield {page.session: session, **_told(services, page, session, None)}
-    yield from follow(services, page, session, (), whole=True)
+    yield from follow(services, page, session, whole=True)
 
 
 def restored(services: Services, stored: Any) -> Session:

@@ -15,7 +15,7 @@ from merging.plan import make_plan
 from merging.recipe import Recipe
 from ui.conversation import Turns
 from ui.jobs import Job
-from ui.live import Updates, kept, sources_of, status_line
+from ui.live import Updates, kept, status_line
 from ui.page import Page
 from ui.panels import board
 from ui.panels.recipe import file_name
@@ -111,11 +111,11 @@ def zipped(folder: Path) -> Path:
     return archive
 
 
-def write_recipe(services: Services, session: Session, folder: Path) -> None:
+def write_recipe(recipe: Recipe, folder: Path) -> None:
     """The recipe as a job reads it: with absolute folders, because it stands beside no model."""
-    recipe, sources = recipe_of(session), sources_of(session)
-    experts = tuple(replace(expert, model=model) for expert, model in zip(recipe.experts, sources.experts, strict=True))
-    absolute: Recipe = replace(recipe, base=sources.base, experts=experts)
+    experts = tuple(replace(e, model=str((recipe.folder / e.model).resolve())) for e in recipe.experts)
+    base = recipe.base and str((recipe.folder / recipe.base).resolve())
+    absolute = replace(recipe, base=base, experts=experts)
     (folder / "recipe.yml").write_text(absolute.to_yaml(), encoding="utf-8")
 
 
@@ -125,7 +125,7 @@ def _run(services: Services, page: Page, session: Session, turns: Turns, kind: s
     if running and services.jobs.is_running(running):
         raise UserError("E_BUSY", "Another long job of yours is still running.", do="Wait for it, or stop it first.")
     job_id = services.jobs.new_id()
-    write_recipe(services, session, services.jobs.folder(job_id))
+    write_recipe(recipe_of(session), services.jobs.folder(job_id))
     job = services.jobs.start(job_id, session.owner, kind, json.dumps(about), [command])
     session = replace(session, job=job.id)
     keep(services.sessions, session.id, session)

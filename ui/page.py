@@ -37,15 +37,16 @@ class Page:
     recipe: RecipePanel
 
     @cached_property
-    def pictures(self) -> set[Output]:
-        """What a move may change on the tab in front, and the status line."""
-        return {self.session, self.status.line, self.map.measure, *self.map.outputs, *self.spectra.outputs,
-                self.chat.answers, *self.board.outputs, self.recipe.yaml, self.recipe.command}  # fmt: skip
+    def moving(self) -> set[Output]:
+        """What a slider may change at once. Gradio rebuilds every output at each step, so that few means fast."""
+        return {self.session, self.status.line, self.method.card, self.method.preset, *self.map.moving,
+                *self.spectra.moving}  # fmt: skip
 
     @cached_property
-    def narrow_desk(self) -> set[Output]:
-        """What a move changes in the recipe column."""
-        return {self.method.card, self.method.preset, *(m.group for m in self.controls.methods.values())}
+    def pictures(self) -> set[Output]:
+        """What another tab, measure or matrix changes."""
+        return {self.session, self.status.line, self.map.measure, *self.map.outputs, *self.spectra.outputs,
+                self.chat.answers, *self.board.outputs, self.recipe.yaml, self.recipe.command}  # fmt: skip
 
     @cached_property
     def answers(self) -> set[Output]:
@@ -61,7 +62,10 @@ class Page:
 
     @cached_property
     def settled(self) -> set[Output]:
-        return {self.browser, self.chat.answers, self.status.line}
+        """What may follow a move a moment later."""
+        return {self.browser, self.chat.answers, self.board.finding, self.board.empty, self.board.full,
+                self.recipe.yaml, self.recipe.command, self.map.table, self.spectra.table,
+                self.spectra.row_table}  # fmt: skip
 
     @cached_property
     def desk(self) -> set[Output]:

@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from html import escape
 from typing import Any, get_type_hints
 
@@ -19,10 +19,8 @@ def shows_problems(place: gr.HTML) -> Callable[[Callable[..., Any]], Callable[..
         def handler(*args: Any) -> Iterator[Any]:
             clear: dict[Any, Any] = {place: gr.update(value="", visible=False)}
             try:
-                result = fn(*args)
-                updates: Iterable[Any] = result if inspect.isgenerator(result) else [result]
-                for update in updates:
-                    yield {**clear, **(update or {})}
+                for update in _each(fn(*args)):
+                    yield {**clear, **update}
                     clear = {}
                 if clear:  # Gradio empties every output of a generator that yields nothing
                     yield clear
@@ -34,6 +32,14 @@ def shows_problems(place: gr.HTML) -> Callable[[Callable[..., Any]], Callable[..
         return handler
 
     return decorate
+
+
+def _each(made: Any) -> Iterator[dict[Any, Any]]:
+    """What a handler yields, or the one thing it returns."""
+    if inspect.isgenerator(made):
+        yield from made  # pyright: ignore[reportReturnType]
+    else:
+        yield made
 
 
 def problem_html(error: UserError) -> str:

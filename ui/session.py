@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from merging.analysis import Measure
 from merging.errors import UserError
@@ -16,6 +17,7 @@ from merging.methods import METHODS
 from merging.recipe import Case, Expert, Recipe, Setting, Settings
 
 MAX_EXPERTS = 6
+Row = Literal["kept", "mass", "weight"]
 _MAX_UNDO = 40
 
 
@@ -38,6 +40,8 @@ class Session:
     tab: str = "map"
     measure: Measure = "sign"
     pair: int = 0
+    row: Row = "kept"  # what the lower row of Spectra shows
+    first: int = 0  # the expert it begins with
     focus: str | None = None  # the open matrix, by tensor name
     past: tuple[Recipe, ...] = ()
     touched: str = ""  # what moved last: a whole drag is one step of undo

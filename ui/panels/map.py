@@ -44,6 +44,11 @@ class MapPanel:
     table: gr.Dataframe
 
     @property
+    def moving(self) -> set[Output]:
+        """What a slider can change."""
+        return {self.finding, *self.maps, self.matrix, self.readings}
+
+    @property
     def outputs(self) -> set[Output]:
         return {self.finding, self.pair, *self.columns, *self.titles, *self.maps, self.bar, self.matrix_title,  # pyright: ignore
                 self.matrix, self.readings, self.layer, self.kind, self.table}  # fmt: skip
@@ -101,12 +106,21 @@ def clicked(look: Look, data: Any) -> Matrix | None:
 
 
 def draw(panel: MapPanel, look: Look, session: Session, before: Look | None) -> dict[Output, Any]:
-    """Everything on the tab; the maps only where their numbers differ from `before`, what was drawn here last."""
+    """Everything on the tab; after a move only what can have changed since `before`, which was drawn here last."""
     matrix = opened(look, session)
+    if before is None:
+        return draw_matrix(panel, look.views[matrix.name]) | _draw_maps(panel, look, session, matrix)
     updates = draw_matrix(panel, look.views[matrix.name])
-    if before is None or before.family != look.family or not _same(before, look, session.measure):
-        updates |= _draw_maps(panel, look, session, matrix)
+    del updates[panel.matrix_title]
+    if not _same(before, look, session.measure):
+        updates[panel.finding] = map_finding(look, session.measure)
+        for row, figure in zip(rows_shown(look.conflicts[session.measure], session.pair), panel.maps, strict=False):
+            updates[figure] = conflict_map(look, session.measure, row, matrix)
     return updates
+
+
+def draw_table(panel: MapPanel, look: Look, session: Session) -> dict[Output, Any]:
+    return {panel.table: table_value(conflict_table(look, session.measure))}
 
 
 def _draw_maps(panel: MapPanel, look: Look, session: Session, matrix: Matrix) -> dict[Output, Any]:
@@ -114,13 +128,13 @@ def _draw_maps(panel: MapPanel, look: Look, session: Session, matrix: Matrix) ->
     conflict = look.conflicts[measure]
     rows = rows_shown(conflict, session.pair)
     colours = roles(look.family.experts)
-    updates: dict[Any, Any] = {
+    updates: dict[Output, Any] = {
         panel.finding: map_finding(look, measure),
         panel.bar: colour_bar(scale_of(conflict), "open a cell to see its matrix") if rows else _LONELY,
         panel.pair: _pair_picker(look, session),
-        panel.table: table_value(conflict_table(look, measure)),
         panel.layer: gr.update(choices=[str(i) for i in range(look.family.n_layers)], value=str(matrix.layer)),
         panel.kind: gr.update(choices=list(look.family.kinds), value=matrix.kind),
+        **draw_table(panel, look, session),
     }
     for i, (column, title, figure) in enumerate(zip(panel.columns, panel.titles, panel.maps, strict=True)):
         updates[column] = gr.update(visible=i < len(rows))
@@ -153,9 +167,10 @@ def readings_html(view: MatrixView) -> str:
         ("outliers, % of change", [f"{100 * t.mass:.0f}" for t in view.tails]),
         ("outlier weight", [f"{t.outlier_weight:.2f}" for t in view.tails]),
     ]
-    marks = "&emsp;".join(f'<span title="{escape(t.model)}">{mark(colours[t.model])}</span>' for t in view.tails)
+    marks = "".join(f'<span title="{escape(t.model)}">{mark(colours[t.model])}</span>' for t in view.tails)
     body = f"<div><dt>each expert here</dt><dd>{marks}</dd></div>" + "".join(
-        f"<div><dt>{name}</dt><dd>{'&emsp;'.join(values)}</dd></div>" for name, values in rows
+        f"<div><dt>{name}</dt><dd>{''.join(f'<span>{value}</span>' for value in values)}</dd></div>"
+        for name, values in rows
     )
     lost = f'<p class="help">{view.dropped} weak directions dropped.</p>' if view.dropped else ""
     return f'<h3 class="pic">This matrix</h3><dl>{body}</dl>{lost}'

@@ -7,13 +7,24 @@ from typing import Any
 import gradio as gr
 
 from merging.analysis import Look
-from merging.plots import kept_map, kept_table, matrix_spectrum, roles, spectra_sheet, spectrum_table
+from merging.plots import (
+    kept_map,
+    kept_table,
+    matrix_spectrum,
+    roles,
+    spectra_sheet,
+    spectrum_table,
+    tail_map,
+    tail_table,
+)
 from ui.figure import Figure
 from ui.findings import spectra_finding
 from ui.marks import label
-from ui.panels.map import opened
+from ui.panels.map import ABREAST, opened
 from ui.pieces import Output, static, table_value
-from ui.session import MAX_EXPERTS, Session
+from ui.session import Row, Session
+
+ROWS: dict[Row, str] = {"kept": "Directions kept", "mass": "Outlier mass", "weight": "Outlier weight"}
 
 
 @dataclass(frozen=True)
@@ -22,16 +33,22 @@ class SpectraPanel:
     title: gr.HTML
     matrix: Figure
     sheet: Figure
+    row: gr.Radio
+    first: gr.Dropdown
     columns: tuple[gr.Column, ...]
     titles: tuple[gr.HTML, ...]
-    kept: tuple[Figure, ...]
+    maps: tuple[Figure, ...]
     table: gr.Dataframe
-    kept_table: gr.Dataframe
+    row_table: gr.Dataframe
+
+    @property
+    def moving(self) -> set[Output]:
+        """What a slider can change."""
+        return {self.finding, self.matrix, self.sheet, *self.maps}
 
     @property
     def outputs(self) -> set[Output]:
-        return {self.finding, self.title, self.matrix, self.sheet, *self.columns, *self.titles, *self.kept,  # pyright: ignore
-                self.table, self.kept_table}  # fmt: skip
+        return {self.title, self.first, *self.columns, *self.titles, self.table, self.row_table, *self.moving}
 
 
 def build() -> SpectraPanel:
@@ -41,45 +58,83 @@ def build() -> SpectraPanel:
             title = static(elem_classes=["pic"])
             matrix = Figure(height=400)
         with gr.Column(min_width=0):
-            static(
-                '<h3>Every matrix <small>same places as the map · click to open</small></h3>',
-                elem_classes=["pic"],
-            )  # fmt: skip
+            static("<h3>Every matrix <small>same places as the map · click to open</small></h3>", elem_classes=["pic"])
             sheet = Figure(height=400)
-    columns, titles, kept = [], [], []
+    row = gr.Radio(
+        [(text, key) for key, text in ROWS.items()], value="kept", show_label=False, label="Each expert's",
+        elem_classes=["seg"], interactive=True, container=False,
+    )  # fmt: skip
+    first = gr.Dropdown([], label="First expert shown", visible=False, interactive=True, elem_classes=["slim"])
+    columns, titles, maps = [], [], []
     with gr.Row(elem_classes=["pairs"]):
-        for i in range(MAX_EXPERTS):
-            with gr.Column(min_width=0, visible=i < 3) as column:
+        for _ in range(ABREAST):
+            with gr.Column(min_width=0) as column:
                 columns.append(column)
                 titles.append(static(elem_classes=["pic"]))
-                kept.append(Figure(height=224))
+                maps.append(Figure(height=224))
     with gr.Accordion("Read the spectra as tables", open=False, elem_classes=["twin"]):
         table = gr.Dataframe(interactive=False, label="Strength by direction, open matrix", wrap=True)
-        kept_ = gr.Dataframe(interactive=False, label="Directions kept, every matrix", wrap=True)
-    return SpectraPanel(finding, title, matrix, sheet, tuple(columns), tuple(titles), tuple(kept), table, kept_)
+        row_table = gr.Dataframe(interactive=False, label="Every matrix", wrap=True)
+    return SpectraPanel(
+        finding, title, matrix, sheet, row, first, tuple(columns), tuple(titles), tuple(maps), table, row_table
+    )
 
 
 def draw(panel: SpectraPanel, look: Look, session: Session, before: Look | None) -> dict[Output, Any]:
+    """Everything on the tab; after a move only what can have changed since `before`, which was drawn here last."""
     matrix = opened(look, session)
-    view = look.views[matrix.name]
-    colours = roles(look.family.experts)
-    updates: dict[Any, Any] = {
+    updates: dict[Output, Any] = {
         panel.finding: spectra_finding(look, matrix),
-        panel.title: f'<h3>Layer {matrix.layer} · {escape(matrix.kind)} '
-        f'<small>{matrix.shape[0]} × {matrix.shape[1]}</small></h3>',
-        panel.matrix: matrix_spectrum(view, height=400),
+        panel.matrix: matrix_spectrum(look.views[matrix.name], height=400),
         panel.sheet: spectra_sheet(look, matrix),
-        panel.table: table_value(spectrum_table(view)),
-        panel.kept_table: table_value(kept_table(look)),
-    }  # fmt: skip
-    if before and before.family == look.family and kept_table(before) == kept_table(look):
-        return updates
-    for i, (column, title, figure) in enumerate(zip(panel.columns, panel.titles, panel.kept, strict=True)):
-        there = i < len(look.family.experts)
-        updates[column] = gr.update(visible=there)
-        if there:
-            name = look.family.experts[i]
-            full = min(matrix.shape)
-            updates[title] = f"<h3>Directions kept from {label(name, colours[name])} <small>of {full}</small></h3>"
-            updates[figure] = kept_map(look, name, matrix)
+    }
+    names = _shown(look.family.experts, session.first)
+    if before is None or _row_table(before, session.row) != _row_table(look, session.row):
+        for name, figure in zip(names, panel.maps, strict=False):
+            kept = session.row == "kept"
+            updates[figure] = kept_map(look, name, matrix) if kept else tail_map(look, name, session.row, matrix)  # pyright: ignore
+    if before is None:
+        updates |= _around(panel, look, session, names)
     return updates
+
+
+def draw_tables(panel: SpectraPanel, look: Look, session: Session) -> dict[Output, Any]:
+    view = look.views[opened(look, session).name]
+    return {
+        panel.table: table_value(spectrum_table(view)),
+        panel.row_table: table_value(_row_table(look, session.row)),
+    }
+
+
+def _around(panel: SpectraPanel, look: Look, session: Session, names: tuple[str, ...]) -> dict[Output, Any]:
+    """Titles, pickers and tables: what a slider leaves as it is."""
+    matrix, experts = opened(look, session), look.family.experts
+    colours = roles(experts)
+    m, n = matrix.shape
+    updates: dict[Output, Any] = {
+        panel.title: f"<h3>Layer {matrix.layer} · {escape(matrix.kind)} <small>{m} × {n}</small></h3>",
+        panel.first: gr.update(
+            choices=[(name, i) for i, name in enumerate(experts)], value=session.first, visible=len(experts) > ABREAST
+        ),
+        **draw_tables(panel, look, session),
+    }
+    about = {"kept": f"of {min(m, n)}", "mass": "of 100, its change beyond the threshold", "weight": "× 100"}[
+        session.row
+    ]
+    for i, (column, title) in enumerate(zip(panel.columns, panel.titles, strict=True)):
+        updates[column] = gr.update(visible=i < len(names))
+        if i < len(names):
+            who = label(names[i], colours[names[i]])
+            updates[title] = f"<h3>{ROWS[session.row]}: {who} <small>{about}</small></h3>"
+    return updates
+
+
+def _shown(experts: tuple[str, ...], first: int) -> tuple[str, ...]:
+    """Three at a time, going round."""
+    if len(experts) <= ABREAST:
+        return experts
+    return tuple(experts[(first + i) % len(experts)] for i in range(ABREAST))
+
+
+def _row_table(look: Look, row: Row) -> tuple[list[str], list[list[Any]]]:
+    return kept_table(look) if row == "kept" else tail_table(look)

@@ -10,7 +10,7 @@ from eval.board import Scores
 from eval.probes import H
 from merging.methods import METHODS
 from merging.recipe import Recipe
-from ui.marks import label
+from ui.marks import LOGO, label
 from ui.pieces import static
 from ui.session import desk_of
 
@@ -52,7 +52,7 @@ def line_html(recipe: Recipe, fresh: str, *, stale: bool = False, saved: bool = 
     )
     right = _busy_html(busy) if busy else _scores_html(scores)
     return (
-        f'<div class="line" role="status"><b class="method">{escape(method.title.split(" (")[0])}</b>{knobs}'
+        f'<div class="line" role="status">{LOGO}<b class="method">{escape(method.title.split(" (")[0])}</b>{knobs}'
         f'<span class="live{" stale" if stale else ""}">{escape(fresh)}</span>'
         f"<small>{'saved' if saved else 'not saved'}</small>{right}</div>"
     )
