@@ -145,10 +145,10 @@ def _wire_pictures(services: Services, page: Page, tabs: dict[str, gr.Tab]) -> N
     file = shows_problems(page.recipe.problem)
     wide = {**_MOVING, "outputs": _all(page, page.recipe.problem)}
     page.recipe.apply.click(file(partial(live.apply_yaml, services, page)), [*state, page.recipe.yaml], **wide).then(
-        *then
+        **then
     )
     page.recipe.upload.upload(file(partial(live.open_file, services, page)), [*state, page.recipe.upload], **wide).then(
-        *then
+        **then
     )
 
 
