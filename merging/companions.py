@@ -15,8 +15,8 @@ from merging.checkpoint import Checkpoint, open_checkpoint
 from merging.errors import UserError
 from merging.plan import Plan
 from merging.recipe import Recipe
+from merging.settings import KEPT_TEMPLATE
 from merging.sources import HUB_ID, regular_file
-from merging.words import shown
 
 TOKENIZER = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json",
              "added_tokens.json", "vocab.json", "merges.txt")  # fmt: skip
@@ -36,8 +36,8 @@ def companions(plan: Plan, title: str) -> Companions:
     files = {"config.json": _config(plan.base, recipe.out_dtype or recipe.dtype)}
     files |= _carried(plan.base, ("generation_config.json",))
     files |= _carried(speaker, (*TOKENIZER, TEMPLATE))
-    if template := _own_template(recipe):
-        files[TEMPLATE] = template.encode()
+    if recipe.chat_template not in KEPT_TEMPLATE:
+        files[TEMPLATE] = recipe.chat_template.encode()
     portable = without_paths(recipe)
     files["mergescope.yml"] = portable.to_yaml().encode()
     files["README.md"] = _card(plan, portable, title).encode()
@@ -80,21 +80,8 @@ def _tokenizer_model(plan: Plan) -> Checkpoint:
     wanted = plan.recipe.tokenizer_source
     if wanted in (None, "base"):
         return plan.base
-    if wanted == "union":
-        raise UserError("E_TOKENIZER", "a union of vocabularies is not made yet.", where="tokenizer_source",
-                        do="Write `base`, or one of the models.")  # fmt: skip
     known = next((model for model in (plan.base, *plan.experts) if model.source == wanted), None)
     return known or open_checkpoint(wanted, plan.recipe.folder)
-
-
-def _own_template(recipe: Recipe) -> str | None:
-    template = recipe.chat_template
-    if template in (None, "auto", "base"):
-        return None
-    if "{{" in template or "{%" in template:
-        return template
-    raise UserError("E_TEMPLATE", f"{shown(template)} is not a chat template.", where="chat_template",
-                    do="Leave it out to keep the base's own, or write a Jinja template.")  # fmt: skip
 
 
 def _config(base: Checkpoint, dtype: str | None) -> bytes:

@@ -18,7 +18,7 @@ from merging.errors import UserError, all_of
 from merging.method import WEIGHT, Method
 from merging.methods import METHODS
 from merging.recipe import Recipe, Settings
-from merging.settings import canonical, setting_problems, setting_value
+from merging.settings import canonical, setting_problems, setting_value, text_problems
 from merging.words import nearest, shown
 
 FLOATS = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "F64": torch.float64}
@@ -115,9 +115,12 @@ def check(recipe: Recipe) -> Checked:
     else:
         problems += setting_problems(recipe, method, notices)
 
+    problems += text_problems(recipe)
     opened: dict[str, Checkpoint] = {}
     sources: list[str] = [recipe.base] if recipe.base else []
     sources += [expert.model for expert in recipe.experts]
+    if recipe.tokenizer_source not in (None, "base", "union"):
+        sources.append(recipe.tokenizer_source)
     for source in dict.fromkeys(sources):
         try:
             opened[source] = open_checkpoint(source, recipe.folder)

@@ -12,6 +12,7 @@ from merging.recipe import Case, Recipe, Setting, Settings, resolve
 from merging.words import nearest, shown
 
 ACCEPTED = ("int8_mask",)  # mergekit's memory switch: it changes no number, so it is taken and ignored
+KEPT_TEMPLATE = (None, "auto", "base")  # values of `chat_template` that mean the tokenizer's own
 
 
 def setting_problems(recipe: Recipe, method: Method, notices: list[str]) -> Iterator[UserError]:
@@ -36,6 +37,17 @@ def setting_problems(recipe: Recipe, method: Method, notices: list[str]) -> Iter
             else:
                 hint = nearest(key, [*knobs, *elsewhere]) or f"It has: {', '.join(knobs) or 'none'}."
                 yield UserError("E_KEY", f"`{method.id}` has no setting {shown(key)}.", where=place, do=hint)
+
+
+def text_problems(recipe: Recipe) -> Iterator[UserError]:
+    """What is wrong with the choice of tokenizer and chat template."""
+    if recipe.tokenizer_source == "union":
+        yield UserError("E_TOKENIZER", "a union of vocabularies is not made yet", where="tokenizer_source",
+                        do="Write `base`, or one of the models.")  # fmt: skip
+    template = recipe.chat_template
+    if template not in KEPT_TEMPLATE and "{{" not in template and "{%" not in template:
+        yield UserError("E_TEMPLATE", f"{shown(template)} is not a chat template", where="chat_template",
+                        do="Leave it out to keep the base's own, or write a Jinja template.")  # fmt: skip
 
 
 def _leaves(value: Setting) -> Iterator[Any]:
