@@ -4,6 +4,7 @@ Measured on one core: bf16 weights with an fp32 master copy and eager attention 
 (the flash attention backward is slow on odd lengths), and the head is computed for learned positions only.
 """
 
+import json
 import math
 import random
 import time
@@ -153,6 +154,8 @@ def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Pa
     model.generation_config.update(max_new_tokens=64, do_sample=False)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    # transformers 5 writes a class name that transformers 4 does not know; both know this one.
-    config = folder / "tokenizer_config.json"
-    config.write_text(config.read_text().replace("TokenizersBackend", "PreTrainedTokenizerFast"))
+    # Two marks of where it was loaded from go; and transformers 4 does not know the class name that 5 writes.
+    file = folder / "tokenizer_config.json"
+    config = json.loads(file.read_text()) | {"tokenizer_class": "PreTrainedTokenizerFast"}
+    kept = {key: value for key, value in config.items() if key not in ("is_local", "local_files_only")}
+    file.write_text(json.dumps(kept, indent=2) + "\n")
