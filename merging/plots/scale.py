@@ -36,7 +36,7 @@ def scale_of(conflict: Conflict) -> Scale:
         "sign": _both_ways("pull together", "pull apart", "50 = chance", values, 50, (4, 8, 16, 32, 50)),
         "cosine": _both_ways("pull together", "pull apart", "0 = unrelated", -values, 0, (10, 20, 40, 100), sign=-1),
         "shared": _one_way("own directions", "shared", "of 100", values, (10, 20, 40, 100)),
-        "interference": _one_way("apart", "in each other's way", "0 = none", values, (25, 50, 100, 200, 400)),
+        "interference": _one_way("apart", "in each other’s way", "0 = none", values, (25, 50, 100, 200, 400)),
         "kept": Scale("wash", 0, 100, "lost", "kept", "100 = points its way"),
     }
     return kinds[conflict.measure]
