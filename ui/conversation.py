@@ -94,7 +94,7 @@ def answers_html(turns: Turns, experts: Sequence[str], probes: Mapping[str, Prob
     """Names on top, then the newest question first: one row a question, so that answers line up."""
     models = ("merge", "base", *experts)
     colours = roles(experts)
-    about = {"merge": "updating…" if updating else f"{method}, not saved", "base": "before training"}
+    about = {"merge": "updating…" if updating else f"{method.split(' (')[0]}, not saved", "base": "before training"}
     heads = "".join(
         f'<div class="r-{colours[m]}">{label(m, colours[m])} <small>{escape(about.get(m, "expert"))}</small></div>'
         for m in models

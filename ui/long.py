@@ -74,7 +74,11 @@ def watch(services: Services, page: Page, session: Session, turns: Turns, job: J
     found = Scoreboard(about.get("split", ""))
     finished = False
     try:
-        yield {page.status.stop: gr.update(visible=True, value="Stop", interactive=True)}
+        keep(services.busy, session.id, Busy("Scoring" if job.kind == "score" else "Saving", "starting", 0.0))
+        yield {
+            **_status(services, page, session),
+            page.status.stop: gr.update(visible=True, value="Stop", interactive=True),
+        }
         for event in services.jobs.follow(job):
             if event.get("event") == "scored":
                 found = with_scored(found, event)

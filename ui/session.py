@@ -164,7 +164,8 @@ def _write(recipe: Recipe, desk: Desk, keys: list[str] | None) -> Recipe:
         )
         for i, e in enumerate(recipe.experts)
     )
-    return replace(recipe, parameters=_put(shared, knobs), experts=experts)
+    # Changed numbers are no longer what the name and the note speak of.
+    return replace(recipe, parameters=_put(shared, knobs), experts=experts, name="", note="")
 
 
 def _put(settings: Settings, values: Mapping[str, Value]) -> Settings:

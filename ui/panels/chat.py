@@ -86,7 +86,7 @@ def chips_html(probes: ProbeSet) -> str:
     return "".join(
         f'<button type="button" class="chip r-{probe.h}" data-probe="{escape(probe.id)}" '
         f'title="{escape(probe.messages[-1].content)}">'
-        f"{escape(probe.label or probe.kind)}</button>"
+        f"{escape(probe.label or probe.kind.capitalize())}</button>"
         for probe in chips(probes.probes)
     )
 

@@ -12,6 +12,8 @@ from merging.recipe import Expert, Recipe
 from ui.pieces import static
 from ui.session import Session, recipe_of
 
+_OWN = "Own settings"
+
 
 @dataclass(frozen=True)
 class MethodPanel:
@@ -22,7 +24,7 @@ class MethodPanel:
 
 def build(presets: Mapping[str, Recipe], method: str) -> MethodPanel:
     preset = gr.Dropdown(
-        list(presets),
+        [*presets, (_OWN, "")],
         value=next(iter(presets), None),
         label="Preset",
         filterable=False,
@@ -70,6 +72,6 @@ def apply_preset(recipe: Recipe, preset: Recipe) -> Recipe:
     )  # fmt: skip
 
 
-def preset_of(recipe: Recipe, presets: Mapping[str, Recipe]) -> str | None:
+def preset_of(recipe: Recipe, presets: Mapping[str, Recipe]) -> str:
     """The preset whose numbers these are, if any."""
-    return next((name for name, preset in presets.items() if apply_preset(recipe, preset) == recipe), None)
+    return next((name for name, preset in presets.items() if apply_preset(recipe, preset) == recipe), "")

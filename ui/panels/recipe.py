@@ -16,7 +16,6 @@ class RecipePanel:
     yaml: gr.Code
     apply: gr.Button
     upload: gr.UploadButton
-    take: gr.DownloadButton
     command: gr.HTML
     save: gr.Button
     saved: gr.HTML
@@ -36,7 +35,6 @@ def build() -> RecipePanel:
     with gr.Row(elem_classes=["slim"]):
         apply_ = gr.Button("Apply", variant="primary", min_width=90)
         upload = gr.UploadButton("Open a file…", file_types=[".yml", ".yaml"], file_count="single", min_width=90)
-        take = gr.DownloadButton("Download recipe", min_width=90)
     static("<h2>The same on the command line</h2>")
     command = static(elem_classes=["command"])
     static('<h2>The model</h2><p class="help">Weights, tokenizer, chat template and recipe, zipped.</p>')
@@ -44,7 +42,7 @@ def build() -> RecipePanel:
         save = gr.Button("Save merge…", variant="secondary", min_width=90)
     saved = static()
     download = gr.File(visible=False, label="Merged model", interactive=False, elem_id="merged")
-    return RecipePanel(yaml, apply_, upload, take, command, save, saved, download, problem)
+    return RecipePanel(yaml, apply_, upload, command, save, saved, download, problem)
 
 
 def draw(panel: RecipePanel, session: Session) -> dict[Output, Any]:

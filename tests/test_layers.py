@@ -1,0 +1,50 @@
+"""Arrows between the packages, and files small enough to read."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+FILES = sorted(path for folder in ("merging", "eval", "ui") for path in (ROOT / folder).rglob("*.py"))
+FORBIDDEN = {
+    "merging": {"eval", "ui", "gradio", "plotly", "transformers", "peft"},
+    "eval": {"ui", "gradio", "peft"},
+    "ui": {"app", "transformers", "peft"},
+}
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_arrows_and_size(path: Path):
+    found = imports(path)
+    package = path.relative_to(ROOT).parts[0]
+    assert not {name.split(".")[0] for name in found} & FORBIDDEN[package]
+    assert "eval" not in found, "write `from eval.x import y`: eval is a builtin too"
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 300
+
+
+@pytest.mark.parametrize(
+    ("module", "absent"),
+    [
+        ("merging", ("gradio", "plotly", "transformers", "peft")),
+        ("merging.plan", ("gradio", "plotly", "transformers", "peft")),
+        ("ui.jobs", ("gradio", "torch", "transformers")),
+        ("app", ("gradio", "torch", "transformers")),
+    ],
+)
+def test_what_an_import_loads(module: str, absent: tuple[str, ...]):
+    code = f"import sys, {module}; print([name for name in {absent!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

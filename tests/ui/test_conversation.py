@@ -1,0 +1,42 @@
+"""What models read and what the page shows of it."""
+
+from eval.chat import Answered, Prompt, Token
+from ui.conversation import MAX_TURNS, answers_html, asked, ended, heard, messages
+
+
+def test_without_follow_up_a_model_reads_the_question_alone():
+    turns = asked((), "one?", ("merge",), probe=None, follows=False)
+    turns = heard(turns, Answered("merge", "1", 0.1, 1))
+    turns = asked(turns, "two?", ("merge",), probe=None, follows=False)
+    assert messages(turns, "merge") == [{"role": "user", "content": "two?"}]
+
+
+def test_a_follow_up_holds_each_models_own_answers():
+    turns = asked((), "one?", ("merge", "base"), probe=None, follows=False)
+    turns = heard(heard(turns, Answered("merge", "m", 0.1, 1)), Answered("base", "b", 0.1, 1))
+    turns = asked(turns, "two?", ("merge", "base"), probe=None, follows=True)
+    assert [m["content"] for m in messages(turns, "base")] == ["one?", "b", "two?"]
+
+
+def test_a_stopped_answer_keeps_what_had_come():
+    turns = ended(heard(asked((), "q", ("merge",), probe=None, follows=False), Token("merge", "half an")))
+    assert turns[0].answers[0].text == "half an"
+    assert not turns[0].running
+
+
+def test_all_text_is_escaped():
+    turns = asked((), "<img src=x onerror=alert(1)>", ("merge", "<b>"), probe=None, follows=False)
+    turns = heard(heard(turns, Prompt("merge", "<script>")), Answered("merge", "<script>a</script>", 0.1, 3))
+    html = answers_html(turns, ("<b>",), {}, "<i>method", updating=False)
+    assert "<script" not in html
+    assert "<img" not in html
+    assert "<i>method" not in html
+    assert 'data-model="<b>"' not in html
+
+
+def test_only_the_last_turns_are_kept():
+    turns = ()
+    for i in range(MAX_TURNS + 3):
+        turns = asked(turns, str(i), ("merge",), probe=None, follows=False)
+    assert len(turns) == MAX_TURNS
+    assert turns[0].question == "3"
