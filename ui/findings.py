@@ -54,8 +54,8 @@ def _cosine(look: Look, conflict: Conflict) -> str:
     closest, there, highest = _extreme(look, conflict, np.nanargmax, opens=False)
     if highest < 0.02:
         return _said("The experts’ changes are unrelated everywhere.", "Cosine × 100: 0 unrelated, 100 the same way.")
-    read = f"Cosine × 100 is {_hundredths(highest)} there; 0 is unrelated, 100 the same way."
-    return _said(f"No pair pulls apart; {closest} are closest in {there}.", read)
+    read = f"Cosine × 100 is {_hundredths(highest)} in {there}; 0 is unrelated, 100 the same way."
+    return _said(f"No pair pulls apart; {closest} come closest.", read)
 
 
 def _shared(look: Look, conflict: Conflict) -> str:
@@ -71,7 +71,7 @@ def _interference(look: Look, conflict: Conflict) -> str:
     read = f"Interference × 100 is {_hundredths(most)} there; 0 means that a plain sum loses nothing."
     if most < 0.05:
         return _said("The experts hardly get in each other’s way.", read.replace("there", f"at most, in {where}"))
-    return _said(f"{names} are most in each other’s way in {where}.", read)
+    return _said(f"{names} interfere most in {where}.", read)
 
 
 def _kept(look: Look, conflict: Conflict) -> str:

@@ -78,7 +78,7 @@ def grid_layout(family: Family, layers: Sequence[int], open_matrix: Matrix | Non
             "ticktext": kinds[::every],
             "showgrid": False,
         },
-        "shapes": [_frame(family, open_matrix)] if open_matrix and open_matrix.layer in layers else [],
+        "shapes": _frame(family, open_matrix) if open_matrix and open_matrix.layer in layers else [],
     }
 
 
@@ -101,14 +101,9 @@ def grid_trace(family: Family, layers: Sequence[int], z: list, extra: Sequence |
     }
 
 
-def _frame(family: Family, matrix: Matrix) -> dict[str, Any]:
+def _frame(family: Family, matrix: Matrix) -> list[dict[str, Any]]:
+    """Ink over a wider paper line: it shows on a cell full of ink too."""
     row = family.kinds.index(matrix.kind)
-    return {
-        "type": "rect",
-        "x0": matrix.layer - 0.5,
-        "x1": matrix.layer + 0.5,
-        "y0": row - 0.5,
-        "y1": row + 0.5,
-        "line": {"color": "@ink", "width": 2.5},
-        "layer": "above",
-    }
+    box = {"type": "rect", "x0": matrix.layer - 0.5, "x1": matrix.layer + 0.5, "y0": row - 0.5, "y1": row + 0.5}
+    lines = ({"color": "@paper", "width": 5.5}, {"color": "@ink", "width": 2.5})
+    return [box | {"layer": "above", "line": line} for line in lines]

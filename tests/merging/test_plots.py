@@ -73,7 +73,8 @@ def test_cells_stand_where_their_matrix_is_and_missing_ones_are_empty():
 
 def test_the_open_matrix_has_the_frame_of_its_cell():
     l = look()  # noqa: E741
-    (frame,) = conflict_map(l, "sign", 0, l.family.at(1, "down")).figure["layout"]["shapes"]
+    *_, frame = conflict_map(l, "sign", 0, l.family.at(1, "down")).figure["layout"]["shapes"]
+    assert frame["line"]["color"] == "@ink"
     assert (frame["x0"], frame["x1"], frame["y0"], frame["y1"]) == (0.5, 1.5, 0.5, 1.5)
 
 
