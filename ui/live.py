@@ -103,7 +103,7 @@ def settled(services: Services, page: Page, session: Session, turns: Turns) -> I
             keep(services.ready, session.id, event.digest)
             if session.tab == "chat":
                 yield draw_rest(services, page, session, turns, look)
-    yield {page.browser: kept(session)}
+    yield {page.browser: kept(services, session)}
 
 
 def draw(services: Services, page: Page, session: Session, look: Look, before: Look | None) -> Updates:
@@ -140,9 +140,10 @@ def status_line(services: Services, session: Session, look: Look) -> str:
     )
 
 
-def kept(session: Session) -> dict[str, str]:
+def kept(services: Services, session: Session) -> dict[str, str]:
     """What the browser keeps over a reload."""
-    return {"owner": session.owner, "recipe": session.recipe.to_yaml(), "job": session.job}
+    job = services.current.get(session.owner)
+    return {"owner": session.owner, "recipe": session.recipe.to_yaml(), "job": job.id if job else ""}
 
 
 # Everything else that changes what is shown
@@ -279,9 +280,11 @@ def restored(services: Services, stored: Any) -> Session:
     fresh = Session(first_recipe(services), secrets.token_hex(16))
     if not isinstance(stored, dict):
         return fresh
-    owner, job = str(stored.get("owner", "")), str(stored.get("job", ""))
+    owner = str(stored.get("owner", ""))
     if re.fullmatch("[0-9a-f]{32}", owner):
-        fresh = replace(fresh, owner=owner, job=job[:32])
+        fresh = replace(fresh, owner=owner)
+        if owner not in services.current and (job := services.jobs.find(str(stored.get("job", "")), owner)):
+            keep(services.current, owner, job)
     try:
         recipe_ = checked(parse_recipe(str(stored.get("recipe", "")), services.folder), None)
         make_plan(replace(fresh, recipe=recipe_).recipe)

@@ -55,16 +55,14 @@ def save(services: Services, page: Page, session: Session, turns: Turns) -> Iter
 
 
 def stop(services: Services, page: Page, session: Session) -> Updates:
-    job = services.jobs.find(session.job, session.owner)
-    if job:
+    if job := services.current.get(session.owner):
         services.jobs.stop(job)
     return {page.status.stop: gr.update(value="Stopping…", interactive=False)}
 
 
 def attach(services: Services, page: Page, session: Session, turns: Turns) -> Iterator[Updates]:
     """After a reload: the browser's last job, running or done."""
-    job = services.jobs.find(session.job, session.owner)
-    if job:
+    if job := services.current.get(session.owner):
         yield from watch(services, page, session, turns, job)
 
 
@@ -125,15 +123,15 @@ def write_recipe(recipe: Recipe, folder: Path) -> None:
 
 def _run(services: Services, page: Page, session: Session, turns: Turns, kind: str, about: Mapping[str, str],
          command: tuple[str, ...]) -> Iterator[Updates]:  # fmt: skip
-    running = services.jobs.find(session.job, session.owner)
+    running = services.current.get(session.owner)
     if running and services.jobs.is_running(running):
         raise UserError("E_BUSY", "Another long job of yours is still running.", do="Wait for it, or stop it first.")
     job_id = services.jobs.new_id()
     write_recipe(recipe_of(session), services.jobs.folder(job_id))
     job = services.jobs.start(job_id, session.owner, kind, json.dumps(about), [command])
-    session = replace(session, job=job.id)
-    keep(services.sessions, session.id, session)
-    yield {page.session: session, page.browser: kept(session), page.recipe.download: gr.update(visible=False)}
+    keep(services.current, session.owner, job)
+    latest = services.sessions.get(session.id, session)
+    yield {page.recipe.download: gr.update(visible=False), page.browser: kept(services, latest)}
     yield from watch(services, page, session, turns, job)
 
 
@@ -155,3 +153,7 @@ def _status(services: Services, page: Page, session: Session) -> Updates:
 
 def _download(page: Page, archive: Path) -> Updates:
     return {page.recipe.download: gr.update(value=str(archive), visible=True)}
+
+
+def _stop_button(page: Page) -> Updates:
+    return {page.status.stop: gr.update(visible=True, value="Stop", interactive=True)}

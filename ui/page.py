@@ -56,9 +56,8 @@ class Page:
     @cached_property
     def long(self) -> set[Output]:
         """What a long job changes."""
-        return {self.session, self.browser, self.tabs, self.status.line, self.status.stop, self.recipe.download,  # pyright: ignore
-                *self.board.outputs, self.chat.answers, *self.map.outputs, *self.spectra.outputs, self.recipe.yaml,
-                self.recipe.command}  # fmt: skip
+        board = self.board.outputs
+        return {self.tabs, self.browser, self.status.line, self.status.stop, self.recipe.download, *board}
 
     @cached_property
     def settled(self) -> set[Output]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from merging.analysis import Look
 from merging.recipe import Recipe, load_recipe
-from ui.jobs import Jobs, LiveWorker, Stream
+from ui.jobs import Job, Jobs, LiveWorker, Stream
 from ui.panels.status import Busy
 from ui.scores import FIRST, MORE, Scoreboard
 from ui.session import Session
@@ -31,6 +31,7 @@ class Services:
     sessions: dict[str, Session] = field(default_factory=dict)  # the latest, for work that began with an earlier one
     busy: dict[str, Busy] = field(default_factory=dict)  # progress of a long job, by session id
     boards: dict[str, Scoreboard] = field(default_factory=dict)  # by "digest split"
+    current: dict[str, Job] = field(default_factory=dict)  # the last long job, by owner
     asks: dict[str, Stream] = field(default_factory=dict)  # a question being answered
 
 

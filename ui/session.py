@@ -45,7 +45,6 @@ class Session:
     focus: str | None = None  # the open matrix, by tensor name
     past: tuple[Recipe, ...] = ()
     touched: str = ""  # what moved last: a whole drag is one step of undo
-    job: str = ""
 
 
 def recipe_of(session: Session) -> Recipe:

@@ -1,0 +1,96 @@
+"""One real server and one real browser for all browser tests; without Chromium they are skipped, with the reason."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, Request, sync_playwright
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+REMEMBERED = "localStorage.getItem('mergescope')"  # what the browser keeps over a reload; written when all is at rest
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    if CHROMIUM is None:
+        reason = "Chromium is not installed (apt-get install chromium)"
+        if os.environ.get("MERGESCOPE_BROWSER") == "required":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield launched
+        launched.close()
+
+
+@pytest.fixture(scope="session")
+def server(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of `python app.py`, started as a user starts it."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    home = tmp_path_factory.mktemp("home")
+    log = (home / "server.log").open("w")
+    process = subprocess.Popen(
+        [sys.executable, "app.py"], cwd=ROOT, stdout=log, stderr=log,
+        env={**os.environ, "PORT": str(port), "MERGESCOPE_HOME": str(home)},
+    )  # fmt: skip
+    address = f"http://127.0.0.1:{port}/"
+    try:
+        for _ in range(600):
+            if process.poll() is not None:
+                pytest.fail((home / "server.log").read_text())
+            try:
+                urllib.request.urlopen(address, timeout=5).close()
+                break
+            except OSError:
+                time.sleep(0.1)
+        yield address
+    finally:
+        process.terminate()
+        process.wait(10)
+        log.close()
+
+
+@pytest.fixture
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    """A fresh visitor; fails when the page asked another host for anything or a script failed."""
+    opened = browser.new_context(viewport={"width": 1440, "height": 900}, accept_downloads=True)
+    opened.set_default_timeout(30_000)
+    elsewhere: list[str] = []
+    broken: list[str] = []
+
+    def note(request: Request) -> None:
+        if not request.url.startswith(("http://127.0.0.1:", "data:", "blob:")):
+            elsewhere.append(request.url)
+
+    opened.on("request", note)
+    opened.on("weberror", lambda error: broken.append(str(error.error)))
+    yield opened
+    opened.close()
+    assert elsewhere == []
+    assert broken == []
+
+
+@pytest.fixture
+def page(context: BrowserContext, server: str) -> Page:
+    return visit(context, server)
+
+
+def visit(context: BrowserContext, server: str, query: str = "") -> Page:
+    """The page with its first pictures drawn and its controls at rest."""
+    opened = context.new_page()
+    opened.goto(server + query)
+    opened.locator(".pairs .main-svg").first.wait_for()
+    opened.locator("#status .live").wait_for()
+    opened.wait_for_function(REMEMBERED)  # the last thing that a start does
+    return opened

@@ -1,0 +1,171 @@
+"""The page as a visitor uses it: one real server, one real browser."""
+
+import re
+import zipfile
+
+import pytest
+from playwright.sync_api import BrowserContext, Locator, Page, expect
+
+from tests.browser.conftest import REMEMBERED, visit
+
+pytestmark = pytest.mark.browser
+HONEST_ONLY = "merge_method: ties\nbase_model: assets/town/base\nmodels:\n- model: assets/town/honest\n"
+
+
+def tab(page: Page, name: str) -> None:
+    page.get_by_role("tab", name=name, exact=True).click()
+
+
+def slider(page: Page, name: str) -> Locator:
+    return page.get_by_label(f"range slider for {name}").and_(page.locator(":visible")).first
+
+
+def curve(page: Page) -> str:
+    """The drawn line of the merge in the open matrix: changes with every move."""
+    return page.locator(".drill .scatterlayer path.js-line").last.get_attribute("d") or ""
+
+
+def expect_redrawn(page: Page, before: str) -> None:
+    page.wait_for_function(
+        "d => [...document.querySelectorAll('.drill .scatterlayer path.js-line')].pop()?.getAttribute('d') !== d",
+        arg=before,
+    )
+
+
+def test_a_slider_moves_by_arrow_key_and_undo_takes_it_back(page: Page):
+    before = curve(page)
+    slider(page, "Rank").focus()
+    page.keyboard.press("ArrowRight")
+    expect_redrawn(page, before)
+    expect(page.locator("#status .line")).to_contain_text("rank 0.62")
+    page.get_by_role("button", name="Undo").click()
+    expect(page.locator("#status .line")).to_contain_text("rank 0.6 ", use_inner_text=True)
+    expect(page.locator("#preset input")).to_have_value("Balanced")
+
+
+def test_a_slider_moves_by_mouse(page: Page):
+    before = curve(page)
+    box = slider(page, "helpful").bounding_box()
+    assert box
+    page.mouse.move(box["x"] + box["width"] * 0.75, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.9, box["y"] + box["height"] / 2, steps=5)
+    page.mouse.up()
+    expect_redrawn(page, before)
+
+
+def test_every_methods_controls_come_from_its_definition(page: Page):
+    page.locator("#method input").click()
+    page.get_by_role("option", name="TIES", exact=True).click()
+    expect(page.locator("#status .method")).to_have_text("TIES")
+    expect(page.locator("#card")).to_contain_text("2023")
+    before = curve(page)
+    density = page.get_by_label("range slider for helpful").and_(page.locator(":visible")).nth(1)
+    density.focus()
+    page.keyboard.press("ArrowRight")
+    expect_redrawn(page, before)
+
+
+def test_a_cell_is_a_door_and_the_keyboard_has_its_own(page: Page):
+    box = page.locator(".pairs .nsewdrag").first.bounding_box()
+    assert box
+    page.mouse.click(box["x"] + box["width"] / 12, box["y"] + box["height"] / 14)
+    expect(page.locator(".drill h3").first).to_contain_text("Layer 0 · q")
+    page.get_by_text("Pick by keyboard").click()
+    page.get_by_label("Layer", exact=True).click()
+    page.get_by_role("option", name="5", exact=True).click()
+    expect(page.locator(".drill h3").first).to_contain_text("Layer 5 · q")
+    page.get_by_text("Cosine", exact=True).click()
+    expect(page.locator(".bar").first).to_contain_text("unrelated")
+
+
+def test_every_model_answers_and_nothing_is_markup(page: Page):
+    tab(page, "Chat")
+    page.locator("#q textarea").fill("<b>What</b> is 7 plus 5?")
+    page.keyboard.press("Enter")
+    expect(page.locator(".turn h3")).to_have_text("<b>What</b> is 7 plus 5?")
+    done = page.locator(".answer:not([data-running])")
+    expect(done).to_have_count(5)
+    models = [done.nth(i).get_attribute("data-model") for i in range(5)]
+    assert models == ["merge", "base", "helpful", "honest", "harmless"]
+    page.locator(".chip").first.click()
+    expect(page.locator(".turn")).to_have_count(2)
+    expect(page.locator(".turn").first.locator(".verdict")).to_have_count(5)
+
+
+def test_scores_belong_to_the_recipe_they_were_made_of(page: Page):
+    tab(page, "Board")
+    page.get_by_role("button", name="Score this merge").click()
+    expect(page.locator("#status .busy")).to_be_visible()
+    expect(page.locator("#status .score")).to_have_count(3, timeout=60_000)
+    expect(page.get_by_text("Share of probes passed")).to_be_visible()
+    slider(page, "Scale λ").focus()
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#status .scores")).to_have_text("not scored")
+    expect(page.get_by_role("button", name="Score this merge")).to_be_visible()
+
+
+def test_the_merged_model_can_be_taken_away_also_after_a_reload(page: Page):
+    page.locator("#recipe").get_by_role("button", name="Save merge").click()
+    link = page.locator("#merged a").first
+    link.wait_for(timeout=60_000)
+    page.reload()
+    page.locator(".pairs .main-svg").first.wait_for()
+    tab(page, "Recipe")
+    link.wait_for()
+    with page.expect_download() as download:
+        link.click()
+    with zipfile.ZipFile(download.value.path()) as archive:
+        names = {name.split("/", 1)[1] for name in archive.namelist()}
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= names
+
+
+def test_a_recipe_file_comes_back_in_and_its_problems_are_shown(page: Page):
+    tab(page, "Recipe")
+    editor = page.locator("#yaml .cm-content")
+    expect(editor).to_contain_text("merge_method: resm")
+    editor.click()
+    page.keyboard.press("Control+A")
+    page.keyboard.insert_text(HONEST_ONLY.replace("ties", "tis"))
+    page.get_by_role("button", name="Apply").click()
+    expect(page.locator(".problem")).to_contain_text("ties")
+    editor.click()
+    page.keyboard.press("Control+A")
+    page.keyboard.insert_text(
+        "merge_method: ties\nbase_model: assets/town/base\nmodels:\n- model: assets/town/honest\n"
+    )
+    page.get_by_role("button", name="Apply").click()
+    expect(page.locator("#status .method")).to_have_text("TIES")
+    expect(page.locator(".problem")).to_have_count(0)
+
+
+def test_two_visitors_do_not_see_each_other_and_a_reload_keeps_the_desk(
+    page: Page, context: BrowserContext, server: str
+):
+    remembered = page.evaluate(REMEMBERED)
+    slider(page, "Rank").focus()
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator("#status .line")).to_contain_text("rank 0.58")
+    assert context.browser
+    other = context.browser.new_context()
+    expect(visit(other, server).locator("#status .line")).to_contain_text("rank 0.6")
+    other.close()
+    page.wait_for_function(f"before => {REMEMBERED} !== before", arg=remembered)
+    page.reload()
+    expect(page.locator("#status .line")).to_contain_text("rank 0.58")
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_no_page_is_wider_than_its_window(context: BrowserContext, server: str, width: int, theme: str):
+    page = visit(context, server, f"?__theme={theme}")
+    page.set_viewport_size({"width": width, "height": 844})
+    paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    shades = [int(number) for number in re.findall(r"\d+", paper)[:3]]
+    assert (max(shades) < 60) == (theme == "dark")
+    for name in ("Spectra", "Chat", "Board", "Recipe", "Map"):
+        found = page.get_by_role("tab", name=name, exact=True)
+        if found.is_visible():
+            found.click()
+            page.wait_for_timeout(150)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
