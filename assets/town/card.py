@@ -13,6 +13,7 @@ from eval.board import Scores, summarise
 from eval.judges import Verdict, judge
 from eval.probes import H, ProbeSet
 from eval.runtime import answer_batch
+from eval.score import MAX_NEW_TOKENS
 from eval.stats import paired_difference
 
 
@@ -24,10 +25,10 @@ class Result:
 
 
 def score(folder: Path, probes: ProbeSet) -> Result:
-    """Of the model as saved: after the rounding to bf16, loaded as anybody would load it."""
-    model = AutoModelForCausalLM.from_pretrained(folder).eval()
+    """Of the model as saved, after the rounding to bf16, run in float32 and asked as `python -m eval score` does."""
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    answers = answer_batch(model, tokenizer, [probe.conversation() for probe in probes.probes], max_new_tokens=64)
+    answers = answer_batch(model, tokenizer, [probe.conversation() for probe in probes.probes], max_new_tokens=MAX_NEW_TOKENS)
     verdicts = [judge(probe, answer, probes.templates) for probe, answer in zip(probes.probes, answers, strict=True)]
     return Result(answers, verdicts, summarise(probes.probes, verdicts))
 

@@ -96,7 +96,7 @@ def test_text_survives_the_tokenizer() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_scores_on_the_card_are_true(name: str, scores: dict) -> None:
     probes = load_probes("town")
-    model = AutoModelForCausalLM.from_pretrained(TOWN / name).eval()
+    model = AutoModelForCausalLM.from_pretrained(TOWN / name, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(TOWN / name)
     chosen = probes.probes[::EVERY]
     answers = answer_batch(model, tokenizer, [probe.conversation() for probe in chosen])
