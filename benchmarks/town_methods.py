@@ -19,7 +19,7 @@ from eval.probes import load_probes
 from eval.score import Scored, score
 from eval.stats import paired_difference
 from merging.methods import METHODS
-from merging.recipe import Expert, Recipe
+from merging.recipe import Expert, Recipe, load_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 TOWN = ROOT / "assets" / "town"
@@ -77,18 +77,18 @@ def grid(method: str) -> Iterator[Try]:
         for t, pair in itertools.product((0.25, 0.5, 0.75), ((1, 1, 0), (1, 0, 1), (0, 1, 1))):
             yield Try(method, (("t", t),), pair)
     elif method == "task_arithmetic":
-        yield from over(**{"lambda": [0.5, 0.6, 0.7, 0.8, 0.9]})
-        yield from (replace(t, weights=WEIGHTS[2]) for t in over(**{"lambda": [0.4, 0.5, 0.6]}))
-    elif method in ("ties", "dare_ties"):
-        yield from over(density=[0.2, 0.5, 0.8], **{"lambda": [0.8, 1.0, 1.3]})
-    elif method == "dare_linear":
-        yield from over(density=[0.5, 0.8], **{"lambda": [0.5, 0.6, 0.7, 0.8]})
+        yield from over(**{"lambda": [0.3, 0.4, 0.5, 0.6, 0.7]})
+        yield from (replace(t, weights=WEIGHTS[2]) for t in over(**{"lambda": [0.3, 0.4, 0.5, 0.6]}))
+    elif method == "ties":
+        yield from over(density=[0.2, 0.5, 0.8], **{"lambda": [0.6, 0.8, 1.0, 1.3]})
+    elif method in ("dare_linear", "dare_ties"):
+        yield from over(density=[0.5, 0.8], **{"lambda": [0.3, 0.4, 0.5, 0.6, 0.8]})
     elif method == "tsv_m":
         yield from over(**{"lambda": [0.8, 1.0, 1.15, 1.3, 1.5]})
         yield from (replace(t, weights=WEIGHTS[1]) for t in over(**{"lambda": [1.15, 1.3]}))
     elif method == "resm":
         yield from over(**{"lambda": [1.0, 1.15, 1.3, 1.5]})
-        for t in over(outlier_strength=[0.05, 0.1, 0.15], rank_budget=[0.6, 1.0], **{"lambda": [1.0, 1.15, 1.3]}):
+        for t in over(outlier_strength=[0.05, 0.1, 0.15], rank_budget=[0.6, 1.0], **{"lambda": [1.0, 1.1, 1.2, 1.3]}):
             yield replace(t, knobs=(*LAYER_MODE.items(), *t.knobs))
         for t in over(outlier_strength=[0.1, 0.15], rank_budget=[0.6], **{"lambda": [1.0, 1.15]}):
             yield replace(t, knobs=(*(LAYER_MODE | {"rank_mode": "outlier_share"}).items(), *t.knobs))
@@ -147,6 +147,12 @@ def main() -> None:
         title = f"{METHODS[best.method].title}, tuned ({len(tries)} tries)"
         lines.append(row(title, str(best), measure(best.recipe(), "test"), reference))
         print(lines[-1], file=sys.stderr)
+    for path in sorted((ROOT / "assets" / "recipes").glob("*.yml")):
+        recipe = load_recipe(path)
+        town = str(TOWN / "base")
+        experts = tuple(replace(expert, model=str(TOWN / expert.name)) for expert in recipe.experts)
+        found = measure(replace(recipe, base=town, experts=experts), "test")
+        lines.append(row(f"preset {recipe.name}", path.name, found, reference))
     text = "\n".join(lines)
     print(text)
     if not quick:

@@ -20,7 +20,7 @@ def dare_linear(
     *,
     bits: Callable[[int], Tensor],
     density: Annotated[Tensor, DENSITY],
-    lambda_: Annotated[float, Lambda(screen=0.7)],
+    lambda_: Annotated[float, Lambda(screen=0.5)],
     rescale: Annotated[bool, RESCALE],
     normalize: Annotated[bool, Switch(False, "Normalize", "Divide by the sum of the weights.")],
     convention: Annotated[str, CONVENTION],

@@ -16,7 +16,7 @@ def dare_ties(
     *,
     bits: Callable[[int], Tensor],
     density: Annotated[Tensor, DENSITY],
-    lambda_: Annotated[float, Lambda()],
+    lambda_: Annotated[float, Lambda(screen=0.5)],
     rescale: Annotated[bool, RESCALE],
     normalize: Annotated[bool, Switch(False, "Normalize", "Mean instead of sum of those that agree.")],
     convention: Annotated[str, CONVENTION],

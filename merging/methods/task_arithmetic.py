@@ -11,7 +11,7 @@ def task_arithmetic(
     deltas: Tensor,
     weights: Tensor,
     *,
-    lambda_: Annotated[float, Lambda(screen=0.7)],
+    lambda_: Annotated[float, Lambda(screen=0.5)],
     normalize: Annotated[bool, Switch(False, "Normalize", "Divide by the sum of the weights.")],
 ) -> Tensor:
     """Adds the experts' deltas to the base.

@@ -15,7 +15,7 @@ def tsv_m(
     factors: Factors,
     weights: Tensor,
     *,
-    lambda_: Annotated[float, Lambda(3.0, screen=1.3)],
+    lambda_: Annotated[float, Lambda(3.0, screen=1.15)],
     exclude: Annotated[tuple[str, ...], EXCLUDE],
     polar_tolerance: Annotated[
         float, Number(0.0, 0.1, 0.001, 0.0, "Polar tolerance", "Drop directions weaker than this share.", moves="fold")
