@@ -1,6 +1,8 @@
 # make run     the app (PORT=7999 picks the port)      make test    every test
 # make lint    ruff and pyright                        make town    train the built-in family again
-PYTHON ?= $(shell command -v python3.12 || command -v python3.11 || echo python3)
+# The first Python that runs and is 3.11 or 3.12.
+FITS := import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))
+PYTHON ?= $(shell for p in python3.12 python3.11 python3; do $$p -c '$(FITS)' 2>/dev/null && echo $$p && break; done)
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
 
@@ -23,7 +25,7 @@ town: .venv/installed
 
 # Torch goes first: whatever build is chosen here then satisfies the range in requirements.txt.
 .venv/installed: requirements.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' \
+	@$(or $(PYTHON),false) -c '$(FITS)' \
 		|| { echo "Mergescope needs Python 3.11 or 3.12: make run PYTHON=/path/to/python3.12" >&2; exit 2; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet $(TORCH)

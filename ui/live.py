@@ -236,6 +236,7 @@ def pick_family(services: Services, page: Page, session: Session, turns: Turns, 
 
 def apply_recipe(services: Services, page: Page, session: Session, turns: Turns, recipe_: Recipe) -> Iterator[Updates]:
     after = with_recipe(session, recipe_)
+    make_plan(recipe_of(after))  # every problem at once, from the headers alone
     drawn = follow(services, page, after, whole=True)
     first = next(drawn)  # raises when recipe and models do not fit: the desk then stays as it is
     yield {page.session: after, **_told(services, page, after, session), **first}
@@ -250,8 +251,9 @@ def show_recipe(services: Services, page: Page, session: Session, after: Session
 
 def _told(services: Services, page: Page, after: Session, before: Session | None) -> Updates:
     """Every control says what the recipe says."""
-    family = sources_of(after)
-    town = models.TOWN if family.base == str(services.town.resolve() / "base") else models.OWN
+    base, experts = town_sources(services)
+    built_in = (after.recipe.base, tuple(e.model for e in after.recipe.experts)) == (base, experts)
+    town = models.TOWN if built_in else models.OWN
     return {
         **controls.show(page.controls, after.recipe, before.recipe if before else None),
         **_card(page, after),
