@@ -88,8 +88,9 @@ def grid(method: str) -> Iterator[Try]:
         yield from (replace(t, weights=WEIGHTS[1]) for t in over(**{"lambda": [1.15, 1.3]}))
     elif method == "resm":
         yield from over(**{"lambda": [1.0, 1.15, 1.3, 1.5]})
-        for t in over(outlier_strength=[0.05, 0.1, 0.15], rank_budget=[0.6, 1.0], **{"lambda": [1.0, 1.1, 1.2, 1.3]}):
+        for t in over(outlier_strength=[0.05, 0.1, 0.15], rank_budget=[0.6, 0.7, 1.0], **{"lambda": [1.1, 1.2, 1.3]}):
             yield replace(t, knobs=(*LAYER_MODE.items(), *t.knobs))
+            yield replace(t, knobs=(*(LAYER_MODE | {"rank_mode": "sparsity"}).items(), *t.knobs))
         for t in over(outlier_strength=[0.1, 0.15], rank_budget=[0.6], **{"lambda": [1.0, 1.15]}):
             yield replace(t, knobs=(*(LAYER_MODE | {"rank_mode": "outlier_share"}).items(), *t.knobs))
 
