@@ -135,6 +135,10 @@ def _wire_pictures(services: Services, page: Page, tabs: dict[str, gr.Tab]) -> N
         show = partial(live.select_tab, services, page, name)
         tab.select(shows_problems(page.problem)(show), state, **looks)
     page.map.measure.input(_live(services, page, live.pick_measure), [*state, page.map.measure], **looks)
+    tables = {**_MOVING, "outputs": [page.session, *page.settled, page.problem]}
+    for twin in (page.map.twin, page.spectra.twin):
+        for opened, event in ((True, twin.expand), (False, twin.collapse)):
+            event(shows_problems(page.problem)(partial(live.open_tables, services, page, opened)), state, **tables)
     lower = [page.spectra.row, page.spectra.first]
     gr.on([picker.input for picker in lower], _live(services, page, live.pick_row), [*state, *lower], **looks)
     page.map.pair.input(_live(services, page, live.pick_pair), [*state, page.map.pair], **looks)

@@ -119,9 +119,9 @@ def draw(services: Services, page: Page, session: Session, look: Look, before: L
 def draw_rest(services: Services, page: Page, session: Session, turns: Turns, look: Look) -> Updates:
     """What is no picture on the tab in front."""
     if session.tab == "map":
-        return map.draw_table(page.map, look, session) if session.measure == "kept" else {}
+        return map.draw_table(page.map, look, session) if session.tab in session.tables else {}
     if session.tab == "spectra":
-        return spectra.draw_tables(page.spectra, look, session)
+        return spectra.draw_tables(page.spectra, look, session) if session.tab in session.tables else {}
     if session.tab == "chat":
         updating = services.ready.get(session.id) != look.digest
         return chat.draw(page.chat, turns, look.family.experts, METHODS[session.recipe.method].title, updating)
@@ -184,6 +184,13 @@ def pick_matrix(
     matrix = look.family.at(int(layer), kind) if look and str(layer).isdecimal() else None
     if matrix:
         yield from _show(services, page, replace(session, focus=matrix.name), turns)
+
+
+def open_tables(services: Services, page: Page, is_open: bool, session: Session, turns: Turns) -> Iterator[Updates]:
+    """A twin was opened or closed."""
+    session = replace(session, tables=session.tables | {session.tab} if is_open else session.tables - {session.tab})
+    look = services.looks.get(session.id)
+    yield {page.session: session} | (draw_rest(services, page, session, turns, look) if look and is_open else {})
 
 
 def _show(services: Services, page: Page, session: Session, turns: Turns) -> Iterator[Updates]:

@@ -42,6 +42,7 @@ class Session:
     pair: int = 0
     row: Row = "kept"  # what the lower row of Spectra shows
     first: int = 0  # the expert it begins with
+    tables: frozenset[str] = frozenset()  # tabs whose tables are open; closed ones are not filled: it takes 0.1 s
     focus: str | None = None  # the open matrix, by tensor name
     past: tuple[Recipe, ...] = ()
     touched: str = ""  # what moved last: a whole drag is one step of undo

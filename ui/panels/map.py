@@ -41,6 +41,7 @@ class MapPanel:
     readings: gr.HTML
     layer: gr.Dropdown
     kind: gr.Dropdown
+    twin: gr.Accordion
     table: gr.Dataframe
 
     @property
@@ -76,13 +77,13 @@ def build() -> MapPanel:
             matrix = Figure(height=268)
         with gr.Column(scale=4, min_width=0):
             readings = static(elem_classes=["readings"])
-    with gr.Accordion("Pick by keyboard, or read the map as a table", open=False, elem_classes=["twin"]):
+    with gr.Accordion("Pick by keyboard, or read the map as a table", open=False, elem_classes=["twin"]) as twin:
         with gr.Row():
             layer = gr.Dropdown([], label="Layer", interactive=True)
             kind = gr.Dropdown([], label="Matrix", interactive=True)
         table = gr.Dataframe(interactive=False, show_label=False, wrap=True)
     return MapPanel(finding, measure, pair_, tuple(columns), tuple(titles), tuple(maps), bar, matrix_title, matrix,
-                    readings, layer, kind, table)  # fmt: skip
+                    readings, layer, kind, twin, table)  # fmt: skip
 
 
 def opened(look: Look, session: Session) -> Matrix:
@@ -134,7 +135,6 @@ def _draw_maps(panel: MapPanel, look: Look, session: Session, matrix: Matrix) ->
         panel.pair: _pair_picker(look, session),
         panel.layer: gr.update(choices=[str(i) for i in range(look.family.n_layers)], value=str(matrix.layer)),
         panel.kind: gr.update(choices=list(look.family.kinds), value=matrix.kind),
-        **draw_table(panel, look, session),
     }
     for i, (column, title, figure) in enumerate(zip(panel.columns, panel.titles, panel.maps, strict=True)):
         updates[column] = gr.update(visible=i < len(rows))

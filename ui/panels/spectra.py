@@ -38,6 +38,7 @@ class SpectraPanel:
     columns: tuple[gr.Column, ...]
     titles: tuple[gr.HTML, ...]
     maps: tuple[Figure, ...]
+    twin: gr.Accordion
     table: gr.Dataframe
     row_table: gr.Dataframe
 
@@ -72,11 +73,11 @@ def build() -> SpectraPanel:
                 columns.append(column)
                 titles.append(static(elem_classes=["pic"]))
                 maps.append(Figure(height=224))
-    with gr.Accordion("Read the spectra as tables", open=False, elem_classes=["twin"]):
+    with gr.Accordion("Read the spectra as tables", open=False, elem_classes=["twin"]) as twin:
         table = gr.Dataframe(interactive=False, label="Strength by direction, open matrix", wrap=True)
         row_table = gr.Dataframe(interactive=False, label="Every matrix", wrap=True)
     return SpectraPanel(
-        finding, title, matrix, sheet, row, first, tuple(columns), tuple(titles), tuple(maps), table, row_table
+        finding, title, matrix, sheet, row, first, tuple(columns), tuple(titles), tuple(maps), twin, table, row_table
     )
 
 
@@ -116,7 +117,6 @@ def _around(panel: SpectraPanel, look: Look, session: Session, names: tuple[str,
         panel.first: gr.update(
             choices=[(name, i) for i, name in enumerate(experts)], value=session.first, visible=len(experts) > ABREAST
         ),
-        **draw_tables(panel, look, session),
     }
     about = {"kept": f"of {min(m, n)}", "mass": "of 100, its change beyond the threshold", "weight": "× 100"}[
         session.row
