@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from merging.methods import METHODS
-from ui import api, controls, live, long, talk
+from ui import api, controls, desk, live, long, talk
 from ui.figure import serve_pictures
 from ui.page import Page
 from ui.panels import board, chat, map, method, models, recipe, spectra, status
@@ -48,7 +48,7 @@ def build_app(services: Services) -> gr.Blocks:
         _wire_chat(services, page)
         api.publish(services)
         jobs = _wire_long(services, page)
-        loaded = demo.load(_live(services, page, live.start), [page.browser], _all(page), **_QUIET)
+        loaded = demo.load(_live(services, page, desk.start), [page.browser], _all(page), **_QUIET)
         loaded.then(**_settle(services, page))
         loaded.then(_live(services, page, long.attach), **jobs)
     demo.queue(default_concurrency_limit=8, max_size=200, api_open=True)
@@ -56,7 +56,7 @@ def build_app(services: Services) -> gr.Blocks:
 
 
 def _layout(services: Services, tabs: dict[str, gr.Tab]) -> Page:
-    first = live.first_recipe(services)
+    first = desk.first_recipe(services)
     session, turns = gr.State(None), gr.State(())
     browser = gr.BrowserState(None, storage_key="mergescope", secret="mergescope")  # fixed: survives a server restart
     with gr.Row(elem_id="shell"):
@@ -78,8 +78,8 @@ def _layout(services: Services, tabs: dict[str, gr.Tab]) -> Page:
                 for title in _TABS:
                     with gr.Tab(title, id=title.lower(), elem_classes=["pane"]) as tabs[title.lower()]:
                         built[title.lower()] = _PANELS[title](names_of(first), METHODS[first.method].title)
-    desk = controls.Controls(chosen.method, weights, knobs)
-    return Page(session, turns, browser, line, problem, all_tabs, family, chosen, desk, undo, save, **built)
+    desk_controls = controls.Controls(chosen.method, weights, knobs)
+    return Page(session, turns, browser, line, problem, all_tabs, family, chosen, desk_controls, undo, save, **built)
 
 
 _PANELS = {
@@ -113,18 +113,18 @@ def _wire_desk(services: Services, page: Page) -> None:
     ).then(**then)
     wide = {**_MOVING, "outputs": _all(page)}
     gr.on(
-        [page.method.preset.input], _live(services, page, live.take_preset), [*state, page.method.preset], **wide
+        [page.method.preset.input], _live(services, page, desk.take_preset), [*state, page.method.preset], **wide
     ).then(**then)
-    gr.on([page.undo.click], _live(services, page, live.undo), state, **wide).then(**then)
+    gr.on([page.undo.click], _live(services, page, desk.undo), state, **wide).then(**then)
     page.models.family.input(
         lambda chosen: gr.update(visible=chosen == models.OWN), page.models.family, page.models.own, **_QUIET
     )
     own = shows_problems(page.models.problem)
     typed = [*state, page.models.base, page.models.experts]
     family = {**_MOVING, "outputs": _all(page, page.models.problem)}
-    page.models.open.click(own(partial(live.open_family, services, page)), typed, **family).then(**then)
+    page.models.open.click(own(partial(desk.open_family, services, page)), typed, **family).then(**then)
     picked = [*state, page.models.family]
-    page.models.family.input(own(partial(live.pick_family, services, page)), picked, **family).then(**then)
+    page.models.family.input(own(partial(desk.pick_family, services, page)), picked, **family).then(**then)
 
 
 def _wire_pictures(services: Services, page: Page, tabs: dict[str, gr.Tab]) -> None:
@@ -148,10 +148,10 @@ def _wire_pictures(services: Services, page: Page, tabs: dict[str, gr.Tab]) -> N
     gr.on([p.input for p in pickers], _live(services, page, live.pick_matrix), [*state, *pickers], **looks)
     file = shows_problems(page.recipe.problem)
     wide = {**_MOVING, "outputs": _all(page, page.recipe.problem)}
-    page.recipe.apply.click(file(partial(live.apply_yaml, services, page)), [*state, page.recipe.yaml], **wide).then(
+    page.recipe.apply.click(file(partial(desk.apply_yaml, services, page)), [*state, page.recipe.yaml], **wide).then(
         **then
     )
-    page.recipe.upload.upload(file(partial(live.open_file, services, page)), [*state, page.recipe.upload], **wide).then(
+    page.recipe.upload.upload(file(partial(desk.open_file, services, page)), [*state, page.recipe.upload], **wide).then(
         **then
     )
 

@@ -1,28 +1,22 @@
 """What follows a slider: session -> recipe -> worker -> the pictures of the tab in front. Latest move wins."""
 
-import re
-import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from eval.worker import Move, Sources
 from merging.analysis import Look
-from merging.errors import UserError
 from merging.live import FocusReady, LookReady, StateReady
 from merging.methods import METHODS
-from merging.plan import make_plan
 from merging.plots import MEASURES, matrix_spectrum
-from merging.recipe import Recipe, load_recipe, parse_recipe
 from ui import controls
 from ui.conversation import Turns
 from ui.page import Page
-from ui.panels import board, chat, map, method, models, recipe, spectra, status
-from ui.services import Services, board_of, keep, town_sources
-from ui.session import Session, checked, fresh_recipe, moved, names_of, recipe_of, undone, with_recipe
+from ui.panels import board, chat, map, method, recipe, spectra, status
+from ui.services import Services, board_of, keep
+from ui.session import Session, moved, names_of, recipe_of
 
 Updates = dict[Any, Any]
 
@@ -46,7 +40,7 @@ def move(services: Services, page: Page, data: Mapping[Any, Any]) -> Iterator[Up
         return
     changes: Updates = {page.session: session}
     if method.notice(before) != method.notice(session):
-        changes |= _card(page, session)
+        changes |= card(page, session)
     if session.past != before.past:
         changes[page.method.preset] = method.preset_of(session.recipe, services.presets)
     for updates in follow(services, page, session):
@@ -61,13 +55,13 @@ def change_method(services: Services, page: Page, data: Mapping[Any, Any]) -> It
     yield {
         page.session: session,
         **controls.show_method(page.controls, session.recipe.method),
-        **_card(page, session),
+        **card(page, session),
         page.method.preset: method.preset_of(session.recipe, services.presets),
     }
     yield from follow(services, page, session)
 
 
-def _card(page: Page, session: Session) -> Updates:
+def card(page: Page, session: Session) -> Updates:
     return {page.method.card: method.card_html(METHODS[session.recipe.method], method.notice(session))}
 
 
@@ -203,100 +197,3 @@ def _show(services: Services, page: Page, session: Session, turns: Turns) -> Ite
     else:
         yield {page.session: session}
         yield from follow(services, page, session, whole=True)
-
-
-# Another recipe: the controls follow it
-
-
-def take_preset(services: Services, page: Page, session: Session, turns: Turns, name: str) -> Iterator[Updates]:
-    if name in services.presets:
-        after = with_recipe(session, method.apply_preset(session.recipe, services.presets[name]))
-        yield from show_recipe(services, page, session, after, turns)
-
-
-def undo(services: Services, page: Page, session: Session, turns: Turns) -> Iterator[Updates]:
-    yield from show_recipe(services, page, session, undone(session), turns)
-
-
-def apply_yaml(services: Services, page: Page, session: Session, turns: Turns, text: str) -> Iterator[Updates]:
-    yield from apply_recipe(services, page, session, turns, parse_recipe(text, services.folder))
-
-
-def open_file(services: Services, page: Page, session: Session, turns: Turns, path: str) -> Iterator[Updates]:
-    yield from apply_recipe(services, page, session, turns, replace(load_recipe(Path(path)), folder=services.folder))
-
-
-def open_family(
-    services: Services, page: Page, session: Session, turns: Turns, base: str, experts: str
-) -> Iterator[Updates]:
-    """Folders typed in: checked from their headers first; the last family stays until they fit."""
-    base, listed = models.folders(base, experts)
-    recipe_ = fresh_recipe(METHODS[session.recipe.method], base, listed, services.folder)
-    yield from apply_recipe(services, page, session, turns, recipe_)
-
-
-def pick_family(services: Services, page: Page, session: Session, turns: Turns, family: str) -> Iterator[Updates]:
-    """Town opens at once; folders of one's own wait until they are typed in."""
-    if family == models.TOWN:
-        yield from apply_recipe(services, page, session, turns, first_recipe(services))
-
-
-def apply_recipe(services: Services, page: Page, session: Session, turns: Turns, recipe_: Recipe) -> Iterator[Updates]:
-    after = with_recipe(session, recipe_)
-    make_plan(recipe_of(after))  # every problem at once, from the headers alone
-    drawn = follow(services, page, after, whole=True)
-    first = next(drawn)  # raises when recipe and models do not fit: the desk then stays as it is
-    yield {page.session: after, **_told(services, page, after, session), **first}
-    yield from drawn
-
-
-def show_recipe(services: Services, page: Page, session: Session, after: Session, turns: Turns) -> Iterator[Updates]:
-    if after is not session:
-        yield {page.session: after, **_told(services, page, after, session)}
-        yield from follow(services, page, after)
-
-
-def _told(services: Services, page: Page, after: Session, before: Session | None) -> Updates:
-    """Every control says what the recipe says."""
-    base, experts = town_sources(services)
-    built_in = (after.recipe.base, tuple(e.model for e in after.recipe.experts)) == (base, experts)
-    town = models.TOWN if built_in else models.OWN
-    return {
-        **controls.show(page.controls, after.recipe, before.recipe if before else None),
-        **_card(page, after),
-        page.method.preset: method.preset_of(after.recipe, services.presets),
-        page.models.family: town,
-        page.models.own: gr.update(visible=town == models.OWN),
-    }
-
-
-def first_recipe(services: Services) -> Recipe:
-    """What the page opens on: the first preset on the built-in family."""
-    base, experts = town_sources(services)
-    preset = next(iter(services.presets.values()))
-    return method.apply_preset(fresh_recipe(METHODS[preset.method], base, experts, services.folder), preset)
-
-
-def start(services: Services, page: Page, stored: Any) -> Iterator[Updates]:
-    """The page has loaded: the browser's last recipe, or the first one."""
-    session = restored(services, stored)
-    yield {page.session: session, **_told(services, page, session, None)}
-    yield from follow(services, page, session, whole=True)
-
-
-def restored(services: Services, stored: Any) -> Session:
-    """What the browser kept is its visitor's to change, so nothing in it is trusted."""
-    fresh = Session(first_recipe(services), secrets.token_hex(16))
-    if not isinstance(stored, dict):
-        return fresh
-    owner = str(stored.get("owner", ""))
-    if re.fullmatch("[0-9a-f]{32}", owner):
-        fresh = replace(fresh, owner=owner)
-        if owner not in services.current and (job := services.jobs.find(str(stored.get("job", "")), owner)):
-            keep(services.current, owner, job)
-    try:
-        recipe_ = checked(parse_recipe(str(stored.get("recipe", "")), services.folder), None)
-        make_plan(replace(fresh, recipe=recipe_).recipe)
-    except UserError:  # models that have gone, or a recipe of an older version: the first one then
-        return fresh
-    return replace(fresh, recipe=recipe_)
