@@ -17,7 +17,7 @@ class UserError(Exception):
         return " ".join(_sentence(part) for part in (f"{place}{self.what}", self.kept, self.do) if part)
 
     def __reduce__(self) -> tuple:  # crosses process borders with its parts intact
-        return _rebuild, (self.code, self.what, self.where, self.kept, self.do)
+        return _rebuild, (self.code, self.what, self.where, self.kept, self.do), {"parts": self.parts}
 
     def to_dict(self) -> dict[str, str]:
         return {"code": self.code, "what": self.what, "where": self.where, "kept": self.kept, "do": self.do}
