@@ -49,8 +49,8 @@ class Answers:
     def add(self, texts: Mapping[str, str]) -> None:
         self.texts |= texts
         lines = "".join(json.dumps([id, text]) + "\n" for id, text in texts.items())
-        with _plain_errors(self._log), self._log.open("a", encoding="utf-8") as log:
-            log.write(lines)
+        with _plain_errors(self._log), self._log.open("ab", buffering=0) as log:  # one write: two runs do not mix
+            log.write(lines.encode())
 
     def finish(self, document: Mapping[str, object]) -> None:
         """`document` must hold the answers: [{"id", "text", ...}]; the rest is for people."""

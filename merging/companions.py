@@ -32,7 +32,7 @@ class Companions:
 
 def companions(plan: Plan, title: str) -> Companions:
     recipe = plan.recipe
-    speaker = _tokenizer_model(plan)
+    speaker = tokenizer_model(plan)
     files = {"config.json": _config(plan.base, recipe.out_dtype or recipe.dtype)}
     files |= _carried(plan.base, ("generation_config.json",))
     files |= _carried(speaker, (*TOKENIZER, TEMPLATE))
@@ -76,7 +76,7 @@ def _distinct_ends(sources: list[str]) -> dict[str, str]:
     return short
 
 
-def _tokenizer_model(plan: Plan) -> Checkpoint:
+def tokenizer_model(plan: Plan) -> Checkpoint:
     wanted = plan.recipe.tokenizer_source
     if wanted in (None, "base"):
         return plan.base

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from itertools import product
 from typing import Any
 
 from merging.words import shown, some
@@ -10,7 +11,18 @@ COUNTS = ("hidden_size", "num_hidden_layers", "vocab_size", "num_attention_heads
           "intermediate_size", "head_dim", "max_position_embeddings")  # fmt: skip
 TEXTS = ("model_type", "torch_dtype", "dtype")
 LAYER = re.compile(r"(?:model\.|transformer\.|gpt_neox\.)?(?:layers|h)\.(\d{1,6})\.")
-EMBEDDING = re.compile(r"(?:.*\.)?(?:embed_tokens|wte|embed_in)\.weight")
+EMBEDDING = r"(?:.*\.)?(?:embed_tokens|wte|embed_in)\.weight"
+HEAD = re.compile(r"(?:.*\.)?(?:lm_head|embed_out|output|output_layer)\.weight")
+SIDES = [  # tensor, side of it, and the field of config.json that says how long this side is
+    (re.compile(name), side, key)
+    for name, side, key in (
+        (EMBEDDING, 0, "vocab_size"),
+        (EMBEDDING, 1, "hidden_size"),
+        (r"(?:model\.)?layers\.\d+\.mlp\.(?:gate|up)_proj\.weight", 0, "intermediate_size"),
+        (r"(?:model\.)?layers\.\d+\.mlp\.down_proj\.weight", 1, "intermediate_size"),
+        (r"(?:model\.)?layers\.\d+\.self_attn\.[kv]_proj\.weight", 0, "num_key_value_heads"),
+    )
+]
 
 
 def wrong_fields(config: Mapping[str, Any]) -> Iterator[str]:
@@ -24,6 +36,8 @@ def wrong_fields(config: Mapping[str, Any]) -> Iterator[str]:
     tied = config.get("tie_word_embeddings")
     if tied is not None and not isinstance(tied, bool):
         yield f"tie_word_embeddings is {shown(tied)}; it must be true or false."
+    if not config.get("model_type"):
+        yield "it names no model_type, so the merge could not be loaded."
     names = config.get("architectures")
     if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
         yield "architectures must be a list of names."
@@ -41,11 +55,17 @@ def contradictions(config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ..
             yield f"the weights lack layer {some(missing)} of {max(found) + 1}."
         if not wanted <= max(found) + 1 <= most:
             yield f"num_hidden_layers is {wanted}, but the weights hold {max(found) + 1} layers."
-    for name, shape in shapes.items():
-        if len(shape) == 2 and EMBEDDING.fullmatch(name):
-            for key, size, of in (("vocab_size", shape[0], "rows"), ("hidden_size", shape[1], "columns")):
-                if config.get(key) is not None and config[key] != size:
-                    yield f"{key} is {config[key]}, but {shown(name)[1:-1]} has {size} {of}."
-    width, heads = config.get("hidden_size"), config.get("num_attention_heads")
-    if width and heads and config.get("head_dim") is None and width % heads:
+    width, heads, head = (config.get(key) for key in ("hidden_size", "num_attention_heads", "head_dim"))
+    if width and heads and head is None and width % heads:
         yield f"hidden_size {width} does not divide by num_attention_heads {heads}."
+        return
+    each = {"num_key_value_heads": head or (width // heads if width and heads else 0)}  # rows that one of them takes
+    told = set()
+    for (name, shape), (pattern, side, key) in product(shapes.items(), SIDES):
+        size = (config.get(key) or 0) * each.get(key, 1)
+        if size and key not in told and len(shape) == 2 and shape[side] != size and pattern.fullmatch(name):
+            told.add(key)
+            yield f"{key} is {config[key]}, but {shown(name)[1:-1]} has {shape[side]} {('rows', 'columns')[side]}."
+    speaks = any(name.endswith("ForCausalLM") for name in config.get("architectures") or ())
+    if speaks and config.get("tie_word_embeddings") is False and not any(map(HEAD.fullmatch, shapes)):
+        yield "tie_word_embeddings is false, but the weights hold no lm_head.weight."

@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -39,7 +39,7 @@ def merged_tensors(plan: Plan, *, device: str = "cpu", skip: Collection[str] = (
     workers = 1 if device != "cpu" else max(1, os.cpu_count() or 1)
     waiting: deque[tuple[str, Future[Tensor]]] = deque()
     with one_thread_a_matrix(), ThreadPoolExecutor(workers) as pool:
-        peak = across_layers(plan, device)
+        peak = across_layers(plan, lambda tensor: read_factors(plan, tensor, device))
         try:
             for tensor in plan.tensors:
                 if tensor.name in skip:
@@ -67,19 +67,13 @@ def one_thread_a_matrix() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def across_layers(plan: Plan, device: str = "cpu") -> Tensor | None:
-    """The statistic that a method compares between layers: elementwise maximum over all matrices, or None."""
+def across_layers(plan: Plan, factors: Callable[[TensorPlan], Factors]) -> Tensor | None:
+    """The statistic that a method compares between layers: its maximum over the matrices that need it, or None."""
     if plan.method.across is None:
         return None
-    peak = None
-    for tensor in plan.tensors:
-        if is_spectral(tensor):
-            factors = read_factors(plan, tensor, device)
-            found = plan.method.across(factors, **tensor.settings)
-            if found is None:
-                return None
-            peak = found if peak is None else torch.maximum(peak, found)
-    return peak
+    every = (plan.method.across(partial(factors, t), **t.settings) for t in plan.tensors if is_spectral(t))
+    found = [statistic for statistic in every if statistic is not None]
+    return torch.stack(found).amax(0) if found else None
 
 
 def merged_delta(plan: Plan, tensor: TensorPlan, factors: Factors, peak: Tensor | None = None) -> Tensor | Fold:
@@ -96,7 +90,7 @@ def merged_delta(plan: Plan, tensor: TensorPlan, factors: Factors, peak: Tensor 
     if plan.method.spectral and not is_spectral(tensor):
         scale = tensor.settings["lambda"] / len(keep)
         return scale * torch.tensordot(weights, deltas[keep], 1)
-    settings = method_settings(plan, tensor, keep)
+    settings = method_settings(plan, tensor, keep, deltas.device)
     if not plan.method.spectral:
         return plan.method(deltas[keep], weights, **settings)
     if plan.method.across is not None:
@@ -110,10 +104,10 @@ def merged_weights(plan: Plan, tensor: TensorPlan, models: Tensor) -> Tensor:
     if not keep:
         return torch.zeros_like(models[0])
     weights = torch.tensor([tensor.weights[t] for t in keep], dtype=models.dtype, device=models.device)
-    return plan.method(models[keep], weights, **method_settings(plan, tensor, keep))
+    return plan.method(models[keep], weights, **method_settings(plan, tensor, keep, models.device))
 
 
-def method_settings(plan: Plan, tensor: TensorPlan, keep: list[int]) -> dict:
+def method_settings(plan: Plan, tensor: TensorPlan, keep: list[int], device: torch.device) -> dict:
     """Keyword arguments of the method for one tensor: `lambda` becomes `lambda_`, per-expert values a tensor (T,)."""
     settings = {}
     for knob in plan.method.knobs:
@@ -122,7 +116,7 @@ def method_settings(plan: Plan, tensor: TensorPlan, keep: list[int]) -> dict:
             value = torch.tensor([value[t] for t in keep])
         settings["lambda_" if knob.key == "lambda" else knob.key] = value
     if plan.method.random:
-        settings["bits"] = partial(_bits, plan, tensor, keep)
+        settings["bits"] = partial(_bits, plan, tensor, keep, device)
     return settings
 
 
@@ -154,8 +148,9 @@ def uniform_bits(seed: int, owner: str, tensor: str, shape: tuple[int, ...]) -> 
     return torch.from_numpy(out).view(shape)
 
 
-def _bits(plan: Plan, tensor: TensorPlan, keep: list[int], t: int) -> Tensor:
-    return uniform_bits(plan.recipe.seed, plan.experts[keep[t]].fingerprint, tensor.name, tensor.shape)
+def _bits(plan: Plan, tensor: TensorPlan, keep: list[int], device: torch.device, t: int) -> Tensor:
+    bits = uniform_bits(plan.recipe.seed, plan.experts[keep[t]].fingerprint, tensor.name, tensor.shape)
+    return bits.to(device)
 
 
 def _finished(plan: Plan, tensor: TensorPlan, peak: Tensor | None, device: str) -> Tensor:

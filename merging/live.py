@@ -21,7 +21,7 @@ from torch import Tensor
 from merging import analysis
 from merging.analysis import Conflict, Look, Matrix, MatrixView
 from merging.checkpoint import Checkpoint
-from merging.engine import delta_factors, is_spectral, merged_delta, merged_weights, one_thread_a_matrix
+from merging.engine import across_layers, delta_factors, merged_delta, merged_weights, one_thread_a_matrix
 from merging.errors import UserError
 from merging.plan import Plan, TensorPlan
 from merging.spectral import SVD, Factors, Fold, singular_values
@@ -217,16 +217,7 @@ class LiveMerge:
         return self._tensors[name]
 
     def _across(self, plan: Plan) -> Tensor | None:
-        if plan.method.across is None:
-            return None
-        order, found = self._order(plan), []
-        for tensor in plan.tensors:
-            if is_spectral(tensor):
-                statistic = plan.method.across(self._resident(tensor.name)[1].select(order), **tensor.settings)
-                if statistic is None:
-                    return None
-                found.append(statistic)
-        return torch.stack(found).amax(0) if found else None
+        return across_layers(plan, lambda tensor: self._resident(tensor.name)[1].select(self._order(plan)))
 
     def _look(self, plan: Plan, seen: dict[str, _Seen], seconds: float) -> Look:
         family = self.family

@@ -185,8 +185,8 @@ def merge_method(
     space: what the first argument holds. "delta": (T, *shape) float32 expert minus base; "weights": (T, *shape) the
     models themselves; "factors": `spectral.Factors` of one matrix (other tensors take the weighted mean).
     random: the function takes `bits`, a callable that gives reproducible random bits per expert.
-    across: `across(factors, **knobs) -> Tensor | None`, a statistic of one matrix; the function receives its maximum
-    over all matrices as `peak` (None where a recipe does not need it).
+    across: `across(read, **knobs) -> Tensor | None`, a statistic of the matrix whose factors `read()` gives, or None
+    without reading them where its knobs need none; the function receives the maximum over the matrices as `peak`.
     """
 
     def decorate(fn: Callable[..., Any]) -> Method:

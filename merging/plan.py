@@ -204,7 +204,13 @@ def _mismatches(base: Checkpoint, expert: Checkpoint, source: str, notices: list
             "E_DTYPE", f"`{odd[0]}` is stored as {expert.tensors[odd[0]].dtype}, not as numbers to merge", where=where
         )
     extra = [name for name in expert.tensors if name not in base.tensors]
-    if extra:
+    # buffers and heads may be left out; a layer's own weights may not
+    lost = [name for name in extra if layer_of(name) is not None and name.endswith(".weight")]
+    if lost:
+        yield UserError(
+            "E_TENSOR_MISSING", f"lacks {_count(lost, 'tensor')} that {where} holds: {_first(lost)}", where=base.source
+        )
+    elif extra:
         notices.append(f"{where}: {_count(extra, 'tensor')} that the base lacks left out: {_first(extra)}.")
 
 
@@ -251,7 +257,12 @@ def _weight_problems(method: Method, tensors: tuple[TensorPlan, ...]) -> Iterato
     if method.space != "weights" or not method.uses_weight:
         return
     bad = [
-        t.name for t in tensors if t.action == "merge" and t.settings.get("normalize") and abs(sum(t.weights)) < 1e-12
+        t.name
+        for t in tensors
+        if t.action == "merge"
+        and t.settings.get("normalize")
+        # float32 cannot tell a smaller sum from 0
+        and abs(sum(t.weights)) <= 1e-6 * sum(map(abs, t.weights))
     ]
     if bad:
         yield UserError(

@@ -11,6 +11,7 @@ import yaml
 
 from merging.errors import UserError, all_of
 from merging.recipe_form import MAX_CHARACTERS, NUMBER, faults, read_yaml
+from merging.words import shown
 
 
 @dataclass(frozen=True)
@@ -83,14 +84,18 @@ class Recipe:
 
 def load_recipe(path: Path) -> Recipe:
     """Read a recipe file; relative folders in it are looked for beside the file."""
-    if not path.is_file():
-        raise UserError("E_RECIPE", "there is no such recipe file", where=str(path), do="Give the path of a YAML file.")
-    if path.stat().st_size > 4 * MAX_CHARACTERS:
-        raise UserError("E_RECIPE_SIZE", f"larger than {MAX_CHARACTERS:,} characters", where=str(path))
+    where = shown(str(path), 200)[1:-1]
     try:
+        if not path.is_file():
+            do = "Give the path of a YAML file."
+            raise UserError("E_RECIPE", "there is no such recipe file", where=where, do=do)
+        if path.stat().st_size > 4 * MAX_CHARACTERS:
+            raise UserError("E_RECIPE_SIZE", f"larger than {MAX_CHARACTERS:,} characters", where=where)
         text = path.read_text(encoding="utf-8")
-    except (UnicodeDecodeError, OSError) as error:
-        raise UserError("E_RECIPE", "cannot be read as UTF-8 text", where=str(path)) from error
+    except UnicodeDecodeError as error:
+        raise UserError("E_RECIPE", "cannot be read as UTF-8 text", where=where) from error
+    except OSError as error:
+        raise UserError("E_RECIPE", f"cannot be read: {error.strerror}", where=where) from error
     return parse_recipe(text, path.resolve().parent)
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from html import escape
 from itertools import combinations
 from pathlib import Path
@@ -56,7 +57,8 @@ def html_report(rows: Sequence[MatrixProfile], names: Sequence[str], title: str,
         temporary.write_text(_page(rows, names, title), encoding="utf-8")
         temporary.replace(page)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # a name too long cannot be removed either
+            temporary.unlink()
         raise UserError("E_WRITE", f"cannot be written: {error.strerror}.", where=str(page)) from error
 
 

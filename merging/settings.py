@@ -24,7 +24,7 @@ def setting_problems(recipe: Recipe, method: Method, notices: list[str]) -> Iter
         for key, value in settings:
             knob = knobs.get(key)
             if knob and (knob.per_expert or not of_expert):
-                for leaf in _leaves(value):
+                for leaf in _leaves(knob, value):
                     fault = _domain_fault(knob, leaf)
                     if fault:
                         yield UserError("E_SETTING", fault, where=f"{place}, {key}")
@@ -50,10 +50,11 @@ def text_problems(recipe: Recipe) -> Iterator[UserError]:
                         do="Leave it out to keep the base's own, or write a Jinja template.")  # fmt: skip
 
 
-def _leaves(value: Setting) -> Iterator[Any]:
-    if isinstance(value, tuple) and value:
+def _leaves(knob: Knob, value: Setting) -> Iterator[Any]:
+    """The single values in a setting; a list of words is one value where the method takes one word."""
+    if isinstance(value, tuple) and value and (knob.kind != "choice" or isinstance(value[0], Case)):
         for item in value:
-            yield from _leaves(item.value if isinstance(item, Case) else item)
+            yield from _leaves(knob, item.value if isinstance(item, Case) else item)
     else:
         yield value
 

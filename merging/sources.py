@@ -38,7 +38,10 @@ def regular_file(folder: Path, name: str) -> Path | None:
     path = folder / name
     if not os.path.lexists(path):
         return None
-    home, target = folder.resolve(), path.resolve()
+    try:
+        home, target = folder.resolve(), path.resolve()
+    except RuntimeError:  # how Python 3.11 and 3.12 tell it
+        raise ValueError("the file is a link to itself") from None
     blobs = home.parent.parent / "blobs" if home.parent.name == "snapshots" else home
     if not (target.is_relative_to(home) or target.is_relative_to(blobs)):
         raise ValueError("the file leads outside the model's folder")

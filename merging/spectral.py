@@ -55,8 +55,8 @@ class Factors:
         return min(self.deltas.shape[1:])
 
     def select(self, keep: Sequence[int]) -> "Factors":
-        """The same matrix with only the experts at `keep`; shares the memo."""
-        if len(keep) == len(self.deltas):
+        """The same matrix with the experts at `keep`, in that order; shares the memo."""
+        if list(keep) == list(range(len(self.deltas))):
             return self
         return replace(self, deltas=self.deltas[list(keep)], ids=tuple(self.ids[t] for t in keep))
 
@@ -76,12 +76,12 @@ class Factors:
         )
 
     def numerical_rank(self, t: int) -> int:
-        """Directions of delta t above rounding noise (METHODS 2.3): a LoRA delta of rank 4 counts 4."""
+        """Directions of delta t above rounding noise, at least 1 unless it is 0: a LoRA delta of rank 4 counts 4."""
         s = self.svd(t).s
         if s[0] == 0:
             return 0
         floor = s[0] * max(self.deltas.shape[1:]) * torch.finfo(s.dtype).eps
-        return int((s > max(float(floor), self.noise)).sum())
+        return max(1, int((s > max(float(floor), self.noise)).sum()))
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Collection
 def shown(value: object, limit: int = 60) -> str:
     """A value from outside as one short printable piece of text."""
     if isinstance(value, (list, tuple, dict, set)):
-        return f"a {type(value).__name__} of {len(value)}"
+        return f"a {'list' if isinstance(value, tuple) else type(value).__name__} of {len(value)}"
     text = repr(value[: limit + 1] if isinstance(value, str) else value)
     return text if len(text) <= limit else f"{text[:limit]}..."
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from merging.checkpoint import DTYPES, is_finite
-from merging.companions import companions, without_paths
+from merging.companions import companions, tokenizer_model, without_paths
 from merging.errors import UserError
 from merging.events import Event, Finished, Notice, ShardWritten, Started, TensorDone
 from merging.partial import Partial, discard, open_partial, refuse_existing, sync
@@ -147,8 +147,9 @@ def _check(planned: TensorPlan, name: str, tensor: Tensor) -> None:
     if not is_finite(tensor):
         n_bad = int((~torch.isfinite(tensor)).sum())
         what = f"{n_bad:,} of {tensor.numel():,} merged weights are too large for {NAMES[planned.dtype]}."
+        wider = ", or write `dtype: bfloat16`" if planned.dtype == torch.float16 else ""
         raise UserError("E_NOT_FINITE", what, where=name, kept="Nothing was written.",
-                        do="Lower the weights, or write `dtype: bfloat16`.")  # fmt: skip
+                        do=f"Lower the weights{wider}.")  # fmt: skip
 
 
 def _facts(plan: Plan) -> dict[str, Any]:
@@ -172,7 +173,7 @@ def _sha256(path: Path) -> str:
 
 def _refuse_sources(plan: Plan, out: Path) -> None:
     real = out.parent.resolve() / out.name
-    for model in (plan.base, *plan.experts):
+    for model in (plan.base, *plan.experts, tokenizer_model(plan)):
         source = model.folder.resolve()
         if real.resolve() == source or source in real.parents or real in source.parents:
             raise UserError("E_OUT_IS_SOURCE", f"the output folder must lie apart from the model {model.source}.",

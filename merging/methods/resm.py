@@ -1,6 +1,7 @@
 """RESM, first called R-TSVM: TSV-M with outliers held down and a rank per layer that follows its sparsity."""
 
 import math
+from collections.abc import Callable
 from typing import Annotated
 
 import torch
@@ -14,11 +15,13 @@ from merging.spectral import SVD, Factors, Fold, fold
 LAYER_MODES = ("layer_suppress", "layer_emphasise")
 
 
-def densest_layer(factors: Factors, *, rank_mode: str, sparsity_threshold: float, **_: object) -> Tensor | None:
+def densest_layer(
+    read: Callable[[], Factors], *, rank_mode: str, sparsity_threshold: float, **_: object
+) -> Tensor | None:
     """1 - s of each expert on one matrix; its maximum over the matrices is what `sparsity_budget` divides by."""
     if rank_mode != "sparsity_budget":
         return None
-    shares = [1 - sparsity(delta, sparsity_threshold) for delta in factors.deltas]
+    shares = [1 - sparsity(delta, sparsity_threshold) for delta in read().deltas]
     return torch.tensor(shares, dtype=torch.float64)
 
 
@@ -187,6 +190,6 @@ def _within_budget(parts: list[SVD], r: int) -> list[SVD]:
     """With more experts than directions only the r largest leading triplets stay: more cannot be orthogonal."""
     if sum(len(part.s) for part in parts) <= r:
         return parts
-    owner = torch.cat([torch.full((len(part.s),), t) for t, part in enumerate(parts)])
+    owner = torch.cat([torch.full_like(part.s, t) for t, part in enumerate(parts)])
     largest = torch.cat([part.s for part in parts]).argsort(descending=True, stable=True)[:r]
     return [part.head(int((owner[largest] == t).sum())) for t, part in enumerate(parts)]

@@ -135,6 +135,10 @@ def test_a_recipe_that_is_not_there_or_not_a_file(family, capsys):
     assert "no such recipe file" in refused(family, capsys)
     (family / "recipe.yml").mkdir()
     assert "no such recipe file" in refused(family, capsys)
+    assert main(["check", "a" * 5000]) == 2
+    said = capsys.readouterr().err
+    assert "File name too long" in said
+    assert len(said) < 400
 
 
 BAD_NUMBERS = [
@@ -237,6 +241,11 @@ def folder_as_weights(folder):
     (folder / "model.safetensors").mkdir()
 
 
+def weights_link_to_themselves(folder):
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors").symlink_to("model.safetensors")
+
+
 def tokenizer_out(folder):
     (folder / "tokenizer.json").unlink()
     (folder / "tokenizer.json").symlink_to("/etc/passwd")
@@ -255,6 +264,7 @@ def tokenizer_out(folder):
         pytest.param("helpful", zero_bytes, "empty", id="zero bytes"),
         pytest.param("helpful", link_out, "leads outside", id="link out"),
         pytest.param("helpful", link_to_nothing, "link to nothing", id="link to nothing"),
+        pytest.param("helpful", weights_link_to_themselves, "link to itself", id="link to itself"),
         pytest.param("helpful", pipe, "not a plain file", id="pipe"),
         pytest.param("helpful", folder_as_weights, "not a plain file", id="folder"),
         pytest.param("base", tokenizer_out, "tokenizer.json: the file leads outside", id="tokenizer link out"),
@@ -270,6 +280,15 @@ def tokenizer_out(folder):
         pytest.param("helpful", lambda f: config(f, quantization_config={}), "quantised", id="quantised"),
         pytest.param("helpful", lambda f: config(f, model_type="gpt2"), "gpt2", id="another architecture"),
         pytest.param("helpful", lambda f: weights(f, lambda t: t.pop("lm_head.weight")), "lm_head.weight", id="lacks"),
+        pytest.param(
+            "base",
+            lambda f: weights(f, lambda t: t.pop("model.layers.1.mlp.up_proj.weight")),
+            "lacks 1 tensor that helpful holds: `model.layers.1.mlp.up_proj.weight`",
+            id="base lacks",
+        ),
+        pytest.param(
+            "base", lambda f: weights(f, lambda t: t.pop("lm_head.weight")), "hold no lm_head.weight", id="no head"
+        ),
         pytest.param(
             "helpful",
             lambda f: weights(f, lambda t: t.update({"model.layers.1.mlp.up_proj.weight": torch.zeros(64, 31)})),
@@ -319,9 +338,9 @@ def test_every_problem_is_told_at_once(family, capsys):
 # OUT
 
 
-@pytest.mark.parametrize("out", ["base", "base/merged", "."])
+@pytest.mark.parametrize("out", ["base", "base/merged", ".", "harmless/merged"])
 def test_out_is_never_a_source_nor_around_one(family, capsys, out):
-    (family / "recipe.yml").write_text(RECIPE)
+    (family / "recipe.yml").write_text(RECIPE + "tokenizer_source: harmless\n")
     assert "must lie apart" in refused(family, capsys, out=out)
 
 

@@ -52,7 +52,7 @@ def test_tensors_are_read_as_the_library_reads_them(tmp_path, shards):
 def test_opening_reads_headers_only(tmp_path):
     size = 1 << 38  # a quarter of a terabyte that is not there
     header = {"w": {"dtype": "F32", "shape": [size // 4], "data_offsets": [0, size]}}
-    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
     path = tmp_path / "model.safetensors"
     path.write_bytes(file_of(header, b""))
     try:
@@ -97,7 +97,7 @@ def test_the_fingerprint_is_of_the_weights(tmp_path, family):
 
 
 def test_a_scalar_and_an_empty_tensor_are_read(tmp_path):
-    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
     save_file({"scalar": torch.tensor(3.5), "empty": torch.zeros(0, 4)}, tmp_path / "model.safetensors")
     model = open_checkpoint(str(tmp_path), tmp_path)
     assert model.read("scalar").item() == 3.5
@@ -224,7 +224,7 @@ def test_a_pickle_is_refused_and_never_opened(tmp_path):
             return open, (str(tmp_path / "canary"), "w")
 
     (tmp_path / "base").mkdir()
-    (tmp_path / "base" / "config.json").write_text("{}")
+    (tmp_path / "base" / "config.json").write_text('{"model_type": "llama"}')
     (tmp_path / "base" / "pytorch_model.bin").write_bytes(pickle.dumps(Evil()))
     assert "never opened" in refused(tmp_path)
     assert not (tmp_path / "canary").exists()
@@ -283,6 +283,10 @@ def test_a_tensor_in_two_shards_is_refused(tmp_path):
         ({"architectures": "Llama"}, "architectures must be a list"),
         ({"quantization_config": {"bits": 4}}, "quantised (quantization_config)"),
         ({"num_attention_heads": 5}, "does not divide"),
+        ({"intermediate_size": 65}, "intermediate_size is 65, but model.layers.0.mlp.down_proj.weight has 64 columns"),
+        ({"num_key_value_heads": 4}, "num_key_value_heads is 4, but model.layers.0.self_attn.k_proj.weight has 16 rows"),
+        ({"head_dim": 16}, "num_key_value_heads is 2, but model.layers.0.self_attn.k_proj.weight has 16 rows"),
+        ({"model_type": None}, "names no model_type"),
     ],
 )
 def test_a_config_that_contradicts_is_refused(family, change, says):
@@ -302,7 +306,7 @@ def test_quantised_weights_are_refused_by_name(family, dtype, says):
 
 def test_all_problems_of_a_model_are_told_at_once(tmp_path):
     folder = make_family(tmp_path, 0, shards=3)["base"]
-    (folder / "config.json").write_text('{"hidden_size": 0, "vocab_size": []}')
+    (folder / "config.json").write_text('{"model_type": "llama", "hidden_size": 0, "vocab_size": []}')
     for i in (1, 3):
         os.truncate(folder / f"model-0000{i}-of-00003.safetensors", 900)
     said = refused(tmp_path)

@@ -9,7 +9,7 @@ from merging.checkpoint import open_checkpoint
 from merging.engine import merged_tensors
 from merging.live import FocusReady, LiveMerge, LookReady, Stale, StateReady
 from merging.plan import check, layer_of, make_plan
-from merging.recipe import Expert, Recipe
+from merging.recipe import Case, Expert, Recipe
 from tests.pico import make_family
 
 NAMES = ("helpful", "honest", "harmless")
@@ -68,6 +68,13 @@ def test_excluded_tensors_and_vectors_take_the_mean(family):
         torch.testing.assert_close(found[name], base + 2 * mean, atol=1e-6, rtol=0)
 
 
+def test_the_densest_layer_is_sought_among_the_matrices_that_ask_for_it(family):
+    part = {"rank_mode": (Case("mlp", "sparsity_budget"), Case(None, "uniform")), "sparsity_threshold": 0.9}
+    found = merged(family, dtype="float32", **part)[DOWN]
+    alone = merged(family, dtype="float32", rank_mode="sparsity", sparsity_threshold=0.9)[DOWN]
+    assert not torch.equal(found, alone)  # which it was when the first other matrix ended the search
+
+
 def test_the_dtype_is_the_bases_unless_the_recipe_says_otherwise(family):
     assert {t.dtype for t in merged(family).values()} == {torch.bfloat16}
     assert {t.dtype for t in merged(family, dtype="float16").values()} == {torch.float16}
@@ -107,7 +114,12 @@ class TestCheck:
 
     def test_weights_that_sum_to_0_cannot_be_normalised(self, family):
         assert "sum to 0" in str(check(recipe(family, "linear", (1.0, -1.0, 0.0))).problems[0])
+        assert "sum to 0" in str(check(recipe(family, "linear", (0.3000000001, -0.3, 0.0))).problems[0])
         assert check(recipe(family, "linear", (1.0, -1.0, 0.0), normalize=False)).plan
+
+    def test_a_list_of_words_is_no_gradient(self, family):
+        (problem,) = check(recipe(family, rank_mode=("uniform", "sparsity"))).problems
+        assert "rank_mode: a list of 2 is none of sparsity, uniform" in str(problem)
 
     def test_true_and_null_are_not_numbers(self, family):
         for value in (True, None, "much", 10**400):
@@ -129,6 +141,12 @@ class TestLive:
         live, plan = self.live(family), make_plan(recipe(family, method, (1.0, 0.5, 0.0)))
         events = list(live.move(plan, DOWN, lambda: False))
         assert [type(event) for event in events] == [Stale, FocusReady, LookReady, StateReady]
+        assert same(live.state(plan), dict(merged_tensors(plan)))
+
+    @pytest.mark.parametrize("method", ["resm", "ties"])
+    @pytest.mark.parametrize("names", [NAMES[::-1], ("honest", "honest", "helpful")])
+    def test_experts_may_stand_in_another_order_than_the_familys(self, family, method, names):
+        live, plan = self.live(family), make_plan(recipe(family, method, (2.0, 0.3, 1.0), names))
         assert same(live.state(plan), dict(merged_tensors(plan)))
 
     def test_slerp_between_base_and_one_expert(self, family):

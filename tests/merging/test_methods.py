@@ -221,6 +221,11 @@ def test_rounding_noise_of_bf16_does_not_count_as_rank():
     assert Factors(difference, noise_floor(stored[0])).numerical_rank(0) == 4
 
 
+def test_a_delta_below_the_noise_keeps_one_direction():
+    factors = Factors(torch.stack([diag(1e-4, 1e-5), diag(0, 0)]), noise=1.0)
+    assert [factors.numerical_rank(t) for t in (0, 1)] == [1, 0]
+
+
 def test_polar_is_a_partial_isometry():
     a = torch.cat([torch.eye(4, 2), torch.eye(4, 2)], 1)
     isometry, dropped = polar(a, 1e-3)
