@@ -5,13 +5,11 @@ the last one is the scores alone.
 """
 
 import argparse
-import json
-import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
-from merging.errors import UserError
+from merging.command import Parser, print_json, run
 from merging.events import to_json
 
 if TYPE_CHECKING:
@@ -19,33 +17,12 @@ if TYPE_CHECKING:
     from eval.score import Asked
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError("E_USAGE", message, where=self.prog, do=f"Try: {self.prog} --help")
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    argv = sys.argv[1:] if argv is None else list(argv)
-    try:
-        args = _parser().parse_args(argv)
-        args.run(args)
-        sys.stdout.flush()
-    except UserError as error:
-        if "--json" in argv:
-            print(json.dumps({"event": "error", **error.to_dict()}), flush=True)
-        print(error, file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("Stopped. The answers so far are kept; the same command goes on from them.", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # whoever read the output has left
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    return 0
+    return run(_parser(), argv, "Stopped. The answers so far are kept; the same command goes on from them.")
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m eval", description="Score language models.", allow_abbrev=False)
+    parser = Parser(prog="python -m eval", description="Score language models.", allow_abbrev=False)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     words = "Ask a model, or the merge of a recipe, a set of probes and print its scores."
     score = commands.add_parser("score", help=words, description=words, allow_abbrev=False)
@@ -67,11 +44,14 @@ def _score(args: argparse.Namespace) -> None:
         if isinstance(event, Scored):
             scored[event.model] = event.scores
         if args.json:
-            print(json.dumps(to_json(event), ensure_ascii=False), flush=True)
+            print_json(to_json(event))
         elif not isinstance(event, Scored):
             _tell(event)
     first = next(iter(scored.values()))
-    print(json.dumps(first.to_json()) if args.json else _table(scored))
+    if args.json:
+        print_json(first.to_json())
+    else:
+        print(_table(scored))
 
 
 def _tell(event: "Asked") -> None:

@@ -5,46 +5,22 @@ Torch is imported inside the commands, so that a wrong word is answered at once.
 """
 
 import argparse
-import json
-import math
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
+from merging.command import Parser, print_json, run
 from merging.errors import UserError, all_of
 from merging.events import Finished, Notice, ShardWritten, Started, TensorDone, to_json
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError("E_USAGE", message, where=self.prog, do=f"Try: {self.prog} --help")
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    argv = sys.argv[1:] if argv is None else list(argv)
-    try:
-        args = _parser().parse_args(argv)
-        args.run(args)
-        sys.stdout.flush()
-    except UserError as error:
-        if "--json" in argv:
-            parts = {"problems": [part.to_dict() for part in error.parts]} if error.parts else {}
-            _line({"event": "error", **error.to_dict(), **parts})
-        print(error, file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("Stopped. A merge goes on from its finished shards with --resume.", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # whoever read the output has left
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    return 0
+    return run(_parser(), argv, "Stopped. A merge goes on from its finished shards with --resume.")
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m merging", description="Merge language models from a recipe.", allow_abbrev=False)
+    parser = Parser(prog="python -m merging", description="Merge language models from a recipe.", allow_abbrev=False)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, run: Any, words: str) -> argparse.ArgumentParser:
@@ -79,7 +55,7 @@ def _merge(args: argparse.Namespace) -> None:
         print(_estimate_text(plan.estimate, len(plan.tensors)), file=sys.stderr)
     for event in merge(plan, args.out, device=_device(args.device), resume=args.resume):
         if args.json:
-            _line(to_json(event))
+            print_json(to_json(event))
         else:
             _tell(event)
 
@@ -93,7 +69,7 @@ def _check(args: argparse.Namespace) -> None:
         raise all_of(checked.problems, kept="Nothing was read but headers.")
     plan = checked.plan
     if args.json:
-        _line({"event": "checked", "method": plan.method.id, "n_experts": len(plan.experts),
+        print_json({"event": "checked", "method": plan.method.id, "n_experts": len(plan.experts),
                "n_tensors": len(plan.tensors), **vars(plan.estimate), "notices": checked.notices})  # fmt: skip
         return
     for notice in checked.notices:
@@ -124,13 +100,13 @@ def _profile(args: argparse.Namespace) -> None:
     for row in profile(plan, names):
         found.append(row)
         if args.json:
-            _line(to_json(row))
+            print_json(to_json(row))
         else:
             print(*text_rows(row, names), sep="\n")
     if args.html:
         html_report(found, names, recipe.name or args.recipe.stem, args.html)
         if args.json:
-            _line({"event": "report_written", "file": str(args.html)})
+            print_json({"event": "report_written", "file": str(args.html)})
         else:
             print(f"{args.html} written.")
 
@@ -141,7 +117,7 @@ def _methods(args: argparse.Namespace) -> None:
     for method in METHODS.values():
         if args.json:
             knobs = [vars(knob) for knob in method.knobs]
-            _line({"event": "method", "id": method.id, "title": method.title, "summary": method.summary,
+            print_json({"event": "method", "id": method.id, "title": method.title, "summary": method.summary,
                    "note": method.note, "paper": {**vars(method.paper), "url": method.paper.url},
                    "experts": method.experts, "uses_weight": method.uses_weight, "knobs": knobs})  # fmt: skip
             continue
@@ -197,19 +173,6 @@ def _device(name: str) -> str:
 
 def _plain(value: Any) -> str:
     return "none" if value == () else f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _line(value: dict[str, Any]) -> None:
-    print(json.dumps(_json_ready(value), ensure_ascii=False, allow_nan=False), flush=True)
-
-
-def _json_ready(value: Any) -> Any:
-    """NaN and infinity have no JSON form and become null."""
-    if isinstance(value, dict):
-        return {key: _json_ready(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_json_ready(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 if __name__ == "__main__":

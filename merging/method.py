@@ -63,6 +63,7 @@ def Number(
     *,
     screen: float | None = None,
     strict: bool = True,
+    per_expert: bool = False,
     first: bool = False,
     moves: Moves = "factors",
 ) -> Knob:
@@ -76,35 +77,7 @@ def Number(
         high,
         step,
         strict,
-        first=first,
-        moves=moves,
-    )
-
-
-def PerExpert(
-    low: float,
-    high: float,
-    step: float,
-    default: float,
-    label: str,
-    help: str,
-    *,
-    screen: float | None = None,
-    strict: bool = True,
-    first: bool = False,
-    moves: Moves = "factors",
-) -> Knob:
-    return Knob(
-        "number",
-        label,
-        help,
-        default,
-        default if screen is None else screen,
-        low,
-        high,
-        step,
-        strict,
-        per_expert=True,
+        per_expert,
         first=first,
         moves=moves,
     )
@@ -127,9 +100,12 @@ def Globs(label: str, help: str, *, screen: tuple[str, ...] = ()) -> Knob:
 
 # The two settings that many methods share, defined once.
 WEIGHT = replace(
-    PerExpert(-2.0, 2.0, 0.05, 1.0, "Weight", "How much of this expert goes in.", strict=False, moves="diagonal"),
+    Number(
+        -2.0, 2.0, 0.05, 1.0, "Weight", "How much of this expert goes in.",
+        strict=False, per_expert=True, moves="diagonal",
+    ),
     key="weight",
-)
+)  # fmt: skip
 
 
 def Lambda(high: float = 2.0, *, screen: float = 1.0, help: str = "Distance from the base; 1 is as merged.") -> Knob:

@@ -4,10 +4,12 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from merging.method import Choice, Lambda, Paper, PerExpert, Switch, merge_method
+from merging.method import Choice, Lambda, Number, Paper, Switch, merge_method
 from merging.ops import drop_at_random, weighted_sum
 
-DENSITY = PerExpert(0.0, 1.0, 0.05, 1.0, "Density", "Share of entries kept, at random.", screen=0.5, first=True)
+DENSITY = Number(
+    0.0, 1.0, 0.05, 1.0, "Density", "Share of entries kept, at random.", screen=0.5, per_expert=True, first=True
+)
 RESCALE = Switch(True, "Rescale", "Make up for the dropped entries.")
 CONVENTION = Choice(("mergekit", "paper"), "Convention", "Rescale by L1 norm, or divide by density.", screen="paper")
 PAPER = Paper("Language Models are Super Mario (DARE)", "2311.03099", 2023)

@@ -3,7 +3,7 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from merging.method import Lambda, Paper, PerExpert, Switch, merge_method
+from merging.method import Lambda, Number, Paper, Switch, merge_method
 from merging.ops import keep_largest, weighted_sum
 
 
@@ -13,7 +13,10 @@ def ties(
     weights: Tensor,
     *,
     density: Annotated[
-        Tensor, PerExpert(0.0, 1.0, 0.05, 1.0, "Density", "Share of largest entries kept.", screen=0.2, first=True)
+        Tensor,
+        Number(
+            0.0, 1.0, 0.05, 1.0, "Density", "Share of largest entries kept.", screen=0.2, per_expert=True, first=True
+        ),
     ],
     lambda_: Annotated[float, Lambda()],
     normalize: Annotated[bool, Switch(True, "Normalize", "Mean instead of sum of those that agree.")],

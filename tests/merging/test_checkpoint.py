@@ -284,7 +284,7 @@ def test_a_tensor_in_two_shards_is_refused(tmp_path):
         ({"quantization_config": {"bits": 4}}, "quantised (quantization_config)"),
         ({"num_attention_heads": 5}, "does not divide"),
         ({"intermediate_size": 65}, "intermediate_size is 65, but model.layers.0.mlp.down_proj.weight has 64 columns"),
-        ({"num_key_value_heads": 4}, "num_key_value_heads is 4, but model.layers.0.self_attn.k_proj.weight has 16 rows"),
+        ({"num_key_value_heads": 4}, "num_key_value_heads is 4, but model.layers.0.self_attn.k_proj.weight has 16"),
         ({"head_dim": 16}, "num_key_value_heads is 2, but model.layers.0.self_attn.k_proj.weight has 16 rows"),
         ({"model_type": None}, "names no model_type"),
     ],
