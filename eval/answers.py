@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from merging.checkpoint import Checkpoint
@@ -70,7 +70,12 @@ class Answers:
         *whole, torn = self._log.read_bytes().split(b"\n")
         if torn:  # the run was killed inside a line
             os.truncate(self._log, self._log.stat().st_size - len(torn))
-        return dict(json.loads(line) for line in whole)
+        found = {}
+        for line in whole:
+            with suppress(ValueError):  # a line of a run that met a full disk; its probe is asked again
+                id, text = json.loads(line)
+                found[id] = text
+        return found
 
 
 @contextmanager

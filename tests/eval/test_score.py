@@ -135,6 +135,19 @@ def test_a_killed_run_goes_on_from_its_last_whole_line(family: dict[str, Path], 
     assert [path.name for path in own_data.iterdir()] == [file.name]
 
 
+def test_a_damaged_line_is_asked_again(family: dict[str, Path], asked: list[str], own_data: Path):
+    list(score(str(family["helpful"]), "tiny"))
+    (file,) = own_data.iterdir()
+    kept = [[answer["id"], answer["text"]] for answer in json.loads(file.read_text())["answers"]]
+    file.unlink()
+    lines = [json.dumps(pair) for pair in kept]
+    lines[1] = lines[1][:-3] + lines[4]
+    file.with_suffix(".jsonl").write_text("".join(f"{line}\n" for line in lines))
+    asked.clear()
+    assert [answer.text for answer in last(score(str(family["helpful"]), "tiny")).answers] == [text for _, text in kept]
+    assert len(asked) == 1
+
+
 def test_a_recipe_scores_as_the_model_that_it_writes(recipe: Path, tmp_path: Path):
     list(merge(make_plan(load_recipe(recipe)), tmp_path / "out"))
     live, saved = last(score(str(recipe), "tiny")), last(score(str(tmp_path / "out"), "tiny"))
