@@ -3,6 +3,7 @@ const NARROW = 460;
 const plot = element.querySelector(".plot");
 const frame = element.querySelector("figure");
 let last = null; // the picture on screen, kept while a new one is on its way
+let text = ""; // the same as it came
 let width = 0;
 
 // "@helpful", "@ink/40" and "@@conflict" become the colours that theme.css gives them at this moment.
@@ -86,7 +87,7 @@ function dressed(layout, css) {
 }
 
 function draw() {
-  if (props.value && props.value.figure) last = props.value;
+  if (props.value && props.value !== text) last = JSON.parse((text = props.value));
   width = plot.clientWidth;
   if (!last || !width || !window.Plotly) return;
   const css = getComputedStyle(document.body);

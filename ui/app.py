@@ -64,8 +64,9 @@ def _layout(services: Services, tabs: dict[str, gr.Tab]) -> Page:
         with gr.Column(elem_id="recipe", scale=0, min_width=0):
             static(_BRAND)
             family = models.build()
+            preset = method.build_preset(services.presets)
             weights = controls.build_weights()
-            chosen = method.build(services.presets, first.method)
+            chosen = method.build(preset, first.method)
             knobs = {key: controls.build_method(m, key == first.method) for key, m in METHODS.items()}
             with gr.Row(elem_classes=["foot"]):
                 undo = gr.Button("Undo", min_width=0)
@@ -139,8 +140,8 @@ def _wire_pictures(services: Services, page: Page, tabs: dict[str, gr.Tab]) -> N
     for twin in (page.map.twin, page.spectra.twin):
         for opened, event in ((True, twin.expand), (False, twin.collapse)):
             event(shows_problems(page.problem)(partial(live.open_tables, services, page, opened)), state, **tables)
-    lower = [page.spectra.row, page.spectra.first]
-    gr.on([picker.input for picker in lower], _live(services, page, live.pick_row), [*state, *lower], **looks)
+    views = [page.spectra.quantity, page.spectra.row, page.spectra.first]
+    gr.on([picker.input for picker in views], _live(services, page, live.pick_view), [*state, *views], **looks)
     page.map.pair.input(_live(services, page, live.pick_pair), [*state, page.map.pair], **looks)
     figures = [*page.map.maps, page.spectra.sheet, *page.spectra.maps]
     gr.on([figure.select for figure in figures], _live(services, page, live.open_cell), state, **looks)

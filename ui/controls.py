@@ -67,6 +67,7 @@ def build_method(method: Method, shown: bool) -> MethodControls:
 
 
 def build_weights() -> tuple[gr.Slider, ...]:
+    static('<h2 class="part">Experts <small>weight</small></h2>')
     return _sliders(WEIGHT)
 
 

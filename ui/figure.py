@@ -1,5 +1,6 @@
 """The picture component: plotly.js in a gr.HTML, because gr.Plot has no click, no dark mode and forgets its state."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,11 @@ class Figure(gr.HTML):
             **kwargs,
         )
 
-    def postprocess(self, value: Picture | None) -> dict[str, Any] | None:
-        return value and {"figure": value.figure, "narrow": value.narrow, "label": value.label}
+    def postprocess(self, value: Picture | None) -> str | None:
+        """As text: Gradio looks through every number of anything else, here and once more in the browser."""
+        return value and json.dumps(
+            {"figure": value.figure, "narrow": value.narrow, "label": value.label}, separators=(",", ":")
+        )
 
     def api_info(self) -> dict[str, Any]:
-        return {"type": "object"}
+        return {"type": "string"}

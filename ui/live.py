@@ -129,6 +129,7 @@ def status_line(services: Services, session: Session, look: Look) -> str:
     return status.line_html(
         session.recipe,
         f"live in {look.seconds:.2f} s",
+        saved=services.saved.get(session.owner) == look.digest,
         scores=scored.scores["merge"] if scored else None,
         busy=services.busy.get(session.id),
     )
@@ -157,9 +158,13 @@ def pick_pair(services: Services, page: Page, session: Session, turns: Turns, pa
     yield from _show(services, page, replace(session, pair=int(pair or 0)), turns)
 
 
-def pick_row(services: Services, page: Page, session: Session, turns: Turns, row: str, first: int) -> Iterator[Updates]:
-    if row in spectra.ROWS:
-        yield from _show(services, page, replace(session, row=row, first=int(first or 0)), turns)  # pyright: ignore
+def pick_view(
+    services: Services, page: Page, session: Session, turns: Turns, quantity: str, row: str, first: int
+) -> Iterator[Updates]:
+    """The pickers of Spectra."""
+    if quantity in spectra.QUANTITIES and row in spectra.ROWS:
+        after = replace(session, quantity=quantity, row=row, first=int(first or 0))  # pyright: ignore
+        yield from _show(services, page, after, turns)
 
 
 def open_cell(services: Services, page: Page, session: Session, turns: Turns, event: gr.EventData) -> Iterator[Updates]:

@@ -90,6 +90,7 @@ def watch(services: Services, page: Page, session: Session, turns: Turns, job: J
             keep(services.busy, session.id, Busy("Zipping", about["name"], 1.0))
             yield _status(services, page, session)
             yield _download(page, zipped(services.jobs.folder(job.id) / about["name"]))
+            keep(services.saved, session.owner, about["digest"])
     finally:
         services.busy.pop(session.id, None)
     latest = services.sessions.get(session.id, session)

@@ -32,6 +32,7 @@ class Services:
     busy: dict[str, Busy] = field(default_factory=dict)  # progress of a long job, by session id
     boards: dict[str, Scoreboard] = field(default_factory=dict)  # by "digest split"
     current: dict[str, Job] = field(default_factory=dict)  # the last long job, by owner
+    saved: dict[str, str] = field(default_factory=dict)  # digest that was saved last, by owner
     asks: dict[str, Stream] = field(default_factory=dict)  # a question being answered
 
 

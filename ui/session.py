@@ -18,6 +18,7 @@ from merging.recipe import Case, Expert, Recipe, Setting, Settings
 
 MAX_EXPERTS = 6
 Row = Literal["kept", "mass", "weight"]
+Quantity = Literal["strength", "energy"]
 _MAX_UNDO = 40
 
 
@@ -40,6 +41,7 @@ class Session:
     tab: str = "map"
     measure: Measure = "sign"
     pair: int = 0
+    quantity: Quantity = "strength"  # what the curves of Spectra show
     row: Row = "kept"  # what the lower row of Spectra shows
     first: int = 0  # the expert it begins with
     tables: frozenset[str] = frozenset()  # tabs whose tables are open; closed ones are not filled: it takes 0.1 s

@@ -16,7 +16,7 @@ from ui.pieces import Output, static, table_value
 from ui.scores import FIRST, Lost, Scoreboard, lost
 from ui.session import MAX_EXPERTS
 
-_MOST_LOST = 12
+_MOST_LOST = 10
 
 
 @dataclass(frozen=True)

@@ -73,20 +73,22 @@ def screen_probes() -> ProbeSet:
 
 
 def chips(probes: Iterable[Probe]) -> list[Probe]:
-    """A few probes of each H, of different kinds."""
+    """A few probes of each H: those with a label of their own, and of different kinds as far as there are."""
+    listed = list(probes)
     chosen: list[Probe] = []
-    for probe in probes:
-        same = [other for other in chosen if other.h == probe.h]
-        if len(same) < CHIPS_EACH and all(other.kind != probe.kind for other in same):
-            chosen.append(probe)
-    return sorted(chosen, key=lambda probe: H.index(probe.h))
+    for h in H:
+        mine = [probe for probe in listed if probe.h == h]
+        mine = [probe for probe in mine if probe.label] or mine
+        firsts = list({probe.kind: probe for probe in reversed(mine)}.values())[::-1]
+        chosen += [*firsts, *(probe for probe in mine if probe not in firsts)][:CHIPS_EACH]
+    return chosen
 
 
 def chips_html(probes: ProbeSet) -> str:
     return "".join(
         f'<button type="button" class="chip r-{probe.h}" data-probe="{escape(probe.id)}" '
         f'title="{escape(probe.messages[-1].content)}">'
-        f"{escape(probe.label or probe.kind.capitalize())}</button>"
+        f"{escape(probe.label or probe.messages[-1].content[:24])}</button>"
         for probe in chips(probes.probes)
     )
 

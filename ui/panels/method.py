@@ -22,15 +22,15 @@ class MethodPanel:
     card: gr.HTML
 
 
-def build(presets: Mapping[str, Recipe], method: str) -> MethodPanel:
-    preset = gr.Dropdown(
-        [*presets, (_OWN, "")],
-        value=next(iter(presets), None),
-        label="Preset",
-        filterable=False,
-        interactive=True,
+def build_preset(presets: Mapping[str, Recipe]) -> gr.Dropdown:
+    """Stands above the experts, because a preset sets their weights too."""
+    return gr.Dropdown(
+        [*presets, (_OWN, "")], value=next(iter(presets), None), label="Preset", filterable=False, interactive=True,
         elem_id="preset",
-    )
+    )  # fmt: skip
+
+
+def build(preset: gr.Dropdown, method: str) -> MethodPanel:
     static('<h2 class="part">Method</h2>')
     chosen = gr.Dropdown(
         [(m.title, m.id) for m in sorted(METHODS.values(), key=lambda m: m.title.lower())],

@@ -1,4 +1,4 @@
-"""Models: which family, and how much of each expert goes in."""
+"""Models: which family of base and experts is merged."""
 
 from dataclasses import dataclass
 
@@ -24,7 +24,7 @@ class ModelsPanel:
 def build() -> ModelsPanel:
     family = gr.Dropdown(
         [("Town · 1.3 M · built in", TOWN), ("Your own folders…", OWN)],
-        value=TOWN, show_label=False, label="Family", filterable=False, interactive=True, elem_id="family",
+        value=TOWN, label="Family", filterable=False, interactive=True, elem_id="family",
     )  # fmt: skip
     with gr.Column(visible=False, elem_id="own") as own:
         base = gr.Textbox(label="Base folder", max_lines=1, placeholder="models/base", interactive=True)
@@ -34,7 +34,6 @@ def build() -> ModelsPanel:
         )  # fmt: skip
         open_ = gr.Button("Open models", variant="secondary")
     problem = static(visible=False)
-    static('<h2 class="part">Experts <small>weight</small></h2>')
     return ModelsPanel(family, own, base, experts, open_, problem)
 
 

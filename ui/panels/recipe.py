@@ -26,7 +26,7 @@ class RecipePanel:
 def build() -> RecipePanel:
     static(
         '<div class="find"><h2>This merge as a file</h2>'
-        '<p class="sub">mergekit reads it too. Change it here, then apply.</p></div>'
+        '<p class="sub">In mergekit’s form. Change it here, then apply.</p></div>'
     )
     problem = static(visible=False)
     yaml = gr.Code(

@@ -18,21 +18,25 @@ from merging.plots import (
     tail_table,
 )
 from ui.figure import Figure
-from ui.findings import spectra_finding
+from ui.findings import kept_finding, spectra_finding, tail_finding
 from ui.marks import label
 from ui.panels.map import ABREAST, opened
 from ui.pieces import Output, static, table_value
-from ui.session import Row, Session
+from ui.session import Quantity, Row, Session
 
+HEIGHT = 400
+QUANTITIES: dict[Quantity, str] = {"strength": "Strength", "energy": "Energy"}
 ROWS: dict[Row, str] = {"kept": "Directions kept", "mass": "Outlier mass", "weight": "Outlier weight"}
 
 
 @dataclass(frozen=True)
 class SpectraPanel:
     finding: gr.HTML
+    quantity: gr.Radio
     title: gr.HTML
     matrix: Figure
     sheet: Figure
+    row_finding: gr.HTML
     row: gr.Radio
     first: gr.Dropdown
     columns: tuple[gr.Column, ...]
@@ -45,7 +49,7 @@ class SpectraPanel:
     @property
     def moving(self) -> set[Output]:
         """What a slider can change."""
-        return {self.finding, self.matrix, self.sheet, *self.maps}
+        return {self.finding, self.matrix, self.sheet, self.row_finding, *self.maps}
 
     @property
     def outputs(self) -> set[Output]:
@@ -53,18 +57,25 @@ class SpectraPanel:
 
 
 def build() -> SpectraPanel:
-    finding = static(elem_classes=["find"])
+    with gr.Row(elem_classes=["top"]):
+        finding = static(elem_classes=["find"])
+        quantity = gr.Radio(
+            [(text, key) for key, text in QUANTITIES.items()], value="strength", show_label=False, label="Curves show",
+            elem_classes=["seg"], interactive=True, container=False,
+        )  # fmt: skip
     with gr.Row(elem_classes=["duo"]):
         with gr.Column(min_width=0):
             title = static(elem_classes=["pic"])
-            matrix = Figure(height=400)
+            matrix = Figure(height=HEIGHT)
         with gr.Column(min_width=0):
             static("<h3>Every matrix <small>same places as the map · click to open</small></h3>", elem_classes=["pic"])
-            sheet = Figure(height=400)
-    row = gr.Radio(
-        [(text, key) for key, text in ROWS.items()], value="kept", show_label=False, label="Each expert's",
-        elem_classes=["seg"], interactive=True, container=False,
-    )  # fmt: skip
+            sheet = Figure(height=HEIGHT)
+    with gr.Row(elem_classes=["top"]):
+        row_finding = static(elem_classes=["find"])
+        row = gr.Radio(
+            [(text, key) for key, text in ROWS.items()], value="kept", show_label=False, label="Each expert's",
+            elem_classes=["seg"], interactive=True, container=False,
+        )  # fmt: skip
     first = gr.Dropdown([], label="First expert shown", visible=False, interactive=True, elem_classes=["slim"])
     columns, titles, maps = [], [], []
     with gr.Row(elem_classes=["pairs"]):
@@ -77,8 +88,9 @@ def build() -> SpectraPanel:
         table = gr.Dataframe(interactive=False, label="Strength by direction, open matrix", wrap=True)
         row_table = gr.Dataframe(interactive=False, label="Every matrix", wrap=True)
     return SpectraPanel(
-        finding, title, matrix, sheet, row, first, tuple(columns), tuple(titles), tuple(maps), twin, table, row_table
-    )
+        finding, quantity, title, matrix, sheet, row_finding, row, first, tuple(columns), tuple(titles), tuple(maps),
+        twin, table, row_table,
+    )  # fmt: skip
 
 
 def draw(panel: SpectraPanel, look: Look, session: Session, before: Look | None) -> dict[Output, Any]:
@@ -86,13 +98,14 @@ def draw(panel: SpectraPanel, look: Look, session: Session, before: Look | None)
     matrix = opened(look, session)
     updates: dict[Output, Any] = {
         panel.finding: spectra_finding(look, matrix),
-        panel.matrix: matrix_spectrum(look.views[matrix.name], height=400),
+        panel.matrix: matrix_spectrum(look.views[matrix.name], session.quantity, HEIGHT),
         panel.sheet: spectra_sheet(look, matrix),
     }
     names = _shown(look.family.experts, session.first)
     if before is None or _row_table(before, session.row) != _row_table(look, session.row):
+        kept = session.row == "kept"
+        updates[panel.row_finding] = kept_finding(look) if kept else tail_finding(look)
         for name, figure in zip(names, panel.maps, strict=False):
-            kept = session.row == "kept"
             updates[figure] = kept_map(look, name, matrix) if kept else tail_map(look, name, session.row, matrix)  # pyright: ignore
     if before is None:
         updates |= _around(panel, look, session, names)
