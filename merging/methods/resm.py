@@ -107,7 +107,7 @@ class _Outliers:
 
     def entry_weights(self, delta: Tensor) -> Tensor:
         size = delta.abs()
-        theta = outlier_threshold(size, self.kappa, stat=self.stat, scope=self.scope)
+        theta = _threshold(size, self.kappa, self.scope, self.stat)
         if self.mode == "drop":
             full = (size <= theta).to(size.dtype)
         else:
@@ -140,6 +140,12 @@ class _Outliers:
         return [value * n / sum(raised) for value in raised]
 
 
+def _threshold(size: Tensor, kappa: float, scope: str, stat: str) -> Tensor:
+    """Infinite where it would be 0: median and MAD of a delta that is mostly 0 tell no scale; nothing stands out."""
+    theta = outlier_threshold(size, kappa, stat=stat, scope=scope)
+    return torch.where(theta > 0, theta, math.inf)
+
+
 def _outlier_mass(
     factors: Factors, t: int, kappa: float, scope: str = "tensor", stat: str = "std"
 ) -> tuple[float, float]:
@@ -147,7 +153,7 @@ def _outlier_mass(
 
     def measure() -> tuple[float, float]:
         size = factors.deltas[t].abs()
-        beyond = size[size > outlier_threshold(size, kappa, stat=stat, scope=scope)]
+        beyond = size[size > _threshold(size, kappa, scope, stat)]
         return beyond.sum().item(), size.sum().item()
 
     return factors.remember(("mass", factors.ids[t], kappa, scope, stat), measure)

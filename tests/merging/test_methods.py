@@ -221,6 +221,16 @@ def test_rounding_noise_of_bf16_does_not_count_as_rank():
     assert Factors(difference, noise_floor(stored[0])).numerical_rank(0) == 4
 
 
+@pytest.mark.parametrize("mode", ["huber", "drop"])
+def test_a_mostly_zero_delta_is_no_outlier_as_a_whole(mode):
+    # 2 of 9 entries: median and MAD are 0, and a threshold of 0 would take everything away
+    sparse = diag(2, 1, 0)
+    close(run("resm", [sparse], outlier_mode=mode, outlier_stat="mad", rank_mode="uniform"), sparse)
+    both = Factors(torch.stack([sparse, torch.ones(3, 3, dtype=torch.float64)]))
+    fold = resm(both, torch.ones(2), **_keywords(outlier_mode="layer_suppress", outlier_stat="mad"))
+    assert fold.outlier_weights == (1.0, 1.0)
+
+
 def test_a_delta_below_the_noise_keeps_one_direction():
     factors = Factors(torch.stack([diag(1e-4, 1e-5), diag(0, 0)]), noise=1.0)
     assert [factors.numerical_rank(t) for t in (0, 1)] == [1, 0]
