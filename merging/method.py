@@ -149,7 +149,7 @@ def merge_method(
     title: str,
     paper: Paper,
     space: Space = "delta",
-    experts: tuple[int, int] = (1, 6),
+    experts: tuple[int, int] = (1, 64),
     note: str = "",
     uses_weight: bool = True,
     random: bool = False,

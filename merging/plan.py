@@ -65,7 +65,7 @@ class Plan:
     @cached_property
     def digest(self) -> str:
         """sha256 of what decides the merged bytes: method and version, settings, sources' fingerprints."""
-        models = [m for m in self.recipe.experts if self.method.space == "weights" or m.model != self.recipe.base]
+        models = [m for m in self.recipe.experts if self.method.space == "weights" or not self.recipe.is_base(m.model)]
         form = {
             "method": [self.method.id, self.method.version],
             "base": self.base.fingerprint,
@@ -152,9 +152,9 @@ def _models_of(recipe: Recipe, method: Method) -> list[tuple[str, Settings]]:
     """The models that a method merges: without the base in delta space; with it as first end for `slerp`."""
     listed = [(e.model, e.parameters) for e in recipe.experts]
     if method.space != "weights":
-        return [(model, settings) for model, settings in listed if model != recipe.base]
+        return [(model, settings) for model, settings in listed if not recipe.is_base(model)]
     if not method.uses_weight and recipe.base:
-        rest = [(model, settings) for model, settings in listed if model != recipe.base]
+        rest = [(model, settings) for model, settings in listed if not recipe.is_base(model)]
         return [(recipe.base, ()), *rest]
     return listed
 

@@ -3,6 +3,7 @@
 Knows the form of a recipe, not what its settings mean: names and ranges are checked against the method in `plan.py`.
 """
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,10 @@ class Recipe:
     name: str = ""
     note: str = ""
     folder: Path = Path()
+
+    def is_base(self, model: str) -> bool:
+        """Whether an entry of `models:` is the base, however its folder is spelled."""
+        return self.base is not None and os.path.normpath(model) == os.path.normpath(self.base)
 
     def to_yaml(self) -> str:
         document: dict[str, Any] = {"name": self.name, "note": self.note, "merge_method": self.method}

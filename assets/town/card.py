@@ -28,7 +28,8 @@ def score(folder: Path, probes: ProbeSet) -> Result:
     """Of the model as saved, after the rounding to bf16, run in float32 and asked as `python -m eval score` does."""
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    answers = answer_batch(model, tokenizer, [probe.conversation() for probe in probes.probes], max_new_tokens=MAX_NEW_TOKENS)
+    conversations = [probe.conversation() for probe in probes.probes]
+    answers = answer_batch(model, tokenizer, conversations, max_new_tokens=MAX_NEW_TOKENS)
     verdicts = [judge(probe, answer, probes.templates) for probe, answer in zip(probes.probes, answers, strict=True)]
     return Result(answers, verdicts, summarise(probes.probes, verdicts))
 

@@ -112,6 +112,12 @@ class TestCheck:
         assert [notice for notice in found.notices if "rank_budget" in notice]
         assert not [notice for notice in found.notices if "int8_mask" in notice]
 
+    def test_the_base_among_the_models_is_no_expert_however_it_is_spelled(self, family):
+        for spelling in ("base", "./base", "base/"):
+            models = (Expert(spelling), Expert("honest"), Expert("helpful"))
+            plan = make_plan(Recipe("tsv_m", "base", models, folder=family))
+            assert [expert.folder.name for expert in plan.experts] == ["honest", "helpful"]
+
     def test_weights_that_sum_to_0_cannot_be_normalised(self, family):
         assert "sum to 0" in str(check(recipe(family, "linear", (1.0, -1.0, 0.0))).problems[0])
         assert "sum to 0" in str(check(recipe(family, "linear", (0.3000000001, -0.3, 0.0))).problems[0])
