@@ -130,7 +130,7 @@ def _wire_desk(services: Services, page: Page) -> None:
 
 def _wire_pictures(services: Services, page: Page, tabs: dict[str, gr.Tab]) -> None:
     """Tabs, measure, cells and their keyboard twins; the recipe as a file."""
-    state, then = [page.session, page.turns], _settle(services, page)
+    state = [page.session, page.turns]
     looks = {**_MOVING, "outputs": [*page.pictures, page.problem]}
     for name, tab in tabs.items():
         show = partial(live.select_tab, services, page, name)
@@ -148,13 +148,10 @@ def _wire_pictures(services: Services, page: Page, tabs: dict[str, gr.Tab]) -> N
     pickers = [page.map.layer, page.map.kind]
     gr.on([p.input for p in pickers], _live(services, page, live.pick_matrix), [*state, *pickers], **looks)
     file = shows_problems(page.recipe.problem)
-    wide = {**_MOVING, "outputs": _all(page, page.recipe.problem)}
-    page.recipe.apply.click(file(partial(desk.apply_yaml, services, page)), [*state, page.recipe.yaml], **wide).then(
-        **then
-    )
-    page.recipe.upload.upload(file(partial(desk.open_file, services, page)), [*state, page.recipe.upload], **wide).then(
-        **then
-    )
+    # Nothing follows these two with `.then`: after a problem the text must stay as it was typed.
+    wide = {**_MOVING, "outputs": {*_all(page, page.recipe.problem), *page.settled}}
+    page.recipe.apply.click(file(partial(desk.apply_yaml, services, page)), [*state, page.recipe.yaml], **wide)
+    page.recipe.upload.upload(file(partial(desk.open_file, services, page)), [*state, page.recipe.upload], **wide)
 
 
 def _wire_chat(services: Services, page: Page) -> None:

@@ -15,7 +15,7 @@ from merging.plan import make_plan
 from merging.recipe import Recipe, load_recipe, parse_recipe
 from ui import controls
 from ui.conversation import Turns
-from ui.live import Updates, card, follow
+from ui.live import Updates, card, follow, settled
 from ui.page import Page
 from ui.panels import method, models
 from ui.services import Services, keep, town_sources
@@ -34,10 +34,12 @@ def undo(services: Services, page: Page, session: Session, turns: Turns) -> Iter
 
 def apply_yaml(services: Services, page: Page, session: Session, turns: Turns, text: str) -> Iterator[Updates]:
     yield from apply_recipe(services, page, session, turns, parse_recipe(text, services.folder))
+    yield from settled(services, page, services.sessions[session.id], turns)
 
 
 def open_file(services: Services, page: Page, session: Session, turns: Turns, path: str) -> Iterator[Updates]:
     yield from apply_recipe(services, page, session, turns, replace(load_recipe(Path(path)), folder=services.folder))
+    yield from settled(services, page, services.sessions[session.id], turns)
 
 
 def open_family(

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import re
 from collections.abc import Callable, Iterator
 from html import escape
 from typing import Any, get_type_hints
@@ -47,9 +48,14 @@ def problem_html(error: UserError) -> str:
     head, *lines = error.what.splitlines()
     items = [line.split(". ", 1)[-1] for line in lines if line.strip()]
     if items:
-        body = f"<b>{escape(head.rstrip(':'))}</b><ol>{''.join(f'<li>{escape(item)}</li>' for item in items)}</ol>"
+        body = f"<b>{escape(head.rstrip(':'))}</b><ol>{''.join(f'<li>{_marked(item)}</li>' for item in items)}</ol>"
     else:
         where = f"<code>{escape(error.where)}</code>: " if error.where else ""
-        body = f"<b>This did not work.</b><p>{where}{escape(error.what)} {escape(error.do)}</p>"
+        body = f"<b>This did not work.</b><p>{where}{_marked(error.what)} {_marked(error.do)}</p>"
     kept = error.kept or "Your last good merge is still live."
     return f'<div class="problem" role="alert">{body}<p class="kept">{escape(kept)}</p></div>'
+
+
+def _marked(text: str) -> str:
+    """What stands in backticks as code."""
+    return re.sub("`([^`]+)`", r"<code>\1</code>", escape(text))

@@ -159,13 +159,18 @@ def _end_labels(ends: Sequence[tuple[str, str, np.ndarray]], axis: dict, plot: i
             share = (_height_of(_last(curve), axis) - low) / (high - low)
             places.append([max(share, 0) * plot, name, colour, len(curve)])
     places.sort(key=lambda place: place[0])
-    for below, above in pairwise(places):
-        above[0] = max(above[0], below[0] + 15)
-    over = max(0.0, places[-1][0] - plot) if places else 0.0
+    furthest = max((place[3] for place in places), default=0)
+    for shares_end in (True, False):  # a curve that ends earlier has its label to itself
+        column = [place for place in places if (place[3] > 0.8 * furthest) == shares_end]
+        for below, above in pairwise(column):
+            above[0] = max(above[0], below[0] + 15)
+        over = max(0.0, column[-1][0] - plot) if column else 0.0
+        for place in column:
+            place[0] -= over
     return [
         {"text": f"<b>{name}</b>" if name == "merge" else text(name, 14), "x": end, "xanchor": "left", "xshift": 6,
-         "y": min(max((place - over) / plot, 0), 1), "yref": "paper", "yanchor": "middle", "showarrow": False,
-         "font": {"color": colour}}
+         "y": min(max(place / plot, 0), 1), "yref": "paper", "yanchor": "middle", "showarrow": False,
+         "bgcolor": "@paper", "font": {"color": colour}}
         for place, name, colour, end in places
     ]  # fmt: skip
 

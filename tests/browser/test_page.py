@@ -135,11 +135,11 @@ def test_a_recipe_file_comes_back_in_and_its_problems_are_shown(page: Page):
     page.keyboard.insert_text(HONEST_ONLY.replace("ties", "tis"))
     page.get_by_role("button", name="Apply").click()
     expect(page.locator(".problem")).to_contain_text("ties")
+    page.wait_for_timeout(500)
+    expect(editor).to_contain_text("merge_method: tis")  # what was typed stays
     editor.click()
     page.keyboard.press("Control+A")
-    page.keyboard.insert_text(
-        "merge_method: ties\nbase_model: assets/town/base\nmodels:\n- model: assets/town/honest\n"
-    )
+    page.keyboard.insert_text(HONEST_ONLY)
     page.get_by_role("button", name="Apply").click()
     expect(page.locator("#status .method")).to_have_text("TIES")
     expect(page.locator(".problem")).to_have_count(0)

@@ -131,7 +131,7 @@ def _around(panel: SpectraPanel, look: Look, session: Session, names: tuple[str,
             choices=[(name, i) for i, name in enumerate(experts)], value=session.first, visible=len(experts) > ABREAST
         ),
     }
-    about = {"kept": f"of {min(m, n)}", "mass": "of 100, its change beyond the threshold", "weight": "× 100"}[
+    about = {"kept": f"of {min(m, n)}", "mass": "of 100 of its change", "weight": "× 100"}[
         session.row
     ]
     for i, (column, title) in enumerate(zip(panel.columns, panel.titles, strict=True)):
