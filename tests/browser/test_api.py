@@ -22,8 +22,9 @@ def client(server: str) -> Client:
 
 
 def test_only_the_four_functions_are_public(client: Client):
-    named = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
-    assert sorted(named) == ["/chat", "/check", "/merge", "/score"]
+    listed = client.view_api(return_format="dict", print_info=False)
+    assert isinstance(listed, dict)
+    assert sorted(listed["named_endpoints"]) == ["/chat", "/check", "/merge", "/score"]
 
 
 def test_check_lists_every_problem(client: Client):
