@@ -57,7 +57,8 @@ def notice(session: Session) -> str:
     if len(merged.experts) == len(session.recipe.experts):
         return ""
     names = " and ".join(expert.name for expert in merged.experts)
-    return f"Takes {len(merged.experts)} models: {names}. Give the others weight 0 to choose."
+    count = "one expert" if len(merged.experts) == 1 else f"{len(merged.experts)} experts"
+    return f"Merges {count} only, here {names}. Give weight 0 to those to leave out."
 
 
 def apply_preset(recipe: Recipe, preset: Recipe) -> Recipe:
