@@ -70,7 +70,7 @@ def watch(services: Services, page: Page, session: Session, turns: Turns, job: J
     """Follow a job's log to its end; progress stands in the status line."""
     about = json.loads(job.about)
     found = Scoreboard(about.get("split", ""))
-    finished = False
+    finished, answered = False, dict[str, int]()
     try:
         keep(services.busy, session.id, Busy("Scoring" if job.kind == "score" else "Saving", "starting", 0.0))
         yield {
@@ -78,6 +78,8 @@ def watch(services: Services, page: Page, session: Session, turns: Turns, job: J
             page.status.stop: gr.update(visible=True, value="Stop", interactive=True),
         }
         for event in services.jobs.follow(job):
+            if event.get("event") == "asked":
+                answered[event["model"]] = event["done"]
             if event.get("event") == "scored":
                 found = with_scored(found, event)
             finished = finished or event.get("event") == "finished"
@@ -93,11 +95,15 @@ def watch(services: Services, page: Page, session: Session, turns: Turns, job: J
             keep(services.saved, session.owner, about["digest"])
     finally:
         services.busy.pop(session.id, None)
+    if services.jobs.stopped(job):
+        kept_so_far = f"{sum(answered.values())} answers kept." if job.kind == "score" else "Nothing was saved."
+        keep(services.busy, session.id, Busy("Stopped.", kept_so_far, 0.0))
     latest = services.sessions.get(session.id, session)
     look = services.looks.get(session.id)
     updates = {**_status(services, page, session), page.status.stop: gr.update(visible=False)}
     if look and latest.tab == "board":
         updates |= board.draw(page.board, board_of(services, look.digest))
+    services.busy.pop(session.id, None)  # the next move shows the scores again
     yield updates
 
 

@@ -19,7 +19,7 @@ def slerp(
     *,
     t: Annotated[
         float,
-        Number(0.0, 1.0, 0.05, 0.5, "Position t", "0 is the first model, 1 the second.", first=True),
+        Number(0.0, 1.0, 0.05, 0.5, "Position t", "0 is the base or first model, 1 the other.", first=True),
     ],
 ) -> Tensor:
     """Walks along the arc between two models instead of the straight line.

@@ -111,6 +111,18 @@ def test_scores_belong_to_the_recipe_they_were_made_of(page: Page):
     expect(page.get_by_role("button", name="Score this merge")).to_be_visible()
 
 
+def test_scoring_stops_when_told_and_says_what_was_kept(page: Page):
+    tab(page, "Board")
+    slider(page, "Scale λ").focus()  # a recipe that no other test has scored
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+    page.get_by_role("button", name="Score this merge").click()
+    page.locator("#status .stop").click()
+    expect(page.locator("#status .busy")).to_have_text(re.compile(r"Stopped\. \d+ answers kept\."), timeout=20_000)
+    expect(page.locator("#status .stop")).to_be_hidden()
+    expect(page.get_by_role("button", name="Score this merge")).to_be_visible()
+
+
 def test_the_merged_model_can_be_taken_away_also_after_a_reload(page: Page):
     page.locator("#recipe").get_by_role("button", name="Save merge").click()
     link = page.locator("#merged a").first
