@@ -1,12 +1,14 @@
 """Scores on screen: what a scoring job reported, by model. Belongs to one digest and one split of the probes."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from eval.board import HScore, Scores
 from eval.probes import H, Probe, load_probes
 
+T = TypeVar("T")
 FIRST, MORE = "screen", "test"  # a first look, and the probes that reports are made of
 
 
@@ -44,7 +46,10 @@ def with_scored(board: Scoreboard, event: Mapping[str, Any]) -> Scoreboard:
 
 
 def lost(board: Scoreboard) -> list[Lost]:
-    """Every probe that the merge fails and a source passes; the expert of the probe's own H speaks for the sources."""
+    """Every probe that the merge fails and a source passes; the expert of the probe's own H speaks for the sources.
+
+    The three H take turns, and so do the kinds inside each, so that the first few show all that was lost.
+    """
     merge = board.answers.get("merge", {})
     sources = [name for name in board.answers if name != "merge"]
     found = []
@@ -57,4 +62,14 @@ def lost(board: Scoreboard) -> list[Lost]:
         if passing:
             said = board.answers[passing][probe.id].text
             found.append(Lost(probe, passing, said, answer.text, answer.label))
-    return found
+    return spread(spread(found, lambda one: one.probe.kind), lambda one: one.probe.h)
+
+
+def spread(items: list[T], sort: Callable[[T], str]) -> list[T]:
+    """The same items, one of each sort before the second of any; the order is kept otherwise."""
+    seen = Counter[str]()
+    turns = []
+    for item in items:
+        turns.append(seen[sort(item)])
+        seen[sort(item)] += 1
+    return [item for _, item in sorted(zip(turns, items, strict=True), key=lambda pair: pair[0])]
