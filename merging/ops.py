@@ -1,5 +1,7 @@
 """Pure tensor helpers that several methods share. Inputs are never changed."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -65,6 +67,18 @@ def drop_at_random(delta: Tensor, uniform: Tensor, density: float, *, rescale: b
         return kept / density
     before, after = delta.abs().sum(), kept.abs().sum()
     return kept * (before / after) if after > 0 else kept
+
+
+
+def drop_each(
+    deltas: Tensor, density: Tensor, bits: Callable[[int], Tensor], *, rescale: bool, paper: bool
+) -> Tensor:
+    """DARE's mask on every expert's delta (T, *shape), each with its own density and uniform numbers `bits(t)`."""
+    kept = [
+        drop_at_random(delta, bits(t), float(density[t]), rescale=rescale, paper=paper)
+        for t, delta in enumerate(deltas)
+    ]
+    return torch.stack(kept)
 
 
 def outlier_threshold(size: Tensor, kappa: float, *, stat: str = "std", scope: str = "tensor") -> Tensor:

@@ -160,7 +160,3 @@ def _status(services: Services, page: Page, session: Session) -> Updates:
 
 def _download(page: Page, archive: Path) -> Updates:
     return {page.recipe.download: gr.update(value=str(archive), visible=True)}
-
-
-def _stop_button(page: Page) -> Updates:
-    return {page.status.stop: gr.update(visible=True, value="Stop", interactive=True)}

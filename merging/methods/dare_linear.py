@@ -1,11 +1,10 @@
 from collections.abc import Callable
 from typing import Annotated
 
-import torch
 from torch import Tensor
 
 from merging.method import Choice, Lambda, Number, Paper, Switch, merge_method
-from merging.ops import drop_at_random, weighted_sum
+from merging.ops import drop_each, weighted_sum
 
 DENSITY = Number(
     0.0, 1.0, 0.05, 1.0, "Density", "Share of entries kept, at random.", screen=0.5, per_expert=True, first=True
@@ -33,8 +32,5 @@ def dare_linear(
     `bits(t)` gives expert t's uniform numbers in [0, 1), keyed by seed, expert and tensor. Density 1 is exactly
     task arithmetic. deltas (T, *shape), density (T,).
     """
-    kept = [
-        drop_at_random(delta, bits(t), float(density[t]), rescale=rescale, paper=convention == "paper")
-        for t, delta in enumerate(deltas)
-    ]
-    return lambda_ * weighted_sum(torch.stack(kept), weights, normalize=normalize)
+    kept = drop_each(deltas, density, bits, rescale=rescale, paper=convention == "paper")
+    return lambda_ * weighted_sum(kept, weights, normalize=normalize)

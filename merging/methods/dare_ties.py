@@ -1,12 +1,11 @@
 from collections.abc import Callable
 from typing import Annotated
 
-import torch
 from torch import Tensor
 
 from merging.method import Lambda, Switch, merge_method
 from merging.methods.dare_linear import CONVENTION, DENSITY, PAPER, RESCALE
-from merging.ops import drop_at_random, weighted_sum
+from merging.ops import drop_each, weighted_sum
 
 
 @merge_method(title="DARE TIES", paper=PAPER, random=True)
@@ -25,8 +24,5 @@ def dare_ties(
 
     DARE's mask takes the place of TIES' trimming; conventions as in `dare_linear` and `ties`.
     """
-    kept = [
-        drop_at_random(delta, bits(t), float(density[t]), rescale=rescale, paper=convention == "paper")
-        for t, delta in enumerate(deltas)
-    ]
-    return lambda_ * weighted_sum(torch.stack(kept), weights, normalize=normalize, elect=True)
+    kept = drop_each(deltas, density, bits, rescale=rescale, paper=convention == "paper")
+    return lambda_ * weighted_sum(kept, weights, normalize=normalize, elect=True)

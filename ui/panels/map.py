@@ -21,10 +21,8 @@ from merging.plots import (
 from ui.figure import Figure
 from ui.findings import map_finding
 from ui.marks import colour_bar, label, mark, pair
-from ui.pieces import Output, static, table_value
+from ui.pieces import ABREAST, Output, maps_abreast, static, table_value
 from ui.session import Session
-
-ABREAST = 3
 
 
 @dataclass(frozen=True)
@@ -63,13 +61,7 @@ def build() -> MapPanel:
             elem_classes=["seg"], interactive=True, container=False,
         )  # fmt: skip
     pair_ = gr.Dropdown([], label="Pair in the middle", visible=False, interactive=True, elem_classes=["slim"])
-    columns, titles, maps = [], [], []
-    with gr.Row(elem_classes=["pairs"]):
-        for _ in range(ABREAST):
-            with gr.Column(min_width=0) as column:
-                columns.append(column)
-                titles.append(static(elem_classes=["pic"]))
-                maps.append(Figure(height=224))
+    columns, titles, maps = maps_abreast()
     bar = static()
     with gr.Row(elem_classes=["drill"]):
         with gr.Column(scale=7, min_width=0):
@@ -82,7 +74,7 @@ def build() -> MapPanel:
             layer = gr.Dropdown([], label="Layer", interactive=True)
             kind = gr.Dropdown([], label="Matrix", interactive=True)
         table = gr.Dataframe(interactive=False, show_label=False, wrap=True)
-    return MapPanel(finding, measure, pair_, tuple(columns), tuple(titles), tuple(maps), bar, matrix_title, matrix,
+    return MapPanel(finding, measure, pair_, columns, titles, maps, bar, matrix_title, matrix,
                     readings, layer, kind, twin, table)  # fmt: skip
 
 

@@ -20,8 +20,8 @@ from merging.plots import (
 from ui.figure import Figure
 from ui.findings import kept_finding, spectra_finding, tail_finding
 from ui.marks import label
-from ui.panels.map import ABREAST, opened
-from ui.pieces import Output, static, table_value
+from ui.panels.map import opened
+from ui.pieces import ABREAST, Output, maps_abreast, static, table_value
 from ui.session import Quantity, Row, Session
 
 HEIGHT = 400
@@ -77,18 +77,12 @@ def build() -> SpectraPanel:
             elem_classes=["seg"], interactive=True, container=False,
         )  # fmt: skip
     first = gr.Dropdown([], label="First expert shown", visible=False, interactive=True, elem_classes=["slim"])
-    columns, titles, maps = [], [], []
-    with gr.Row(elem_classes=["pairs"]):
-        for _ in range(ABREAST):
-            with gr.Column(min_width=0) as column:
-                columns.append(column)
-                titles.append(static(elem_classes=["pic"]))
-                maps.append(Figure(height=224))
+    columns, titles, maps = maps_abreast()
     with gr.Accordion("Read the spectra as tables", open=False, elem_classes=["twin"]) as twin:
         table = gr.Dataframe(interactive=False, label="Strength by direction, open matrix", wrap=True)
         row_table = gr.Dataframe(interactive=False, label="Every matrix", wrap=True)
     return SpectraPanel(
-        finding, quantity, title, matrix, sheet, row_finding, row, first, tuple(columns), tuple(titles), tuple(maps),
+        finding, quantity, title, matrix, sheet, row_finding, row, first, columns, titles, maps,
         twin, table, row_table,
     )  # fmt: skip
 
