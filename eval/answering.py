@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from eval.chat import ChatEvent, Decoding, check_question, converse
-from merging.checkpoint import Checkpoint, open_checkpoint
+from merging.checkpoint import Checkpoint
 from merging.errors import UserError
 from merging.events import Notice
 from merging.live import LiveEvent, LiveMerge
+from merging.models import open_model
 from merging.plan import Plan, make_plan
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class Answering:
 
     def _family(self, sources: "Sources") -> Family:
         """By content: a model that was replaced in its folder makes another family."""
-        opened = [open_checkpoint(folder, Path()) for folder in (sources.base, *sources.experts)]
+        opened = [open_model(folder, Path()) for folder in (sources.base, *sources.experts)]
         key = (sources, *(checkpoint.fingerprint for checkpoint in opened))
         with self._opening:
             if key not in self._families:

@@ -11,8 +11,9 @@ from eval.answers import Answers, identity
 from eval.board import Scores, summarise
 from eval.judges import Verdict, judge
 from eval.probes import Probe, ProbeSet, Split, load_probes
-from merging.checkpoint import Checkpoint, open_checkpoint
+from merging.checkpoint import Checkpoint
 from merging.errors import UserError
+from merging.models import open_model
 from merging.plan import Plan, make_plan
 from merging.recipe import Expert, load_recipe
 
@@ -128,7 +129,7 @@ def _models(model_or_recipe: str, sources: bool) -> Mapping[str, Checkpoint | Pl
     if Path(model_or_recipe).suffix not in (".yml", ".yaml"):
         if sources:
             raise UserError("E_USAGE", "--sources needs a recipe file.", where=model_or_recipe)
-        model = open_checkpoint(model_or_recipe, Path())
+        model = open_model(model_or_recipe, Path())
         return {model.folder.name: model}
     plan = make_plan(load_recipe(Path(model_or_recipe)))
     if not sources:

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from merging.layers import layer_of
 from merging.ops import outlier_threshold, sparsity
-from merging.plan import layer_of
 from merging.spectral import SVD
 
 Measure = Literal["sign", "cosine", "shared", "interference", "kept"]

@@ -29,6 +29,7 @@ DTYPES = {
     "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U64": torch.uint64, "U32": torch.uint32,
     "U16": torch.uint16, "U8": torch.uint8, "BOOL": torch.bool,
 }  # fmt: skip
+FLOATS = {name: DTYPES[name] for name in ("F32", "F16", "BF16", "F64")}  # the stored types that are merged
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Checkpoint:
     tensors: Mapping[str, TensorInfo]
     notices: tuple[str, ...] = ()
     places: Mapping[str, tuple[Path, Entry]] = field(default_factory=dict, repr=False)
+    over: "Checkpoint | None" = None  # the whole model below an adapter
 
     def read(self, name: str) -> Tensor:
         """The tensor in its own dtype on the CPU, in memory of its own; every number in it is finite."""
@@ -70,6 +72,10 @@ class Checkpoint:
             raise UserError("E_NOT_FINITE", what, where=f"{self.source}: {shown(name)[1:-1]}",
                             do="Use an undamaged copy of the model.")  # fmt: skip
         return tensor
+
+    def low_rank(self, name: str) -> tuple[Tensor, Tensor] | None:
+        """Float32 `b` (m, r) and `a` (r, n) where this tensor is that of `over` plus `b @ a`, else None."""
+        return None
 
     @cached_property
     def fingerprint(self) -> str:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import yaml
 
-from merging.checkpoint import Checkpoint, open_checkpoint
+from merging.checkpoint import Checkpoint
 from merging.errors import UserError
+from merging.models import open_model
 from merging.plan import Plan
 from merging.recipe import Recipe
 from merging.settings import KEPT_TEMPLATE
@@ -81,7 +82,7 @@ def tokenizer_model(plan: Plan) -> Checkpoint:
     if wanted in (None, "base"):
         return plan.base
     known = next((model for model in (plan.base, *plan.experts) if model.source == wanted), None)
-    return known or open_checkpoint(wanted, plan.recipe.folder)
+    return known or open_model(wanted, plan.recipe.folder)
 
 
 def _config(base: Checkpoint, dtype: str | None) -> bytes:

@@ -15,13 +15,21 @@ from functools import partial
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from merging import analysis
 from merging.analysis import Conflict, Look, Matrix, MatrixView
 from merging.checkpoint import Checkpoint
-from merging.engine import across_layers, delta_factors, merged_delta, merged_weights, one_thread_a_matrix
+from merging.compute import (
+    across_layers,
+    delta_factors,
+    expert_delta,
+    kept_inputs,
+    merged_delta,
+    merged_weights,
+    read_models,
+)
+from merging.engine import one_thread_a_matrix
 from merging.errors import UserError
 from merging.plan import Plan, TensorPlan
 from merging.spectral import SVD, Factors, Fold, singular_values
@@ -125,8 +133,8 @@ class LiveMerge:
             if tensor.action == "copy":
                 return self.base.read(tensor.name)
             base = self._resident(tensor.name)[0]
-            if plan.method.space == "weights":  # the models themselves, so that no bit is lost through a difference
-                return merged_weights(plan, tensor, self._models(plan, tensor.name)).to(tensor.dtype)
+            if plan.space == "weights":  # the models themselves, so that no bit is lost through a difference
+                return merged_weights(plan, tensor, read_models(plan, tensor)).to(tensor.dtype)
             delta = deltas[tensor.name] if tensor.name in deltas else self._delta(plan, tensor, peak)[0]
             return (base.float() + delta).to(tensor.dtype)
 
@@ -183,7 +191,7 @@ class LiveMerge:
         weights = [1.0] * len(self.experts)
         if fold is None:
             return kept, weights
-        present = [t for t, weight in enumerate(tensor.weights) if weight != 0]
+        present = kept_inputs(plan, tensor)
         order = self._order(plan)
         kept = [0] * len(self.experts)
         for i, t in enumerate(present):
@@ -194,14 +202,10 @@ class LiveMerge:
     def _delta(self, plan: Plan, tensor: TensorPlan, peak: Tensor | None) -> tuple[Tensor, Fold | None]:
         """Merged minus family base, float32; with the fold it came from if the method makes one."""
         base, factors = self._resident(tensor.name)
-        if plan.method.space == "weights":
-            return merged_weights(plan, tensor, self._models(plan, tensor.name)) - base.float(), None
-        delta = merged_delta(plan, tensor, factors.select(self._order(plan)), peak)
+        if plan.space == "weights":
+            return merged_weights(plan, tensor, read_models(plan, tensor)) - base.float(), None
+        delta = merged_delta(plan, tensor, base, factors.select(self._order(plan)), peak)
         return (delta.dense(), delta) if isinstance(delta, Fold) else (delta, None)
-
-    def _models(self, plan: Plan, name: str) -> Tensor:
-        """(T, *shape) float32 of the plan's models; the stored weights, not base plus delta."""
-        return torch.stack([model.read(name).float() for model in plan.experts])
 
     def _order(self, plan: Plan) -> list[int]:
         """Where each of the plan's experts stands in this family."""
@@ -213,7 +217,8 @@ class LiveMerge:
     def _resident(self, name: str) -> tuple[Tensor, Factors]:
         if name not in self._tensors:
             base = self.base.read(name)
-            self._tensors[name] = (base, delta_factors(base, [expert.read(name) for expert in self.experts]))
+            parts = [expert_delta(expert, name, self.base, name, base) for expert in self.experts]
+            self._tensors[name] = (base, delta_factors(base, parts))
         return self._tensors[name]
 
     def _across(self, plan: Plan) -> Tensor | None:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 Kind = Literal["number", "switch", "choice", "globs"]
 Value = float | bool | str | tuple[str, ...]
-Space = Literal["delta", "weights", "factors"]
+Space = Literal["delta", "weights", "factors", "either"]
 Moves = Literal["diagonal", "fold", "factors"]
 
 
@@ -125,6 +125,9 @@ class Method:
     knobs: tuple[Knob, ...]
     experts: tuple[int, int]
     uses_weight: bool
+    base_first: bool
+    takes_base: bool
+    keeps_zero: bool
     random: bool
     across: Callable[..., Any] | None
     version: int
@@ -135,6 +138,12 @@ class Method:
 
     def knob(self, key: str) -> Knob | None:
         return next((knob for knob in self.knobs if knob.key == key), None)
+
+    def space_with(self, base: str | None) -> Space:
+        """What the first argument holds in a recipe with this base (None: without one)."""
+        if self.space == "either":
+            return "delta" if base else "weights"
+        return self.space
 
     @property
     def spectral(self) -> bool:
@@ -152,6 +161,9 @@ def merge_method(
     experts: tuple[int, int] = (1, 64),
     note: str = "",
     uses_weight: bool = True,
+    base_first: bool = False,
+    takes_base: bool = False,
+    keeps_zero: bool = False,
     random: bool = False,
     across: Callable[..., Any] | None = None,
     version: int = 1,
@@ -159,7 +171,11 @@ def merge_method(
     """Register the function below as a merge method named after it.
 
     space: what the first argument holds. "delta": (T, *shape) float32 expert minus base; "weights": (T, *shape) the
-    models themselves; "factors": `spectral.Factors` of one matrix (other tensors take the weighted mean).
+    models themselves; "factors": `spectral.Factors` of one matrix (other tensors take the weighted mean); "either":
+    deltas where the recipe has a base, else the models.
+    experts: how few and how many models it takes, the base not counted but where `base_first` makes it the first.
+    uses_weight: it reads `weight`. keeps_zero: an expert with weight 0 stays (else it is left out before the call).
+    takes_base: the function gets the base's own tensor as `base`.
     random: the function takes `bits`, a callable that gives reproducible random bits per expert.
     across: `across(read, **knobs) -> Tensor | None`, a statistic of the matrix whose factors `read()` gives, or None
     without reading them where its knobs need none; the function receives the maximum over the matrices as `peak`.
@@ -173,7 +189,22 @@ def merge_method(
         for knob in knobs:
             _check_defaults(fn.__name__, knob)
         return Method(
-            fn.__name__, title, paper, summary, note, space, knobs, experts, uses_weight, random, across, version, fn
+            id=fn.__name__,
+            title=title,
+            paper=paper,
+            summary=summary,
+            note=note,
+            space=space,
+            knobs=knobs,
+            experts=experts,
+            uses_weight=uses_weight,
+            base_first=base_first,
+            takes_base=takes_base,
+            keeps_zero=keeps_zero,
+            random=random,
+            across=across,
+            version=version,
+            fn=fn,
         )
 
     return decorate

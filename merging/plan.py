@@ -2,9 +2,7 @@
 
 import hashlib
 import json
-import math
-import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -13,22 +11,32 @@ from typing import Any, Literal
 import torch
 
 from merging.checkpoint import DTYPES as STORED
-from merging.checkpoint import Checkpoint, open_checkpoint
+from merging.checkpoint import FLOATS, Checkpoint
+from merging.compatibility import mismatches
 from merging.errors import UserError, all_of
-from merging.method import WEIGHT, Method
+from merging.estimate import Estimate, estimate
+from merging.layers import depth_of, layer_count
+from merging.method import WEIGHT, Method, Space
 from merging.methods import METHODS
+from merging.models import open_model
 from merging.recipe import Recipe, Settings
 from merging.settings import canonical, setting_problems, setting_value, text_problems
-from merging.words import nearest, shown
+from merging.words import count, first_names, nearest, shown
 
-FLOATS = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "F64": torch.float64}
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-_LAYER = re.compile(r"(?:^|\.)(?:layers|layer|blocks|block|h)\.(\d+)\.")
+
+
+@dataclass(frozen=True)
+class Input:
+    """One model's part in a tensor of the merge: which of the plan's experts, and what it calls the tensor."""
+
+    model: int
+    name: str
 
 
 @dataclass(frozen=True)
 class TensorPlan:
-    """What happens to one tensor. `weights` and per-expert settings have one entry per expert, in order."""
+    """What happens to one tensor. `weights` and per-expert settings have one entry per input, in order."""
 
     name: str
     shape: tuple[int, ...]
@@ -38,16 +46,8 @@ class TensorPlan:
     weights: tuple[float, ...]
     settings: Mapping[str, Any]
     excluded: bool
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """Rough costs of an export on one CPU core; seconds are within a factor of three."""
-
-    n_parameters: int
-    disk_bytes: int
-    memory_bytes: int
-    seconds: float
+    base_name: str  # what the base calls it
+    inputs: tuple[Input, ...]
 
 
 @dataclass(frozen=True)
@@ -62,10 +62,14 @@ class Plan:
     notices: tuple[str, ...]
     estimate: Estimate
 
+    @property
+    def space(self) -> Space:
+        return self.method.space_with(self.recipe.base)
+
     @cached_property
     def digest(self) -> str:
         """sha256 of what decides the merged bytes: method and version, settings, sources' fingerprints."""
-        models = [m for m in self.recipe.experts if self.method.space == "weights" or not self.recipe.is_base(m.model)]
+        models = [m for m in self.recipe.experts if self.space == "weights" or not self.recipe.is_base(m.model)]
         form = {
             "method": [self.method.id, self.method.version],
             "base": self.base.fingerprint,
@@ -123,7 +127,7 @@ def check(recipe: Recipe) -> Checked:
         sources.append(recipe.tokenizer_source)
     for source in dict.fromkeys(sources):
         try:
-            opened[source] = open_checkpoint(source, recipe.folder)
+            opened[source] = open_model(source, recipe.folder)
             notices += opened[source].notices
         except UserError as error:
             problems.append(error)
@@ -137,81 +141,37 @@ def check(recipe: Recipe) -> Checked:
     base = opened[recipe.base or recipe.experts[0].model]
     experts = tuple(opened[source] for source, _ in models)
     for source in dict.fromkeys(source for source, _ in models if opened[source] is not base):
-        problems += _mismatches(base, opened[source], source, notices)
+        problems += mismatches(base, opened[source], source, notices)
     if problems:
         return Checked(None, tuple(problems), tuple(notices))
     tensors = tuple(_plan_tensors(recipe, method, base, [settings for _, settings in models]))
-    problems += _weight_problems(method, tensors)
+    problems += _weight_problems(recipe, method, tensors)
     if problems:
         return Checked(None, tuple(problems), tuple(notices))
-    plan = Plan(recipe, method, base, experts, tensors, tuple(notices), _estimate(method, base, experts, tensors))
+    plan = Plan(recipe, method, base, experts, tensors, tuple(notices), estimate(method, len(experts), tensors))
     return Checked(plan, (), tuple(notices))
 
 
 def _models_of(recipe: Recipe, method: Method) -> list[tuple[str, Settings]]:
-    """The models that a method merges: without the base in delta space; with it as first end for `slerp`."""
+    """The models that a method merges: without the base in delta space; with it first where the method wants that."""
     listed = [(e.model, e.parameters) for e in recipe.experts]
-    if method.space != "weights":
-        return [(model, settings) for model, settings in listed if not recipe.is_base(model)]
-    if not method.uses_weight and recipe.base:
-        rest = [(model, settings) for model, settings in listed if not recipe.is_base(model)]
-        return [(recipe.base, ()), *rest]
-    return listed
+    others = [(model, settings) for model, settings in listed if not recipe.is_base(model)]
+    if method.space_with(recipe.base) != "weights":
+        return others
+    return [(recipe.base, ()), *others] if method.base_first and recipe.base else listed
 
 
 def _count_problems(recipe: Recipe, method: Method, models: list[tuple[str, Settings]]) -> Iterator[UserError]:
     least, most = method.experts
-    if method.space != "weights" and recipe.base is None:
+    space = method.space_with(recipe.base)
+    if space != "weights" and recipe.base is None:
         yield UserError("E_BASE", f"`{method.id}` needs a base", where="base_model", do="Write `base_model: FOLDER`.")
     elif not least <= len(models) <= most:
         number = f"exactly {least}" if least == most else f"{least} to {most}"
-        noun = "models" if method.space == "weights" else "experts beside the base"
+        noun = "models" if space == "weights" else "experts beside the base"
         yield UserError(
             "E_MODELS", f"`{method.id}` merges {number} {noun}; the recipe has {len(models)}", where="models"
         )
-
-
-def _mismatches(base: Checkpoint, expert: Checkpoint, source: str, notices: list[str]) -> Iterator[UserError]:
-    where = source if len(source) < 80 else f"…{source[-70:]}"
-    kinds = [c.config.get("model_type") for c in (base, expert)]
-    if kinds[0] != kinds[1] and all(kinds):
-        yield UserError(
-            "E_ARCHITECTURE", f"is a {shown(kinds[1])} model, the base a {shown(kinds[0])} model", where=where
-        )
-    missing = [name for name in base.tensors if name not in expert.tensors]
-    if missing:
-        yield UserError(
-            "E_TENSOR_MISSING", f"lacks {_count(missing, 'tensor')} of the base: {_first(missing)}", where=where
-        )
-    differing = [n for n, info in base.tensors.items() if n in expert.tensors and expert.tensors[n].shape != info.shape]
-    if differing:
-        name = differing[0]
-        theirs, ours = (" × ".join(map(str, c.tensors[name].shape)) or "a scalar" for c in (expert, base))
-        more = f" ({len(differing) - 1} more differ)" if len(differing) > 1 else ""
-        yield UserError(
-            "E_SHAPE_MISMATCH",
-            f"`{name}` is {theirs}, in the base {ours}{more}",
-            where=where,
-            do="Use experts that were trained from this base.",
-        )
-    odd = [
-        n
-        for n, info in base.tensors.items()
-        if info.dtype in FLOATS and n in expert.tensors and expert.tensors[n].dtype not in FLOATS
-    ]
-    if odd:
-        yield UserError(
-            "E_DTYPE", f"`{odd[0]}` is stored as {expert.tensors[odd[0]].dtype}, not as numbers to merge", where=where
-        )
-    extra = [name for name in expert.tensors if name not in base.tensors]
-    # buffers and heads may be left out; a layer's own weights may not
-    lost = [name for name in extra if layer_of(name) is not None and name.endswith(".weight")]
-    if lost:
-        yield UserError(
-            "E_TENSOR_MISSING", f"lacks {_count(lost, 'tensor')} that {where} holds: {_first(lost)}", where=base.source
-        )
-    elif extra:
-        notices.append(f"{where}: {_count(extra, 'tensor')} that the base lacks left out: {_first(extra)}.")
 
 
 def _plan_tensors(recipe: Recipe, method: Method, base: Checkpoint, models: list[Settings]) -> Iterator[TensorPlan]:
@@ -221,9 +181,9 @@ def _plan_tensors(recipe: Recipe, method: Method, base: Checkpoint, models: list
     own = [dict(settings) for settings in models]
     for name, info in base.tensors.items():
         if info.dtype not in FLOATS:
-            yield TensorPlan(name, info.shape, STORED[info.dtype], "copy", 0.0, (), {}, False)
+            yield TensorPlan(name, info.shape, STORED[info.dtype], "copy", 0.0, (), {}, False, name, ())
             continue
-        depth = _depth(name, n_layers)
+        depth = depth_of(name, n_layers)
         settings: dict[str, Any] = {}
         for knob in method.knobs:
             if knob.per_expert:
@@ -234,27 +194,12 @@ def _plan_tensors(recipe: Recipe, method: Method, base: Checkpoint, models: list
             float(setting_value(WEIGHT, (o, shared), name, depth)) if method.uses_weight else 1.0 for o in own
         )
         excluded = any(fnmatchcase(name, pattern) for pattern in settings.get("exclude", ()))
-        yield TensorPlan(name, info.shape, wanted or FLOATS[info.dtype], "merge", depth, weights, settings, excluded)
+        dtype, inputs = wanted or FLOATS[info.dtype], tuple(Input(t, name) for t in range(len(own)))
+        yield TensorPlan(name, info.shape, dtype, "merge", depth, weights, settings, excluded, name, inputs)
 
 
-def layer_of(name: str) -> int | None:
-    """Index of the layer a tensor belongs to; None for embeddings, final norm and head."""
-    found = _LAYER.search(name)
-    return int(found.group(1)) if found else None
-
-
-def layer_count(names: Collection[str]) -> int:
-    return max((layer + 1 for name in names if (layer := layer_of(name)) is not None), default=0)
-
-
-def _depth(name: str, n_layers: int) -> float:
-    """0 first layer .. 1 last; embeddings, final norm and head count as 0, as in mergekit (its goldens say so)."""
-    layer = layer_of(name)
-    return 0.0 if layer is None else layer / max(n_layers - 1, 1)
-
-
-def _weight_problems(method: Method, tensors: tuple[TensorPlan, ...]) -> Iterator[UserError]:
-    if method.space != "weights" or not method.uses_weight:
+def _weight_problems(recipe: Recipe, method: Method, tensors: tuple[TensorPlan, ...]) -> Iterator[UserError]:
+    if not (method.uses_weight and method.knob("normalize") and method.space_with(recipe.base) == "weights"):
         return
     bad = [
         t.name
@@ -267,31 +212,7 @@ def _weight_problems(method: Method, tensors: tuple[TensorPlan, ...]) -> Iterato
     if bad:
         yield UserError(
             "E_WEIGHTS",
-            f"the weights sum to 0 for {_count(bad, 'tensor')} ({_first(bad)})",
+            f"the weights sum to 0 for {count(bad, 'tensor')} ({first_names(bad)})",
             where="weight",
             do="Change a weight, or set `normalize: false`.",
         )
-
-
-def _estimate(
-    method: Method, base: Checkpoint, experts: tuple[Checkpoint, ...], tensors: tuple[TensorPlan, ...]
-) -> Estimate:
-    sizes = [math.prod(t.shape) for t in tensors]
-    n_parameters, largest = sum(sizes), max(sizes, default=0)
-    disk = sum(size * t.dtype.itemsize for size, t in zip(sizes, tensors, strict=True))
-    n = len(experts)
-    seconds = n_parameters * (n + 2) * 4 / 1e9
-    if method.spectral:
-        matrices = [t.shape for t in tensors if len(t.shape) == 2 and not t.excluded]
-        # a full SVD costs about 16 x max x min^2; one per expert and two for the polar factors; 30 GFLOP/s a core
-        seconds += sum(16 * max(s) * min(s) ** 2 * (n + 2) for s in matrices) / 30e9
-        largest = max((math.prod(s) for s in matrices), default=largest) * 3
-    return Estimate(n_parameters, disk, largest * 4 * (n + 3) + min(disk, 1 << 30), seconds)
-
-
-def _count(items: Collection[str], noun: str) -> str:
-    return f"{len(items)} {noun}{'' if len(items) == 1 else 's'}"
-
-
-def _first(names: list[str]) -> str:
-    return ", ".join(f"`{name[:80]}`" for name in names[:3]) + (", …" if len(names) > 3 else "")

@@ -6,7 +6,7 @@ from itertools import combinations
 
 from merging import analysis
 from merging.analysis import Matrix, Tail
-from merging.engine import read_factors
+from merging.compute import read_deltas
 from merging.plan import Plan
 
 
@@ -46,8 +46,8 @@ def profile(plan: Plan, names: tuple[str, ...]) -> Iterator[MatrixProfile]:
     family = analysis.family(names, {name: info.shape for name, info in plan.base.tensors.items()})
     for done, matrix in enumerate(family.matrices, 1):
         tensor = plan.tensor(matrix.name)
-        factors = read_factors(plan, tensor)
-        base_norm = float(plan.base.read(matrix.name).float().norm())
+        base, factors = read_deltas(plan, tensor)
+        base_norm = float(base.float().norm())
         kappa, eta = tensor.settings.get("outlier_threshold", 3.0), tensor.settings.get("sparsity_threshold", 0.1)
         experts, parts = [], []
         for t, name in enumerate(names):

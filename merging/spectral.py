@@ -38,17 +38,21 @@ class Factors:
 
     noise: singular values below it are rounding noise of the stored weights (METHODS: u rms(W_0) (sqrt m + sqrt n)).
     ids: who each delta belongs to, so that a memo outlives the removal of an expert.
+    low: of an adapter's delta its two factors b (m, r) and a (r, n), delta = b @ a; None for the others.
     """
 
     deltas: Tensor
     noise: float = 0.0
     ids: tuple[int, ...] = ()
+    low: tuple[tuple[Tensor, Tensor] | None, ...] = ()
     memo: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
     lock: RLock = field(default_factory=RLock, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.ids:
             object.__setattr__(self, "ids", tuple(range(len(self.deltas))))
+        if not self.low:
+            object.__setattr__(self, "low", (None,) * len(self.deltas))
 
     @property
     def full_rank(self) -> int:
@@ -58,7 +62,8 @@ class Factors:
         """The same matrix with the experts at `keep`, in that order; shares the memo."""
         if list(keep) == list(range(len(self.deltas))):
             return self
-        return replace(self, deltas=self.deltas[list(keep)], ids=tuple(self.ids[t] for t in keep))
+        ids, low = tuple(self.ids[t] for t in keep), tuple(self.low[t] for t in keep)
+        return replace(self, deltas=self.deltas[list(keep)], ids=ids, low=low)
 
     def remember(self, key: Hashable, make: Callable[[], Any]) -> Any:
         """`make()`, or what it gave before; the MEMO_LIMIT latest used results are kept."""
@@ -70,18 +75,27 @@ class Factors:
             return value
 
     def svd(self, t: int, key: Hashable = "raw", change: Callable[[Tensor], Tensor] | None = None) -> SVD:
-        """All triplets of delta t, or of `change(delta t)`; `key` names the change in the memo."""
-        return self.remember(
-            ("svd", self.ids[t], key), lambda: svd(self.deltas[t] if change is None else change(self.deltas[t]))
-        )
+        """All triplets of delta t, or of `change(delta t)`; `key` names the change in the memo.
+
+        An unchanged adapter's delta of rank r has r triplets, found exactly without a dense decomposition.
+        """
+
+        def decompose() -> SVD:
+            if change is not None:
+                return svd(change(self.deltas[t]))
+            low = self.low[t]
+            return svd(self.deltas[t]) if low is None else svd_of_product(*low)
+
+        return self.remember(("svd", self.ids[t], key), decompose)
 
     def numerical_rank(self, t: int) -> int:
         """Directions of delta t above rounding noise, at least 1 unless it is 0: a LoRA delta of rank 4 counts 4."""
         s = self.svd(t).s
-        if s[0] == 0:
+        if len(s) == 0 or s[0] == 0:
             return 0
-        floor = s[0] * max(self.deltas.shape[1:]) * torch.finfo(s.dtype).eps
-        return max(1, int((s > max(float(floor), self.noise)).sum()))
+        floor = float(s[0]) * max(self.deltas.shape[1:]) * torch.finfo(s.dtype).eps
+        noise = self.noise if self.low[t] is None else 0.0  # an adapter is no difference of rounded weights
+        return max(1, int((s > max(floor, noise)).sum()))
 
 
 @dataclass(frozen=True)
@@ -114,6 +128,14 @@ class Fold:
 def svd(a: Tensor) -> SVD:
     u, s, vh = torch.linalg.svd(a, full_matrices=False)
     return SVD(u, s, vh.T)
+
+
+def svd_of_product(b: Tensor, a: Tensor) -> SVD:
+    """The r triplets of `b @ a` (b (m, r), a (r, n)): QR of both, then an SVD of the r x r core."""
+    left, core_b = torch.linalg.qr(b)
+    right, core_a = torch.linalg.qr(a.T)
+    u, s, vh = torch.linalg.svd(core_b @ core_a.T, full_matrices=False)
+    return SVD(left @ u, s, right @ vh.T)
 
 
 def singular_values(a: Tensor) -> Tensor:

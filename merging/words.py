@@ -22,3 +22,11 @@ def nearest(word: str, known: Collection[str]) -> str:
     """`Did you mean X?`, or nothing when no known name is near."""
     close = difflib.get_close_matches(word, known, 1, 0.6)
     return f"Did you mean `{close[0]}`?" if close else ""
+
+
+def count(items: Collection[str], noun: str) -> str:
+    return f"{len(items)} {noun}{'' if len(items) == 1 else 's'}"
+
+
+def first_names(names: list[str]) -> str:
+    return ", ".join(f"`{name[:80]}`" for name in names[:3]) + (", …" if len(names) > 3 else "")

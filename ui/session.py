@@ -53,7 +53,7 @@ class Session:
 def recipe_of(session: Session) -> Recipe:
     """What is merged. A method that takes fewer experts than there are gets the first ones whose weight is not 0."""
     recipe, method = session.recipe, METHODS[session.recipe.method]
-    most = method.experts[1] - (method.space == "weights" and not method.uses_weight)  # there the base is one of them
+    most = method.experts[1] - method.base_first
     if len(recipe.experts) <= most:
         return recipe
     chosen = [e for e in recipe.experts if shown(_find(e.parameters, "weight", recipe.parameters), 1.0) != 0]

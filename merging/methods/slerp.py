@@ -12,6 +12,7 @@ from merging.method import Number, Paper, merge_method
     space="weights",
     experts=(2, 2),
     uses_weight=False,
+    base_first=True,
 )
 def slerp(
     models: Tensor,

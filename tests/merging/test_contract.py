@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from merging.engine import uniform_bits
+from merging.compute import uniform_bits
 from merging.methods import METHODS
 from merging.spectral import Factors, Fold
 

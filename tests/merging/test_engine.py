@@ -7,8 +7,9 @@ import torch
 
 from merging.checkpoint import open_checkpoint
 from merging.engine import merged_tensors
+from merging.layers import layer_of
 from merging.live import FocusReady, LiveMerge, LookReady, Stale, StateReady
-from merging.plan import check, layer_of, make_plan
+from merging.plan import check, make_plan
 from merging.recipe import Case, Expert, Recipe
 from tests.pico import make_family
 

@@ -88,7 +88,7 @@ def test_several_shards_have_an_index(family):
 
 def test_shards_are_filled_in_order_and_a_large_tensor_stands_alone():
     tensors = tuple(
-        TensorPlan(name, (size,), torch.float32, "merge", 0.0, (), {}, False)
+        TensorPlan(name, (size,), torch.float32, "merge", 0.0, (), {}, False, name, ())
         for name, size in (("a", 2), ("b", 1), ("c", 9), ("d", 1), ("e", 2))
     )
     shards = writer.split(tensors, limit=12)

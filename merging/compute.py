@@ -1,0 +1,147 @@
+"""The merge of one tensor: reads what its plan names, computes in float32, casts once at the end."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from merging.checkpoint import Checkpoint
+from merging.spectral import Factors, Fold, noise_floor
+
+if TYPE_CHECKING:  # a plan may hold a merge that feeds it, which is computed here
+    from merging.plan import Plan, TensorPlan
+
+BLOCK = 1 << 18  # entries that share one counter of the random generator
+
+
+def merged_tensor(plan: Plan, tensor: TensorPlan, peak: Tensor | None, device: str = "cpu") -> Tensor:
+    """One tensor of the merge, in its output dtype, on the CPU."""
+    if tensor.action == "copy":
+        return plan.base.read(tensor.base_name)
+    if plan.space == "weights":
+        return merged_weights(plan, tensor, read_models(plan, tensor, device)).to(tensor.dtype).cpu()
+    base, factors = read_deltas(plan, tensor, device)
+    delta = merged_delta(plan, tensor, base, factors, peak)
+    merged = base.float() + (delta.dense() if isinstance(delta, Fold) else delta)
+    return merged.to(tensor.dtype).cpu()
+
+
+def read_models(plan: Plan, tensor: TensorPlan, device: str = "cpu") -> Tensor:
+    """(T, *shape) float32 of the models themselves."""
+    return torch.stack([plan.experts[part.model].read(part.name).to(device).float() for part in tensor.inputs])
+
+
+def read_deltas(plan: Plan, tensor: TensorPlan, device: str = "cpu") -> tuple[Tensor, Factors]:
+    """The base's tensor as stored, and the experts' float32 deltas (T, *shape) from it."""
+    base = plan.base.read(tensor.base_name).to(device)
+    parts = [expert_delta(plan.experts[i.model], i.name, plan.base, tensor.base_name, base) for i in tensor.inputs]
+    return base, delta_factors(base, parts)
+
+
+def expert_delta(
+    expert: Checkpoint, name: str, below: Checkpoint, base_name: str, base: Tensor
+) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
+    """One expert's float32 delta from `base`, which is tensor `base_name` of `below`; an adapter's two factors too."""
+    if expert.over is not None and name == base_name and expert.over.fingerprint == below.fingerprint:
+        low = expert.low_rank(name)
+        if low is not None:
+            b, a = (part.to(base.device) for part in low)
+            return b @ a, (b, a)
+    return expert.read(name).to(base.device).float() - base.float(), None
+
+
+def delta_factors(base: Tensor, parts: list[tuple[Tensor, tuple[Tensor, Tensor] | None]]) -> Factors:
+    """Stacked deltas of one tensor, as the start of any delta-space method."""
+    noise = noise_floor(base) if base.dim() == 2 else 0.0
+    return Factors(torch.stack([delta for delta, _ in parts]), noise, low=tuple(low for _, low in parts))
+
+
+def across_layers(plan: Plan, factors: Callable[[TensorPlan], Factors]) -> Tensor | None:
+    """The statistic that a method compares between layers: its maximum over the matrices that need it, or None."""
+    if plan.method.across is None:
+        return None
+    every = (plan.method.across(partial(factors, t), **t.settings) for t in plan.tensors if is_spectral(t))
+    found = [statistic for statistic in every if statistic is not None]
+    return torch.stack(found).amax(0) if found else None
+
+
+def merged_delta(
+    plan: Plan, tensor: TensorPlan, base: Tensor, factors: Factors, peak: Tensor | None = None
+) -> Tensor | Fold:
+    """What a delta-space method adds to the base; experts with weight 0 are left out before it counts them.
+
+    Tensors that a spectral method does not take (not a matrix, or excluded) get lambda x the mean of the weighted
+    deltas over the experts left in.
+    """
+    keep = kept_inputs(plan, tensor)
+    deltas = factors.deltas
+    if not keep:
+        return torch.zeros_like(deltas[0])
+    weights = torch.tensor([tensor.weights[t] for t in keep], dtype=deltas.dtype, device=deltas.device)
+    if plan.method.spectral and not is_spectral(tensor):
+        scale = tensor.settings["lambda"] / len(keep)
+        return scale * torch.tensordot(weights, deltas[keep], 1)
+    settings = method_settings(plan, tensor, keep, deltas.device)
+    if plan.method.takes_base:
+        settings["base"] = base.float()
+    if not plan.method.spectral:
+        return plan.method(deltas[keep], weights, **settings)
+    if plan.method.across is not None:
+        settings["peak"] = None if peak is None else peak[keep]
+    return plan.method(factors.select(keep), weights, **settings)
+
+
+def merged_weights(plan: Plan, tensor: TensorPlan, models: Tensor) -> Tensor:
+    """What a weight-space method makes of the models (T, *shape) themselves."""
+    keep = kept_inputs(plan, tensor)
+    if not keep:
+        return torch.zeros_like(models[0])
+    weights = torch.tensor([tensor.weights[t] for t in keep], dtype=models.dtype, device=models.device)
+    return plan.method(models[keep], weights, **method_settings(plan, tensor, keep, models.device))
+
+
+def kept_inputs(plan: Plan, tensor: TensorPlan) -> list[int]:
+    """The inputs a method sees: an expert with weight 0 is not there."""
+    return [t for t, weight in enumerate(tensor.weights) if weight != 0 or plan.method.keeps_zero]
+
+
+def method_settings(plan: Plan, tensor: TensorPlan, keep: list[int], device: torch.device) -> dict:
+    """Keyword arguments of the method for one tensor: `lambda` becomes `lambda_`, per-expert values a tensor (T,)."""
+    settings = {}
+    for knob in plan.method.knobs:
+        value = tensor.settings[knob.key]
+        if knob.per_expert:
+            value = torch.tensor([value[t] for t in keep])
+        settings["lambda_" if knob.key == "lambda" else knob.key] = value
+    if plan.method.random:
+        settings["bits"] = partial(_bits, plan, tensor, keep, device)
+    return settings
+
+
+def is_spectral(tensor: TensorPlan) -> bool:
+    return tensor.action == "merge" and len(tensor.shape) == 2 and min(tensor.shape) > 1 and not tensor.excluded
+
+
+def uniform_bits(seed: int, owner: str, tensor: str, shape: tuple[int, ...]) -> Tensor:
+    """float32 numbers in [0, 1), keyed by (seed, owner's content hash, tensor, block): the same in any order."""
+    key = hashlib.sha256(f"{seed}/{owner}/{tensor}".encode()).digest()[:16]
+    n = int(np.prod(shape, dtype=np.int64))
+    out = np.empty(n, dtype=np.float32)
+    for block in range(0, n, BLOCK):
+        generator = np.random.Generator(
+            np.random.Philox(key=int.from_bytes(key, "little"), counter=[0, 0, 0, block // BLOCK])
+        )
+        generator.random(out=out[block : block + BLOCK], dtype=np.float32)
+    return torch.from_numpy(out).view(shape)
+
+
+def _bits(plan: Plan, tensor: TensorPlan, keep: list[int], device: torch.device, t: int) -> Tensor:
+    owner = plan.experts[tensor.inputs[keep[t]].model].fingerprint
+    bits = uniform_bits(plan.recipe.seed, owner, tensor.name, tensor.shape)
+    return bits.to(device)
