@@ -99,13 +99,14 @@ def _wire_desk(services: Services, page: Page) -> None:
     """Recipe column: every control, preset, undo, family."""
     state = [page.session, page.turns]
     then = _settle(services, page)
-    gr.on(
-        page.controls.moves,
-        _live(services, page, live.move),
-        {*page.controls.inputs, page.session},
-        [*page.moving, page.problem],
-        **_MOVING,
-    ).then(**then)
+    for hand in page.controls.hands:
+        gr.on(
+            controls.moves(hand),
+            _live(services, page, live.move),
+            {*hand, page.controls.method, page.session},
+            [*page.moving, page.problem],
+            **_MOVING,
+        ).then(**then)
     page.method.method.input(
         _live(services, page, live.change_method),
         {*page.controls.inputs, page.session},

@@ -4,7 +4,7 @@ So a move rebuilds nothing, and a method's values wait where they were left when
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gradio as gr
@@ -40,11 +40,10 @@ class Controls:
         return {self.method, *self.weights, *(c for m in self.methods.values() for c in _all(m))}
 
     @property
-    def moves(self) -> list[Any]:
-        """The events of a hand on a control. `change` is not among them: it fires also while an undo or a preset sets
-        the controls one by one, and would take the half-way state for a move. `release` is there for Reset."""
-        sliders = [control.release for control in self.inputs if isinstance(control, gr.Slider)]
-        return [*(control.input for control in self.inputs if control is not self.method), *sliders]  # pyright: ignore[reportAttributeAccessIssue]
+    def hands(self) -> list[tuple[Component, ...]]:
+        """Controls that move together: one method's, and the weights. An event brings only those of its own hand,
+        because Gradio reads every input of an event anew."""
+        return [self.weights, *(tuple(_all(m)) for m in self.methods.values() if _all(m))]
 
     @property
     def outputs(self) -> list[Component | BlockContext]:
@@ -83,13 +82,23 @@ def component(knob: Knob) -> Component:
     return gr.Textbox(_text(knob.screen), max_lines=1, placeholder="none", **common)
 
 
-def desk(controls: Controls, values: Mapping[Component | BlockContext, Any], n_experts: int) -> Desk:
-    """What the controls say, read from the values that an event brought."""
-    method = values[controls.method] if values[controls.method] in METHODS else next(iter(METHODS))
-    chosen = controls.methods[method]
-    knobs = {key: _value(METHODS[method].knob(key), values[c]) for key, c in chosen.knobs.items()}
+def moves(hand: tuple[Component, ...]) -> list[Any]:
+    """The events of a hand on these controls. `change` is not among them: it fires also while an undo or a preset sets
+    the controls one by one, and would take the half-way state for a move. `release` is there for Reset."""
+    sliders = [control.release for control in hand if isinstance(control, gr.Slider)]
+    return [*(control.input for control in hand), *sliders]  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def desk(controls: Controls, values: Mapping[Component | BlockContext, Any], recipe: Recipe) -> Desk:
+    """What the controls say by the values that an event brought; the others say what the recipe says."""
+    method = values[controls.method] if values[controls.method] in METHODS else recipe.method
+    said, chosen, n = desk_of(replace(recipe, method=method)), controls.methods[method], len(recipe.experts)
+    knobs = {k: _value(METHODS[method].knob(k), values[c]) if c in values else said.knobs[k]
+             for k, c in chosen.knobs.items()}  # fmt: skip
     rows = {"weight": controls.weights, **chosen.per_expert}
-    return Desk(method, knobs, {key: tuple(float(values[s]) for s in row[:n_experts]) for key, row in rows.items()})
+    per_expert = {k: tuple(float(values[s]) for s in row[:n]) if row[0] in values else said.per_expert[k]
+                  for k, row in rows.items()}  # fmt: skip
+    return Desk(method, knobs, per_expert)
 
 
 def show(controls: Controls, recipe: Recipe, before: Recipe | None) -> dict[Component | BlockContext, Any]:

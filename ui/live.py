@@ -35,7 +35,7 @@ def sources_of(session: Session) -> Sources:
 def move(services: Services, page: Page, data: Mapping[Any, Any]) -> Iterator[Updates]:
     """A control has changed. Nothing is sent before the first picture: every message costs time."""
     before: Session = data[page.session]
-    session = moved(before, controls.desk(page.controls, data, len(before.recipe.experts)))
+    session = moved(before, controls.desk(page.controls, data, before.recipe))
     if session is before:  # a Reset or a release that changed nothing
         return
     changes: Updates = {page.session: session}
@@ -51,7 +51,7 @@ def move(services: Services, page: Page, data: Mapping[Any, Any]) -> Iterator[Up
 def change_method(services: Services, page: Page, data: Mapping[Any, Any]) -> Iterator[Updates]:
     """Another method: its controls stand as they were left."""
     before: Session = data[page.session]
-    session = moved(before, controls.desk(page.controls, data, len(before.recipe.experts)))
+    session = moved(before, controls.desk(page.controls, data, before.recipe))
     yield {
         page.session: session,
         **controls.show_method(page.controls, session.recipe.method),
