@@ -1,5 +1,22 @@
 """The one error a user can mend: what is wrong, where, what was kept, what to do."""
 
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class Fix:
+    """One change to the recipe that makes a problem go away; `merging.fixes` applies it.
+
+    at: the place in the recipe as written: `("dtype",)`, `("models", 1, "parameters", "weight")`.
+    value: what stands there afterwards ("set"), or the key's new name ("rename").
+    """
+
+    label: str  # what a button says: "Use the base's vocabulary"
+    action: Literal["set", "drop", "rename"]
+    at: tuple[str | int, ...]
+    value: Any = None
+
 
 class UserError(Exception):
     """A problem the user can mend; shown as plain words, never as a traceback.
@@ -7,8 +24,11 @@ class UserError(Exception):
     `code` is stable for programs (`E_SHAPE_MISMATCH`); the other parts are sentences or names for people.
     """
 
-    def __init__(self, code: str, what: str, *, where: str = "", kept: str = "", do: str = "") -> None:
+    def __init__(
+        self, code: str, what: str, *, where: str = "", kept: str = "", do: str = "", fix: Fix | None = None
+    ) -> None:
         self.code, self.what, self.where, self.kept, self.do = code, what, where, kept, do
+        self.fix = fix
         self.parts: tuple[UserError, ...] = ()  # of an error that lists several
         super().__init__(code, what, where, kept, do)
 
@@ -17,10 +37,11 @@ class UserError(Exception):
         return " ".join(_sentence(part) for part in (f"{place}{self.what}", self.kept, self.do) if part)
 
     def __reduce__(self) -> tuple:  # crosses process borders with its parts intact
-        return _rebuild, (self.code, self.what, self.where, self.kept, self.do), {"parts": self.parts}
+        return _rebuild, (self.code, self.what, self.where, self.kept, self.do), {"parts": self.parts, "fix": self.fix}
 
-    def to_dict(self) -> dict[str, str]:
-        return {"code": self.code, "what": self.what, "where": self.where, "kept": self.kept, "do": self.do}
+    def to_dict(self) -> dict[str, Any]:
+        told = {"code": self.code, "what": self.what, "where": self.where, "kept": self.kept, "do": self.do}
+        return told if self.fix is None else told | {"fix": asdict(self.fix)}
 
 
 def _rebuild(code: str, what: str, where: str, kept: str, do: str) -> UserError:
@@ -36,7 +57,7 @@ def all_of(problems: "list[UserError] | tuple[UserError, ...]", *, kept: str = "
     problems = [part for problem in problems for part in problem.parts or (problem,)]
     if len(problems) == 1:
         only = problems[0]
-        return UserError(only.code, only.what, where=only.where, kept=only.kept or kept, do=only.do)
+        return UserError(only.code, only.what, where=only.where, kept=only.kept or kept, do=only.do, fix=only.fix)
     lines = [f"{i}. {problem}" for i, problem in enumerate(problems, 1)]
     error = UserError("E_PROBLEMS", f"{len(problems)} problems:\n" + "\n".join(lines) + "\n", kept=kept)
     error.parts = tuple(problems)

@@ -13,15 +13,16 @@ import torch
 from merging.checkpoint import DTYPES as STORED
 from merging.checkpoint import FLOATS, Checkpoint
 from merging.compatibility import mismatches
-from merging.errors import UserError, all_of
+from merging.errors import Fix, UserError, all_of
 from merging.estimate import Estimate, estimate
+from merging.fixes import keep_first, leave_out
 from merging.layers import depth_of, layer_count
 from merging.method import WEIGHT, Method, Space
 from merging.methods import METHODS
 from merging.models import open_model
 from merging.recipe import Recipe, Settings
 from merging.settings import canonical, setting_problems, setting_value, text_problems
-from merging.words import count, first_names, nearest, shown
+from merging.words import count, first_names, nearest, nearest_name, shown
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -113,9 +114,11 @@ def check(recipe: Recipe) -> Checked:
     method = METHODS.get(recipe.method)
     if method is None:
         known = nearest(recipe.method, METHODS) or f"Known: {', '.join(METHODS)}."
+        near = nearest_name(recipe.method, METHODS) or "task_arithmetic"
         problems.append(
-            UserError("E_METHOD", f"there is no method {shown(recipe.method)}", where="merge_method", do=known)
-        )
+            UserError("E_METHOD", f"there is no method {shown(recipe.method)}", where="merge_method", do=known,
+                      fix=Fix(f"Use {near}", "set", ("merge_method",), near))
+        )  # fmt: skip
     else:
         problems += setting_problems(recipe, method, notices)
 
@@ -130,7 +133,7 @@ def check(recipe: Recipe) -> Checked:
             opened[source] = open_model(source, recipe.folder)
             notices += opened[source].notices
         except UserError as error:
-            problems.append(error)
+            problems.append(_with_fix(error, _without(recipe, source)))
     if method is None:
         return Checked(None, tuple(problems), tuple(notices))
 
@@ -141,7 +144,8 @@ def check(recipe: Recipe) -> Checked:
     base = opened[recipe.base or recipe.experts[0].model]
     experts = tuple(opened[source] for source, _ in models)
     for source in dict.fromkeys(source for source, _ in models if opened[source] is not base):
-        problems += mismatches(base, opened[source], source, notices)
+        fix = leave_out(recipe, source)
+        problems += [_with_fix(error, fix) for error in mismatches(base, opened[source], source, notices)]
     if problems:
         return Checked(None, tuple(problems), tuple(notices))
     tensors = tuple(_plan_tensors(recipe, method, base, [settings for _, settings in models]))
@@ -150,6 +154,19 @@ def check(recipe: Recipe) -> Checked:
         return Checked(None, tuple(problems), tuple(notices))
     plan = Plan(recipe, method, base, experts, tensors, tuple(notices), estimate(method, len(experts), tensors))
     return Checked(plan, (), tuple(notices))
+
+
+def _without(recipe: Recipe, source: str) -> Fix | None:
+    """What makes the merge do without a model that cannot be opened."""
+    if source == recipe.tokenizer_source and all(source != expert.model for expert in recipe.experts):
+        return Fix("Use the base's vocabulary", "set", ("tokenizer_source",), "base")
+    return leave_out(recipe, source)
+
+
+def _with_fix(error: UserError, fix: Fix | None) -> UserError:
+    for part in (error, *error.parts):
+        part.fix = part.fix or fix
+    return error
 
 
 def _models_of(recipe: Recipe, method: Method) -> list[tuple[str, Settings]]:
@@ -165,12 +182,16 @@ def _count_problems(recipe: Recipe, method: Method, models: list[tuple[str, Sett
     least, most = method.experts
     space = method.space_with(recipe.base)
     if space != "weights" and recipe.base is None:
-        yield UserError("E_BASE", f"`{method.id}` needs a base", where="base_model", do="Write `base_model: FOLDER`.")
+        first = recipe.experts[0]
+        fix = Fix(f"Take {first.name} as the base", "set", ("base_model",), first.model)
+        yield UserError("E_BASE", f"`{method.id}` needs a base", where="base_model", do="Write `base_model: FOLDER`.",
+                        fix=fix)  # fmt: skip
     elif not least <= len(models) <= most:
         number = f"exactly {least}" if least == most else f"{least} to {most}"
         noun = "models" if space == "weights" else "experts beside the base"
+        fix = keep_first(recipe, [source for source, _ in models[:most]]) if len(models) > most else None
         yield UserError(
-            "E_MODELS", f"`{method.id}` merges {number} {noun}; the recipe has {len(models)}", where="models"
+            "E_MODELS", f"`{method.id}` merges {number} {noun}; the recipe has {len(models)}", where="models", fix=fix
         )
 
 
@@ -215,4 +236,5 @@ def _weight_problems(recipe: Recipe, method: Method, tensors: tuple[TensorPlan, 
             f"the weights sum to 0 for {count(bad, 'tensor')} ({first_names(bad)})",
             where="weight",
             do="Change a weight, or set `normalize: false`.",
+            fix=Fix("Do not normalize the weights", "set", ("parameters", "normalize"), False),
         )

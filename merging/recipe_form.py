@@ -1,13 +1,13 @@
 """The form of a recipe file: YAML read safely, with caps, and every fault of form named. Knows no method."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import yaml
 
-from merging.errors import UserError
-from merging.words import nearest, shown
+from merging.errors import Fix, UserError
+from merging.words import nearest, nearest_name, shown
 
 MAX_CHARACTERS = 200_000
 MAX_DEPTH = 12
@@ -85,6 +85,12 @@ class _NoDuplicates(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+def mend_key(at: tuple[str | int, ...], known: Collection[str]) -> Fix:
+    """The fix of a key that nobody knows: the nearest known one instead of it, or none."""
+    name = nearest_name(str(at[-1]), known)
+    return Fix(f"Write `{name}`", "rename", at, name) if name else Fix(f"Leave `{at[-1]}` out", "drop", at)
+
+
 def faults(document: dict) -> Iterator[UserError]:
     for key in document:
         if key in ("slices", "modules"):
@@ -92,17 +98,21 @@ def faults(document: dict) -> Iterator[UserError]:
         elif key == "tokenizer":
             yield UserError("E_TOKENIZER", "not read yet", where=key, do="Write `tokenizer_source:` instead.")
         elif key not in TOP_KEYS:
-            yield UserError("E_KEY", f"no such key: {shown(key)}.", where="recipe", do=nearest(str(key), TOP_KEYS))
+            fix = mend_key((key,), TOP_KEYS) if isinstance(key, str) else None
+            do = nearest(str(key), TOP_KEYS)
+            yield UserError("E_KEY", f"no such key: {shown(key)}.", where="recipe", do=do, fix=fix)
     if not isinstance(document.get("merge_method"), str):
         yield UserError("E_METHOD", "a recipe names its method", where="merge_method", do="Write `merge_method: resm`.")
     if not isinstance(document.get("base_model"), (str, type(None))):
         yield UserError("E_RECIPE", "must be a folder or model id", where="base_model")
     for key in ("dtype", "out_dtype"):
         if document.get(key) is not None and document[key] not in DTYPES:
-            yield UserError("E_DTYPE", f"{shown(document[key])} is none of {', '.join(DTYPES)}", where=key)
+            fix = Fix("Write bfloat16", "set", (key,), "bfloat16")
+            yield UserError("E_DTYPE", f"{shown(document[key])} is none of {', '.join(DTYPES)}", where=key, fix=fix)
     seed = document.get("seed", 0)
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
-        yield UserError("E_SEED", "must be a whole number from 0", where="seed")
+        fix = Fix("Use seed 0", "set", ("seed",), 0)
+        yield UserError("E_SEED", "must be a whole number from 0", where="seed", fix=fix)
     for key in ("tokenizer_source", "chat_template", "name", "note"):
         if not isinstance(document.get(key), (str, int, float, type(None))):
             yield UserError("E_RECIPE", "must be text", where=key)
@@ -120,9 +130,9 @@ def faults(document: dict) -> Iterator[UserError]:
             continue
         for key in entry:
             if key not in ("model", "parameters"):
-                yield UserError(
-                    "E_KEY", f"no such key: {shown(key)}.", where=place, do=nearest(str(key), ("model", "parameters"))
-                )
+                do = nearest(str(key), ("model", "parameters"))
+                fix = mend_key(("models", i - 1, key), ("model", "parameters")) if isinstance(key, str) else None
+                yield UserError("E_KEY", f"no such key: {shown(key)}.", where=place, do=do, fix=fix)
         yield from _settings_faults(entry.get("parameters"), f"{place}, parameters")
 
 

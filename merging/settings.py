@@ -5,11 +5,12 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from merging.errors import UserError
+from merging.errors import Fix, UserError
 from merging.method import WEIGHT, Knob, Method, Value
 from merging.methods import METHODS
 from merging.recipe import Case, Recipe, Setting, Settings, resolve
-from merging.words import nearest, shown
+from merging.recipe_form import mend_key
+from merging.words import nearest, nearest_name, shown
 
 ACCEPTED = ("int8_mask",)  # mergekit's memory switch: it changes no number, so it is taken and ignored
 KEPT_TEMPLATE = (None, "auto", "base")  # values of `chat_template` that mean the tokenizer's own
@@ -18,16 +19,18 @@ KEPT_TEMPLATE = (None, "auto", "base")  # values of `chat_template` that mean th
 def setting_problems(recipe: Recipe, method: Method, notices: list[str]) -> Iterator[UserError]:
     knobs = {knob.key: knob for knob in method.knobs} | ({"weight": WEIGHT} if method.uses_weight else {})
     elsewhere = {knob.key for other in METHODS.values() for knob in other.knobs} | {"weight", *ACCEPTED}
-    scopes = [("parameters", recipe.parameters, False)]
-    scopes += [(f"models, {e.name}", e.parameters, True) for e in recipe.experts]
-    for place, settings, of_expert in scopes:
+    scopes: list[tuple[str, Settings, tuple]] = [("parameters", recipe.parameters, ("parameters",))]
+    scopes += [(f"models, {e.name}", e.parameters, ("models", i, "parameters")) for i, e in enumerate(recipe.experts)]
+    for place, settings, at in scopes:
+        of_expert = len(at) > 1
         for key, value in settings:
             knob = knobs.get(key)
             if knob and (knob.per_expert or not of_expert):
                 for leaf in _leaves(knob, value):
                     fault = _domain_fault(knob, leaf)
                     if fault:
-                        yield UserError("E_SETTING", fault, where=f"{place}, {key}")
+                        fix = _valid(knob, value, (*at, key))
+                        yield UserError("E_SETTING", fault, where=f"{place}, {key}", fix=fix)
             elif knob:
                 notices.append(f"{place}: `{key}` is a setting of the whole merge; it has no effect on one model.")
             elif key in ACCEPTED:
@@ -36,18 +39,21 @@ def setting_problems(recipe: Recipe, method: Method, notices: list[str]) -> Iter
                 notices.append(f"{place}: `{key}` is a setting of other methods; `{method.id}` does not read it.")
             else:
                 hint = nearest(key, [*knobs, *elsewhere]) or f"It has: {', '.join(knobs) or 'none'}."
-                yield UserError("E_KEY", f"`{method.id}` has no setting {shown(key)}.", where=place, do=hint)
+                fix = mend_key((*at, key), [*knobs, *elsewhere])
+                yield UserError("E_KEY", f"`{method.id}` has no setting {shown(key)}.", where=place, do=hint, fix=fix)
 
 
 def text_problems(recipe: Recipe) -> Iterator[UserError]:
     """What is wrong with the choice of tokenizer and chat template."""
     if recipe.tokenizer_source == "union":
         yield UserError("E_TOKENIZER", "a union of vocabularies is not made yet", where="tokenizer_source",
-                        do="Write `base`, or one of the models.")  # fmt: skip
+                        do="Write `base`, or one of the models.",
+                        fix=Fix("Use the base's vocabulary", "set", ("tokenizer_source",), "base"))  # fmt: skip
     template = recipe.chat_template
     if template not in KEPT_TEMPLATE and "{{" not in template and "{%" not in template:
         yield UserError("E_TEMPLATE", f"{shown(template)} is not a chat template", where="chat_template",
-                        do="Leave it out to keep the base's own, or write a Jinja template.")  # fmt: skip
+                        do="Leave it out to keep the base's own, or write a Jinja template.",
+                        fix=Fix("Keep the base's template", "drop", ("chat_template",)))  # fmt: skip
 
 
 def _leaves(knob: Knob, value: Setting) -> Iterator[Any]:
@@ -83,6 +89,15 @@ def _domain_fault(knob: Knob, value: Any) -> str:
     if knob.strict and not knob.low <= value <= knob.high:
         return f"{shown(value)} lies outside {knob.low:g} to {knob.high:g}"
     return ""
+
+
+def _valid(knob: Knob, value: Setting, at: tuple) -> Fix:
+    """The nearest value that the setting takes; where none is near, its default by leaving it out."""
+    if isinstance(value, (int, float)) and knob.kind == "number" and knob.strict and abs(value) < math.inf:
+        bound = min(max(value, knob.low), knob.high)
+        return Fix(f"Use {bound:g}", "set", at, bound)
+    near = nearest_name(value, knob.choices) if isinstance(value, str) else ""
+    return Fix(f"Use {near}", "set", at, near) if near else Fix(f"Use {knob.key}'s default", "drop", at)
 
 
 def setting_value(knob: Knob, scopes: Collection[Mapping[str, Setting]], tensor: str, depth: float) -> Any:

@@ -20,8 +20,13 @@ def some(names: list[str], limit: int = 5) -> str:
 
 def nearest(word: str, known: Collection[str]) -> str:
     """`Did you mean X?`, or nothing when no known name is near."""
-    close = difflib.get_close_matches(word, known, 1, 0.6)
-    return f"Did you mean `{close[0]}`?" if close else ""
+    close = nearest_name(word, known)
+    return f"Did you mean `{close}`?" if close else ""
+
+
+def nearest_name(word: str, known: Collection[str]) -> str:
+    """The known name that is near this word, or nothing."""
+    return next(iter(difflib.get_close_matches(word, known, 1, 0.6)), "")
 
 
 def count(items: Collection[str], noun: str) -> str:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from merging.checkpoint import DTYPES, is_finite
 from merging.companions import companions, tokenizer_model, without_paths
-from merging.errors import UserError
+from merging.errors import Fix, UserError
 from merging.events import Event, Finished, Notice, ShardWritten, Started, TensorDone
 from merging.partial import Partial, discard, open_partial, refuse_existing, sync
 from merging.plan import Plan, TensorPlan
@@ -148,8 +148,9 @@ def _check(planned: TensorPlan, name: str, tensor: Tensor) -> None:
         n_bad = int((~torch.isfinite(tensor)).sum())
         what = f"{n_bad:,} of {tensor.numel():,} merged weights are too large for {NAMES[planned.dtype]}."
         wider = ", or write `dtype: bfloat16`" if planned.dtype == torch.float16 else ""
+        fix = Fix("Write bfloat16", "set", ("out_dtype",), "bfloat16") if wider else None
         raise UserError("E_NOT_FINITE", what, where=name, kept="Nothing was written.",
-                        do=f"Lower the weights{wider}.")  # fmt: skip
+                        do=f"Lower the weights{wider}.", fix=fix)  # fmt: skip
 
 
 def _facts(plan: Plan) -> dict[str, Any]:
