@@ -25,7 +25,7 @@ def data_folder() -> Path:
 def identity(model: Checkpoint | Plan) -> str:
     """sha256 of what decides a model's answers: its weights, its config, its tokenizer and its chat template."""
     if isinstance(model, Plan):
-        weights, files = model.digest, companions(model, "merge").files
+        weights, files = model.digest, companions(model).files
     else:
         paths = [model.folder / name for name in _TEXTS]
         weights, files = model.fingerprint, {path.name: path.read_bytes() for path in paths if path.is_file()}

@@ -119,8 +119,9 @@ class Models:
         # Copies: the module must not share memory with tensors that somebody else changes later.
         own = {name: tensor.to(self.dtype, copy=True) for name, tensor in state.items()}
         with _plain_errors(plan.base), TemporaryDirectory() as folder:
-            texts = companions(plan, "merge").files
+            texts = companions(plan).files
             for name, content in texts.items():
+                (Path(folder) / name).parent.mkdir(exist_ok=True)
                 (Path(folder) / name).write_bytes(content)
             config = AutoConfig.from_pretrained(folder, **_SAFE)
             with torch.device("meta"):  # only to learn the class

@@ -1,4 +1,4 @@
-"""The command line: `python -m merging merge | check | profile | methods`.
+"""The command line: `python -m merging merge | verify | check | profile | methods`.
 
 Exit 0 done, 2 for what the user can mend (one plain message on stderr), 130 stopped. With --json, one object a line.
 Torch is imported inside the commands, so that a wrong word is answered at once.
@@ -12,7 +12,7 @@ from typing import Any
 
 from merging.command import Parser, print_json, run
 from merging.errors import UserError, all_of
-from merging.events import Finished, Notice, ShardWritten, Started, TensorDone, to_json
+from merging.events import Finished, Notice, Reloaded, ShardWritten, Started, TensorDone, Testing, to_json
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,6 +34,8 @@ def _parser() -> argparse.ArgumentParser:
     merge.add_argument("out", type=Path, metavar="OUT/")
     merge.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
     merge.add_argument("--resume", action="store_true", help="go on where a stopped merge of this recipe ended")
+    verify = command("verify", _verify, "Check every file of a finished merge against its sizes and sha256.")
+    verify.add_argument("out", type=Path, metavar="OUT/")
     check = command("check", _check, "List every problem of a recipe, and what the merge would need.")
     check.add_argument("recipe", type=Path, metavar="RECIPE.yml")
     profile = command("profile", _profile, "Show where the experts conflict, matrix by matrix.")
@@ -57,7 +59,22 @@ def _merge(args: argparse.Namespace) -> None:
         if args.json:
             print_json(to_json(event))
         else:
-            _tell(event)
+            tell(event)
+    if not args.json:
+        print(f"To test that it loads and talks: python -m eval reload {args.out}")
+
+
+def _verify(args: argparse.Namespace) -> None:
+    from merging.manifest import verify
+
+    found = verify(args.out)
+    if args.json:
+        print_json(to_json(found))
+        return
+    print(f"{found.folder}: {found.n_files} files, {found.n_bytes / 1e6:,.1f} MB, all as they were written.")
+    print({"same": f"Its models give the same digest {found.digest}.",
+           "other": "Models of these names are here, but they are not (or no longer) the ones that were merged.",
+           "none": "Its models are not at hand, so the digest was not computed again."}[found.sources])  # fmt: skip
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -128,7 +145,7 @@ def _methods(args: argparse.Namespace) -> None:
             print(f"    {knob.key:22} {span}{each}; default {_plain(knob.default)}. {knob.help}")
 
 
-def _tell(event: Any) -> None:
+def tell(event: Any) -> None:
     terminal = sys.stderr.isatty()
     if isinstance(event, TensorDone) and terminal:
         left = "" if event.seconds_left is None else f"  about {_seconds_text(event.seconds_left)} left"
@@ -142,6 +159,10 @@ def _tell(event: Any) -> None:
             print(f"Note: {event.text}", file=sys.stderr)
         elif isinstance(event, ShardWritten):
             print(f"{event.file} written, {event.n_bytes / 1e6:,.1f} MB.", file=sys.stderr)
+        elif isinstance(event, Testing):
+            print("Testing: the merge is loaded again and compared …", file=sys.stderr)
+        elif isinstance(event, Reloaded):
+            print(*event.words(), sep="\n", file=sys.stderr)
         elif isinstance(event, Finished):
             took = _seconds_text(event.seconds)
             print(f"{event.folder} written: {event.n_tensors} tensors in {took}. Digest {event.digest}.")

@@ -1,15 +1,14 @@
-"""The files beside the weights of a finished merge: config, tokenizer, chat template, recipe and model card.
+"""The files beside the weights of a finished merge: config, generation config, tokenizer, chat templates, recipe.
 
 Everything is read before the merge starts, so that what is wrong with it is found first. Python files are never taken
 along, and no absolute path of this machine is written down.
 """
 
 import json
-import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-import yaml
+from typing import Any
 
 from merging.checkpoint import Checkpoint
 from merging.errors import UserError
@@ -17,11 +16,15 @@ from merging.models import open_model
 from merging.plan import Plan
 from merging.recipe import Recipe
 from merging.settings import KEPT_TEMPLATE
-from merging.sources import HUB_ID, regular_file
+from merging.sources import regular_file
+from merging.strict_json import parse_json
 
 TOKENIZER = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json",
-             "added_tokens.json", "vocab.json", "merges.txt")  # fmt: skip
-TEMPLATE = "chat_template.jinja"
+             "added_tokens.json", "vocab.json", "merges.txt", "vocab.txt", "spiece.model", "sentencepiece.bpe.model",
+             "spm.model", "normalizer.json", "tekken.json")  # fmt: skip
+TEMPLATE, OLD_TEMPLATE, TEMPLATES = "chat_template.jinja", "chat_template.json", "additional_chat_templates"
+GENERATION, RECIPE = "generation_config.json", "mergescope.yml"
+ENDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
 LIMIT = 100 << 20
 
 
@@ -31,29 +34,49 @@ class Companions:
     notices: tuple[str, ...]
 
 
-def companions(plan: Plan, title: str) -> Companions:
+def companions(plan: Plan) -> Companions:
+    """Read and make every file beside the weights; raises UserError for what cannot be read.
+
+    The model that gives the tokenizer gives the chat templates and the ending tokens as well.
+    """
     recipe = plan.recipe
     speaker = tokenizer_model(plan)
-    files = {"config.json": _config(plan.base, recipe.out_dtype or recipe.dtype)}
-    files |= _carried(plan.base, ("generation_config.json",))
-    files |= _carried(speaker, (*TOKENIZER, TEMPLATE))
+    notices: list[str] = []
+    files = _carried(speaker, (*TOKENIZER, TEMPLATE, OLD_TEMPLATE, *_more_templates(speaker)))
     if recipe.chat_template not in KEPT_TEMPLATE:
+        files.pop(OLD_TEMPLATE, None)
         files[TEMPLATE] = recipe.chat_template.encode()
-    portable = without_paths(recipe)
-    files["mergescope.yml"] = portable.to_yaml().encode()
-    files["README.md"] = _card(plan, portable, title).encode()
-    notices = []
+    elif not has_template(files) and OLD_TEMPLATE in files:
+        files |= _modern(files[OLD_TEMPLATE], f"{speaker.source}/{OLD_TEMPLATE}")
+    files |= _generation(plan, speaker)
+    files["config.json"] = _config(plan.base, speaker, recipe.out_dtype or recipe.dtype)
+    files[RECIPE] = without_paths(recipe).to_yaml().encode()
     if "auto_map" in plan.base.config:
         notices.append("The model's own code is not taken along, and config.json no longer points to it (auto_map).")
     if not any(name in files for name in TOKENIZER):
         notices.append(f"{speaker.source} has no tokenizer files, so the merge has none.")
+    notices += _unheard(plan, speaker, files)
     return Companions(files, tuple(notices))
+
+
+def has_template(files: Mapping[str, bytes]) -> bool:
+    """Whether chat software finds a template: in a file of its own, or inside the tokenizer's config."""
+    own = TEMPLATE in files or any(name.startswith(f"{TEMPLATES}/") for name in files)
+    return own or bool(_json(files.get("tokenizer_config.json", b"")).get("chat_template"))
+
+
+def ending_tokens(files: Mapping[str, bytes]) -> set[int]:
+    """Ids that end an answer, as a folder's generation config says, else its config."""
+    for name in (GENERATION, "config.json"):
+        ids = _json(files.get(name, b"")).get("eos_token_id")
+        if ids is not None:
+            return {i for i in (ids if isinstance(ids, list) else [ids]) if type(i) is int}
+    return set()
 
 
 def without_paths(recipe: Recipe) -> Recipe:
     """The recipe with every absolute folder cut to the last parts of its path that tell the models apart."""
-    speaker = recipe.tokenizer_source
-    short = _distinct_ends(_sources(recipe, None if speaker == "base" else speaker))
+    short, speaker = short_names(recipe), recipe.tokenizer_source
     return replace(
         recipe,
         base=recipe.base and short[recipe.base],
@@ -62,9 +85,11 @@ def without_paths(recipe: Recipe) -> Recipe:
     )
 
 
-def _sources(recipe: Recipe, *more: str | None) -> list[str]:
-    named: list[str | None] = [recipe.base, *(expert.model for expert in recipe.experts), *more]
-    return list(dict.fromkeys(source for source in named if source))
+def short_names(recipe: Recipe) -> dict[str, str]:
+    """Every model that the recipe names, and what it is called where no absolute path may stand; the base first."""
+    speaker = None if recipe.tokenizer_source == "base" else recipe.tokenizer_source
+    named: list[str | None] = [recipe.base, *(expert.model for expert in recipe.experts), speaker]
+    return _distinct_ends(list(dict.fromkeys(source for source in named if source)))
 
 
 def _distinct_ends(sources: list[str]) -> dict[str, str]:
@@ -85,12 +110,69 @@ def tokenizer_model(plan: Plan) -> Checkpoint:
     return known or open_model(wanted, plan.recipe.folder)
 
 
-def _config(base: Checkpoint, dtype: str | None) -> bytes:
+def _config(base: Checkpoint, speaker: Checkpoint, dtype: str | None) -> bytes:
     config = {key: value for key, value in base.config.items() if key != "auto_map"}
+    if speaker is not base:
+        config |= {key: speaker.config[key] for key in ENDS if key in speaker.config}
     if dtype:
         named = [key for key in ("dtype", "torch_dtype") if key in config]
         config |= dict.fromkeys(named or ["torch_dtype"], dtype)
-    return (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode()
+    return _text(config)
+
+
+def _generation(plan: Plan, speaker: Checkpoint) -> dict[str, bytes]:
+    """The generation config, whole; without one, the ending tokens that config.json names."""
+    found = _carried(speaker, (GENERATION,))
+    if found:
+        return found
+    ends = {key: speaker.config[key] for key in ENDS if speaker.config.get(key) is not None}
+    if "eos_token_id" in ends:
+        return {GENERATION: _text(ends)}
+    return {} if speaker is plan.base else _carried(plan.base, (GENERATION,))
+
+
+def _more_templates(model: Checkpoint) -> list[str]:
+    """Named templates, such as for tools: one Jinja file each in a folder of their own."""
+    folder = model.folder / TEMPLATES
+    return [f"{TEMPLATES}/{path.name}" for path in sorted(folder.glob("*.jinja"))] if folder.is_dir() else []
+
+
+def _modern(data: bytes, where: str) -> dict[str, bytes]:
+    """The template of a processor's old JSON file under the name that tokenizers read."""
+    template = _json(data).get("chat_template")
+    if not isinstance(template, str):
+        raise UserError("E_TEMPLATE", "the file holds no chat_template.", where=where,
+                        do="Remove it, or write `chat_template:` into the recipe.")  # fmt: skip
+    return {TEMPLATE: template.encode()}
+
+
+def _unheard(plan: Plan, speaker: Checkpoint, files: Mapping[str, bytes]) -> Iterator[str]:
+    """What an expert needs for its answers to begin and end, and the merge will not have."""
+    ends, told = ending_tokens(files), has_template(files)
+    for expert in dict.fromkeys(plan.experts):
+        if expert.fingerprint == speaker.fingerprint:
+            continue
+        own = _carried(expert, ("tokenizer_config.json", TEMPLATE, GENERATION, *_more_templates(expert)))
+        missing = sorted(ending_tokens({"config.json": _text(expert.config)} | own) - ends)
+        do = f"Write `tokenizer_source: {expert.source}` to take its tokenizer, template and ends."
+        if not told and has_template(own):
+            yield f"{speaker.source} has no chat template, so the merge has none; {expert.source} has one. {do}"
+        elif missing:
+            ids = ", ".join(map(str, missing))
+            yield f"{expert.source} ends its answers with token {ids}, which does not end those of the merge. {do}"
+
+
+def _text(value: Mapping[str, Any]) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def _json(data: bytes) -> dict[str, Any]:
+    """A JSON object, or nothing where it is none: what is wrong with it is told by whoever needs it."""
+    try:
+        found = parse_json(data)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _carried(model: Checkpoint, names: tuple[str, ...]) -> dict[str, bytes]:
@@ -101,21 +183,14 @@ def _carried(model: Checkpoint, names: tuple[str, ...]) -> dict[str, bytes]:
             if path and path.stat().st_size > LIMIT:
                 raise ValueError(f"the file is larger than {LIMIT >> 20} MiB")
             if path:
-                found[name] = path.read_bytes()
+                found[name] = _without_code(name, path.read_bytes())
         except (ValueError, OSError) as error:
             why = error.strerror if isinstance(error, OSError) else str(error)
             raise UserError("E_TOKENIZER", f"{why}.", where=f"{model.source}/{name}") from error
     return found
 
 
-def _card(plan: Plan, recipe: Recipe, title: str) -> str:
-    ids = [source if HUB_ID.fullmatch(source) else Path(source).name or source for source in _sources(recipe)]
-    front = {"base_model": ids, "library_name": "transformers", "tags": ["merge", "mergekit"]}
-    text = recipe.to_yaml()
-    fence = "`" * max(3, *(len(run) + 1 for run in re.findall("`+", text)), 3)
-    paper, name = plan.method.paper, " ".join((recipe.name or title).split())
-    return (
-        f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---\n\n# {name}\n\n"
-        f"A merge made with Mergescope by {plan.method.title} ([{paper.title}]({paper.url}), {paper.year}).\n\n"
-        f"## Recipe\n\n{fence}yaml\n{text}{fence}\n"
-    )
+def _without_code(name: str, data: bytes) -> bytes:
+    """A config that points to Python files of the model (auto_map) without that: they are not taken along."""
+    found = _json(data) if name.endswith("_config.json") else {}
+    return _text({key: value for key, value in found.items() if key != "auto_map"}) if "auto_map" in found else data

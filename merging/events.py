@@ -32,6 +32,49 @@ class Notice:
 
 
 @dataclass(frozen=True)
+class Testing:
+    """The reload test begins."""
+
+
+@dataclass(frozen=True)
+class Reloaded:
+    """A finished export as transformers loads it from disk.
+
+    logit_difference: the largest against the merge computed anew, with `bound` its limit; None where the sources were
+    not at hand. compared: tensors of the export that were computed anew. ends: whether a chat turn ended by itself;
+    None where there is no tokenizer to ask with.
+    """
+
+    n_parameters: int
+    n_parameters_base: int | None
+    logit_difference: float | None
+    bound: float | None
+    compared: int
+    n_tensors: int
+    template: bool
+    ends: bool | None
+    seconds: float
+
+    def words(self) -> list[str]:
+        """What was tested, as short sentences."""
+        base = self.n_parameters_base
+        beside = "" if base is None else ", as many as the base" if base == self.n_parameters else f" (base: {base:,})"
+        found = [f"It loads with transformers and has {self.n_parameters:,} parameters{beside}."]
+        if self.logit_difference is None:
+            found.append("It was not compared with its sources, which are not at hand.")
+        else:
+            part = "" if self.compared == self.n_tensors else f" ({self.compared} of {self.n_tensors} tensors)"
+            found.append(
+                f"Its logits differ by at most {self.logit_difference:.2g} from the merge computed anew{part}; "
+                f"up to {self.bound:.2g} is rounding."
+            )
+        if self.ends is not None:
+            how = "its chat template" if self.template else "plain lines, because there is no chat template"
+            found.append(f"A chat turn with {how} {'ends' if self.ends else 'does not end'} by itself.")
+        return found
+
+
+@dataclass(frozen=True)
 class Finished:
     folder: str
     digest: str
@@ -39,7 +82,7 @@ class Finished:
     seconds: float
 
 
-Event = Started | TensorDone | ShardWritten | Notice | Finished
+Event = Started | TensorDone | ShardWritten | Notice | Testing | Reloaded | Finished
 
 
 def to_json(event: Any) -> dict[str, Any]:

@@ -4,6 +4,7 @@ A lock tells a running export from the remains of a killed one; the journal says
 """
 
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -27,6 +28,7 @@ class Partial:
 
     def save(self, name: str, data: bytes) -> None:
         """Write a small file whole or not at all."""
+        (self.folder / name).parent.mkdir(exist_ok=True)
         temporary = self.folder / f"{name}.new"
         with temporary.open("wb") as file:
             file.write(data)
@@ -35,6 +37,17 @@ class Partial:
 
     def note(self, shard: str, facts: dict[str, Any]) -> None:
         self.journal["shards"][shard] = facts
+        self.save_journal()
+
+    def seal(self) -> None:
+        """Note the size and sha256 of every file beside the shards: the journal becomes OUT's manifest."""
+        paths = sorted(path for path in self.folder.rglob("*") if path.is_file())
+        names = [path.relative_to(self.folder).as_posix() for path in paths]
+        self.journal["files"] = {
+            name: {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
+            for name, path in zip(names, paths, strict=True)
+            if name not in self.journal["shards"] and name not in (JOURNAL, LOCK)
+        }
         self.save_journal()
 
     def save_journal(self) -> None:
@@ -59,7 +72,7 @@ def open_partial(out: Path, facts: dict[str, Any], resume: bool) -> Iterator[Par
     try:
         refuse_existing(out)
         old = _old_journal(folder)
-        same = resume and {key: value for key, value in old.items() if key != "shards"} == facts
+        same = resume and {key: value for key, value in old.items() if key not in ("shards", "files")} == facts
         partial = Partial(folder, old if same else {**facts, "shards": {}})
         if not same:
             _empty(folder)
@@ -77,6 +90,11 @@ def refuse_existing(out: Path) -> None:
     if os.path.lexists(out):
         raise UserError("E_OUT_EXISTS", "this exists already.", where=str(out), kept="It was not touched.",
                         do="Choose another output folder, or move this one away.")  # fmt: skip
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sync(descriptor: int) -> None:
