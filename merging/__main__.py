@@ -1,4 +1,4 @@
-"""The command line: `python -m merging merge | verify | check | profile | methods`.
+"""The command line: `python -m merging merge | verify | check | profile | methods | download`.
 
 Exit 0 done, 2 for what the user can mend (one plain message on stderr), 130 stopped. With --json, one object a line.
 Torch is imported inside the commands, so that a wrong word is answered at once.
@@ -12,11 +12,25 @@ from typing import Any
 
 from merging.command import Parser, print_json, run
 from merging.errors import UserError, all_of
-from merging.events import Finished, Notice, Reloaded, ShardWritten, Started, TensorDone, Testing, to_json
+from merging.events import (
+    Downloaded,
+    Downloading,
+    DownloadStarted,
+    Event,
+    Finished,
+    Notice,
+    Reloaded,
+    ShardWritten,
+    Started,
+    TensorDone,
+    Testing,
+    to_json,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return run(_parser(), argv, "Stopped. A merge goes on from its finished shards with --resume.")
+    stopped = "Stopped. A merge goes on from its finished shards with --resume; a download goes on by itself."
+    return run(_parser(), argv, stopped)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -42,6 +56,8 @@ def _parser() -> argparse.ArgumentParser:
     profile.add_argument("recipe", type=Path, metavar="RECIPE.yml")
     profile.add_argument("--html", type=Path, metavar="REPORT.html", help="write a page with the maps and the table")
     command("methods", _methods, "List the merge methods and their settings.")
+    download = command("download", _download, "Bring a Hub model to this machine; a stopped download goes on.")
+    download.add_argument("source", metavar="ID[@REVISION]")
     return parser
 
 
@@ -50,16 +66,20 @@ def _merge(args: argparse.Namespace) -> None:
 
     recipe = load_recipe(args.recipe)
     from merging.engine import merge
+    from merging.hub import this_machine
+    from merging.pins import missing, pinned
     from merging.plan import make_plan
 
-    plan = make_plan(recipe)
+    plan = make_plan(recipe, this_machine())  # from headers: every problem before the first download
+    fixed = pinned(recipe)
+    for source in missing(fixed):
+        _fetch(source, args.json)
+    if pinned(fixed) != recipe:
+        plan = make_plan(pinned(fixed))
     if not args.json:
         print(_estimate_text(plan.estimate, len(plan.tensors)), file=sys.stderr)
     for event in merge(plan, args.out, device=_device(args.device), resume=args.resume):
-        if args.json:
-            print_json(to_json(event))
-        else:
-            tell(event)
+        _report(event, args.json)
     if not args.json:
         print(f"To test that it loads and talks: python -m eval reload {args.out}")
 
@@ -77,11 +97,24 @@ def _verify(args: argparse.Namespace) -> None:
            "none": "Its models are not at hand, so the digest was not computed again."}[found.sources])  # fmt: skip
 
 
+def _download(args: argparse.Namespace) -> None:
+    _fetch(args.source, args.json)
+
+
+def _fetch(source: str, as_json: bool) -> None:
+    from merging.download import download
+    from merging.hub import this_machine
+
+    for event in download(source, hub=this_machine()):
+        _report(event, as_json)
+
+
 def _check(args: argparse.Namespace) -> None:
+    from merging.hub import this_machine
     from merging.plan import check
     from merging.recipe import load_recipe
 
-    checked = check(load_recipe(args.recipe))
+    checked = check(load_recipe(args.recipe), this_machine())
     if checked.plan is None:
         raise all_of(checked.problems, kept="Nothing was read but headers.")
     plan = checked.plan
@@ -145,12 +178,23 @@ def _methods(args: argparse.Namespace) -> None:
             print(f"    {knob.key:22} {span}{each}; default {_plain(knob.default)}. {knob.help}")
 
 
-def tell(event: Any) -> None:
+def _report(event: Event, as_json: bool) -> None:
+    if as_json:
+        print_json(to_json(event))
+    else:
+        tell(event)
+
+
+def tell(event: Event) -> None:
     terminal = sys.stderr.isatty()
     if isinstance(event, TensorDone) and terminal:
         left = "" if event.seconds_left is None else f"  about {_seconds_text(event.seconds_left)} left"
         print(f"\r\033[K{event.done} of {event.total} tensors{left}", end="", file=sys.stderr, flush=True)
-    elif isinstance(event, Started | TensorDone):
+    elif isinstance(event, Downloading) and terminal:
+        left = "" if event.seconds_left is None else f"  about {_seconds_text(event.seconds_left)} left"
+        print(f"\r\033[K{event.source}: {event.done / 1e6:,.1f} of {event.total / 1e6:,.1f} MB{left}", end="",
+              file=sys.stderr, flush=True)  # fmt: skip
+    elif isinstance(event, Started | TensorDone | Downloading):
         return
     else:
         if terminal:
@@ -163,6 +207,13 @@ def tell(event: Any) -> None:
             print("Testing: the merge is loaded again and compared …", file=sys.stderr)
         elif isinstance(event, Reloaded):
             print(*event.words(), sep="\n", file=sys.stderr)
+        elif isinstance(event, DownloadStarted):
+            kept = f", {event.n_kept / 1e6:,.1f} MB of them here already" if event.n_kept >= 1e5 else ""
+            print(f"{event.source}: {event.n_files} files, {event.n_bytes / 1e6:,.1f} MB{kept}.", file=sys.stderr)
+        elif isinstance(event, Downloaded):
+            took = _seconds_text(event.seconds)
+            print(f"{event.source} is here at commit {event.commit}, {event.n_bytes / 1e6:,.1f} MB in {took}.",
+                  file=sys.stderr)  # fmt: skip
         elif isinstance(event, Finished):
             took = _seconds_text(event.seconds)
             print(f"{event.folder} written: {event.n_tensors} tensors in {took}. Digest {event.digest}.")

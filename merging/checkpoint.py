@@ -17,6 +17,7 @@ from torch import Tensor
 
 from merging.config_checks import contradictions, wrong_fields
 from merging.errors import UserError, all_of
+from merging.hub_cache import Absent, absent, commit_of
 from merging.safetensors_header import Entry
 from merging.sources import find_folder, regular_file
 from merging.strict_json import read_json
@@ -49,9 +50,20 @@ class Checkpoint:
     notices: tuple[str, ...] = ()
     places: Mapping[str, tuple[Path, Entry]] = field(default_factory=dict, repr=False)
     over: "Checkpoint | None" = None  # the whole model below an adapter
+    commit: str | None = None  # of a Hub model
+    absent: Absent | None = None  # what of a Hub model is not downloaded; its tensors cannot be read
+
+    @property
+    def bytes_to_download(self) -> int:
+        """0 for a model that is on this machine, its base included."""
+        own = self.absent.n_bytes if self.absent else 0
+        return own + (self.over.bytes_to_download if self.over else 0)
 
     def read(self, name: str) -> Tensor:
         """The tensor in its own dtype on the CPU, in memory of its own; every number in it is finite."""
+        if self.absent:
+            raise UserError("E_NOT_DOWNLOADED", "only the headers of this model are on this machine.",
+                            where=self.source, do=f"Run: python -m merging download {self.source}")  # fmt: skip
         path, entry = self.places[name]
         data = torch.empty(entry.end - entry.start, dtype=torch.uint8)
         left = data.numpy().data
@@ -80,6 +92,8 @@ class Checkpoint:
     @cached_property
     def fingerprint(self) -> str:
         """sha256 over every tensor's name, dtype, shape and 64 KiB from each end; the same however it is sharded."""
+        if self.absent:  # the Hub's own hashes stand for the bytes that are not here
+            return hashlib.sha256("\0".join(self.absent.hashes).encode()).hexdigest()
         digest = hashlib.sha256()
         path = self.folder
         try:
@@ -113,7 +127,8 @@ def open_checkpoint(source: str, folder: Path) -> Checkpoint:
     home = find_folder(source, folder)
     problems: list[UserError] = []
     config = _config(home, source, problems)
-    places = find_weights(home, source, problems)
+    missing = absent(home)
+    places = find_weights(home, source, problems, missing.sizes if missing else {})
     tensors = {name: TensorInfo(entry.shape, entry.dtype) for name, (_, entry) in places.items()}
     problems += [UserError("E_QUANTISED", what, where=source, do="Use a copy in bfloat16, float16 or float32.")
                  for what in _quantised(config, tensors)]  # fmt: skip
@@ -125,7 +140,7 @@ def open_checkpoint(source: str, folder: Path) -> Checkpoint:
     if problems:
         raise all_of(problems, kept="")
     notices = (f"{source}: its own code (auto_map) is never run.",) if "auto_map" in config else ()
-    return Checkpoint(source, home, config, tensors, notices, places)
+    return Checkpoint(source, home, config, tensors, notices, places, commit=commit_of(home), absent=missing)
 
 
 def _config(home: Path, source: str, problems: list[UserError]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from merging.checkpoint import Checkpoint
 from merging.errors import UserError
+from merging.model_files import OLD_TEMPLATE, TEMPLATE, TEMPLATES, TOKENIZER
 from merging.models import open_model
 from merging.plan import Plan
 from merging.recipe import Recipe
@@ -19,10 +20,6 @@ from merging.settings import KEPT_TEMPLATE
 from merging.sources import regular_file
 from merging.strict_json import parse_json
 
-TOKENIZER = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json",
-             "added_tokens.json", "vocab.json", "merges.txt", "vocab.txt", "spiece.model", "sentencepiece.bpe.model",
-             "spm.model", "normalizer.json", "tekken.json")  # fmt: skip
-TEMPLATE, OLD_TEMPLATE, TEMPLATES = "chat_template.jinja", "chat_template.json", "additional_chat_templates"
 GENERATION, RECIPE = "generation_config.json", "mergescope.yml"
 ENDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
 LIMIT = 100 << 20

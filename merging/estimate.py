@@ -20,6 +20,7 @@ class Estimate:
     disk_bytes: int
     memory_bytes: int
     seconds: float
+    download_bytes: int = 0  # of Hub models that are not on this machine
 
 
 def estimate(method: Method, n_experts: int, tensors: tuple[TensorPlan, ...]) -> Estimate:

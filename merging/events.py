@@ -82,7 +82,55 @@ class Finished:
     seconds: float
 
 
-Event = Started | TensorDone | ShardWritten | Notice | Testing | Reloaded | Finished
+@dataclass(frozen=True)
+class DownloadStarted:
+    source: str
+    commit: str
+    n_files: int
+    n_bytes: int
+    n_kept: int  # of these bytes are on this machine already
+
+
+@dataclass(frozen=True)
+class Downloading:
+    source: str
+    file: str
+    done: int  # bytes of the whole model, those kept from before included
+    total: int
+    seconds_left: float | None
+
+
+@dataclass(frozen=True)
+class Downloaded:
+    source: str
+    commit: str
+    folder: str
+    n_bytes: int  # fetched now
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Uploading:
+    repo: str
+    file: str
+    done: int  # bytes of the files that are there
+    total: int
+    seconds_left: float | None
+
+
+@dataclass(frozen=True)
+class Pushed:
+    repo: str
+    url: str
+    commit: str
+    private: bool
+    n_files: int
+
+
+Event = (
+    Started | TensorDone | ShardWritten | Notice | Testing | Reloaded | Finished
+    | DownloadStarted | Downloading | Downloaded | Uploading | Pushed
+)  # fmt: skip
 
 
 def to_json(event: Any) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def facts_of(plan: Plan) -> dict[str, Any]:
     """What an export is of; the journal starts with it, and only the same export may be resumed."""
     models = {model.source: model for model in (plan.base, *plan.experts, tokenizer_model(plan))}
     sources = [
-        {"model": name, "commit": commit_of(models[source]), "fingerprint": models[source].fingerprint}
+        {"model": name, "commit": models[source].commit, "fingerprint": models[source].fingerprint}
         for source, name in short_names(plan.recipe).items()
         if source in models
     ]
@@ -53,12 +53,6 @@ def facts_of(plan: Plan) -> dict[str, Any]:
         "parameters": {"base": n_parameters(plan.base), "merge": merged},
         "libraries": {"python": python_version()} | {name: version(name) for name in ("torch", "numpy")},
     }  # fmt: skip
-
-
-def commit_of(model: Checkpoint) -> str | None:
-    """The commit of a Hub snapshot, which is its folder's name; None for other folders."""
-    commit = model.folder.name if model.folder.parent.name == "snapshots" else ""
-    return commit if re.fullmatch("[0-9a-f]{40}", commit) else None
 
 
 def n_parameters(model: Checkpoint) -> int:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any, Literal
@@ -16,6 +16,7 @@ from merging.compatibility import mismatches
 from merging.errors import Fix, UserError, all_of
 from merging.estimate import Estimate, estimate
 from merging.fixes import keep_first, leave_out
+from merging.hub import Hub
 from merging.layers import depth_of, layer_count
 from merging.method import WEIGHT, Method, Space
 from merging.methods import METHODS
@@ -99,16 +100,19 @@ class Checked:
     notices: tuple[str, ...]
 
 
-def make_plan(recipe: Recipe) -> Plan:
+def make_plan(recipe: Recipe, hub: Hub | None = None) -> Plan:
     """The plan of a recipe; raises one UserError that lists every problem."""
-    checked = check(recipe)
+    checked = check(recipe, hub)
     if checked.plan is None:
         raise all_of(checked.problems)
     return checked.plan
 
 
-def check(recipe: Recipe) -> Checked:
-    """Find every problem of a recipe at once, from its text and the models' headers."""
+def check(recipe: Recipe, hub: Hub | None = None) -> Checked:
+    """Find every problem of a recipe at once, from its text and the models' headers.
+
+    With a `hub`, the headers of Hub models that are not on this machine are fetched, and never a weight.
+    """
     problems: list[UserError] = []
     notices: list[str] = []
     method = METHODS.get(recipe.method)
@@ -130,7 +134,7 @@ def check(recipe: Recipe) -> Checked:
         sources.append(recipe.tokenizer_source)
     for source in dict.fromkeys(sources):
         try:
-            opened[source] = open_model(source, recipe.folder)
+            opened[source] = open_model(source, recipe.folder, hub)
             notices += opened[source].notices
         except UserError as error:
             problems.append(_with_fix(error, _without(recipe, source)))
@@ -152,7 +156,9 @@ def check(recipe: Recipe) -> Checked:
     problems += _weight_problems(recipe, method, tensors)
     if problems:
         return Checked(None, tuple(problems), tuple(notices))
-    plan = Plan(recipe, method, base, experts, tensors, tuple(notices), estimate(method, len(experts), tensors))
+    costs = estimate(method, len(experts), tensors)
+    costs = replace(costs, download_bytes=sum(model.bytes_to_download for model in {base, *experts}))
+    plan = Plan(recipe, method, base, experts, tensors, tuple(notices), costs)
     return Checked(plan, (), tuple(notices))
 
 

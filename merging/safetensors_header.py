@@ -39,9 +39,12 @@ class Entry:
     end: int
 
 
-def read_header(path: Path, where: str) -> dict[str, Entry]:
-    """Every tensor in the file, in the order of their bytes. Raises UserError with `where` as the place."""
-    size = path.stat().st_size
+def read_header(path: Path, where: str, size: int | None = None) -> dict[str, Entry]:
+    """Every tensor in the file, in the order of their bytes. Raises UserError with `where` as the place.
+
+    `size` is the whole file's, where `path` holds only its header.
+    """
+    size = path.stat().st_size if size is None else size
     with path.open("rb") as file:
         first = file.read(64)
         _refuse_stand_ins(first, size, where)

@@ -1,17 +1,15 @@
 """Where a recipe's model lies on this machine, and which of its files may be opened. Knows nothing of weights."""
 
 import os
-import re
 from pathlib import Path
 
 from merging.errors import UserError
+from merging.hub_cache import HUB_ID, local_model
 from merging.words import shown
-
-HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*(@[\w./-]+)?")
 
 
 def find_folder(source: str, beside: Path) -> Path:
-    """The model's folder: absolute, beside the recipe, or an already downloaded Hub snapshot."""
+    """The model's folder: absolute, beside the recipe, or of a Hub model what of it is on this machine."""
     try:
         folder = beside / Path(source).expanduser()
         if folder.is_dir():
@@ -23,11 +21,11 @@ def find_folder(source: str, beside: Path) -> Path:
         raise _missing(source, "this is not a folder.")
     if not HUB_ID.fullmatch(source):
         raise _missing(source, "there is no such folder.")
-    if snapshot := _snapshot(source):
+    if snapshot := local_model(source):
         return snapshot
     raise UserError("E_MODEL_MISSING", "there is no such folder, and no such model in this machine's Hub cache.",
                     where=shown(source, 200)[1:-1],
-                    do="Download it first and give its folder: models are not fetched yet.")  # fmt: skip
+                    do=f"Download it first: python -m merging download {source}")  # fmt: skip
 
 
 def regular_file(folder: Path, name: str) -> Path | None:
@@ -50,17 +48,6 @@ def regular_file(folder: Path, name: str) -> Path | None:
     if not target.is_file():
         raise ValueError("this is not a plain file")
     return target
-
-
-def _snapshot(source: str) -> Path | None:
-    from huggingface_hub import snapshot_download  # costly to import, and seldom needed
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
-    repo, _, revision = source.partition("@")
-    try:
-        return Path(snapshot_download(repo, revision=revision or None, local_files_only=True))
-    except (LocalEntryNotFoundError, HFValidationError):
-        return None
 
 
 def _missing(source: str, what: str) -> UserError:

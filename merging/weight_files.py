@@ -5,28 +5,33 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from merging.errors import UserError
+from merging.hub_cache import INDEX_LIMIT
+from merging.model_files import INDEX, SINGLE
 from merging.safetensors_header import Entry, read_header
 from merging.sources import regular_file
 from merging.strict_json import read_json
 from merging.words import shown, some
 
-SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
-INDEX_LIMIT = 64 << 20
+SHARD = re.compile(r"\w[\w.-]*\.safetensors")
 Places = dict[str, tuple[Path, Entry]]
 
 
-def find_weights(home: Path, source: str, problems: list[UserError]) -> Places:
-    """Every tensor's file and place there, in file order. What is wrong is added to `problems`."""
+def find_weights(home: Path, source: str, problems: list[UserError], sizes: Mapping[str, int] | None = None) -> Places:
+    """Every tensor's file and place there, in file order. What is wrong is added to `problems`.
+
+    `sizes` are those of the whole files, where the folder holds only their headers.
+    """
+    sizes = sizes or {}
     names = {path.name for path in home.iterdir()}
     if SINGLE in names and INDEX in names:
         problems.append(UserError("E_INDEX", f"there are both {SINGLE} and {INDEX}, so it is unclear which is meant.",
                                   where=source, do="Remove the one that does not belong to this model."))  # fmt: skip
     elif SINGLE in names:
-        return _shard(home, SINGLE, source, problems)
+        return _shard(home, SINGLE, source, problems, sizes)
     elif INDEX in names:
-        return _sharded(home, source, names, problems)
+        return _sharded(home, source, names, problems, sizes)
     else:
-        problems.append(_no_weights(names, source))
+        problems.append(no_weights(names, source))
     return {}
 
 
@@ -35,13 +40,13 @@ def unreadable(code: str, where: str, error: ValueError | OSError) -> UserError:
     return UserError(code, f"{why}.", where=where)
 
 
-def _shard(home: Path, file: str, source: str, problems: list[UserError]) -> Places:
+def _shard(home: Path, file: str, source: str, problems: list[UserError], sizes: Mapping[str, int]) -> Places:
     where = f"{source}/{shown(file)[1:-1]}"
     try:
         path = regular_file(home, file)
         if path is None:
             raise ValueError("the index names this file, but it is not there")
-        return {name: (path, entry) for name, entry in read_header(path, where).items()}
+        return {name: (path, entry) for name, entry in read_header(path, where, sizes.get(file)).items()}
     except UserError as problem:
         problems.append(problem)
     except (ValueError, OSError) as error:
@@ -49,18 +54,18 @@ def _shard(home: Path, file: str, source: str, problems: list[UserError]) -> Pla
     return {}
 
 
-def _sharded(home: Path, source: str, names: set[str], problems: list[UserError]) -> Places:
+def _sharded(home: Path, source: str, names: set[str], problems: list[UserError], sizes: Mapping[str, int]) -> Places:
     where = f"{source}/{INDEX}"
-    listed = _weight_map(home, where, problems)
+    listed = weight_map(home, where, problems)
     files = sorted(set(listed.values()))
-    outside = [file for file in files if not re.fullmatch(r"\w[\w.-]*\.safetensors", file)]
+    outside = [file for file in files if not SHARD.fullmatch(file)]
     unlisted = sorted(name for name in names if re.fullmatch(r"model-.*\.safetensors", name) and name not in files)
     places: Places = {}
     holders: dict[str, list[str]] = {}
     before = len(problems)
     for file in files:
         if file not in outside:
-            found = _shard(home, file, source, problems)
+            found = _shard(home, file, source, problems, sizes)
             places |= found
             for name in found:
                 holders.setdefault(name, []).append(file)
@@ -88,7 +93,7 @@ def _conflicts(listed: Mapping[str, str], holders: Mapping[str, list[str]]) -> l
     ]
 
 
-def _weight_map(home: Path, where: str, problems: list[UserError]) -> dict[str, str]:
+def weight_map(home: Path, where: str, problems: list[UserError]) -> dict[str, str]:
     try:
         path = regular_file(home, INDEX)
         index = read_json(path, INDEX_LIMIT) if path else None
@@ -102,7 +107,7 @@ def _weight_map(home: Path, where: str, problems: list[UserError]) -> dict[str, 
     return {}
 
 
-def _no_weights(names: set[str], source: str) -> UserError:
+def no_weights(names: set[str], source: str) -> UserError:
     if any(name.endswith((".bin", ".pt", ".pth", ".ckpt")) for name in names):
         what = "the weights are a Python pickle (.bin or .pt), which can run code and is never opened."
         do = "Use a safetensors copy of the model, or convert it where you trust it."
