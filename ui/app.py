@@ -12,7 +12,7 @@ from ui.figure import serve_pictures
 from ui.page import Page
 from ui.panels import board, chat, map, method, models, recipe, spectra, status
 from ui.pieces import static
-from ui.problem import shows_problems
+from ui.problem import problem_place, shows_problems
 from ui.services import Services
 from ui.session import names_of
 from ui.theme import Theme
@@ -73,7 +73,7 @@ def _layout(services: Services, tabs: dict[str, gr.Tab]) -> Page:
                 save = gr.Button("Save merge…", variant="primary", min_width=0)
         with gr.Column(elem_id="main", min_width=0):
             line = status.build()
-            problem = static(visible=False)
+            problem = problem_place()
             with gr.Tabs(elem_id="tabs") as all_tabs:
                 built: dict[str, Any] = {}
                 for title in _TABS:
@@ -121,10 +121,12 @@ def _wire_desk(services: Services, page: Page) -> None:
     page.models.family.input(
         lambda chosen: gr.update(visible=chosen == models.OWN), page.models.family, page.models.own, **_QUIET
     )
+    page.problem.select(_live(services, page, desk.mend), state, **wide).then(**then)
     own = shows_problems(page.models.problem)
     typed = [*state, page.models.base, page.models.experts]
     family = {**_MOVING, "outputs": _all(page, page.models.problem)}
     page.models.open.click(own(partial(desk.open_family, services, page)), typed, **family).then(**then)
+    page.models.problem.select(own(partial(desk.mend_family, services, page)), typed, **family).then(**then)
     picked = [*state, page.models.family]
     page.models.family.input(own(partial(desk.pick_family, services, page)), picked, **family).then(**then)
 
@@ -152,6 +154,7 @@ def _wire_pictures(services: Services, page: Page, tabs: dict[str, gr.Tab]) -> N
     # Nothing follows these two with `.then`: after a problem the text must stay as it was typed.
     wide = {**_MOVING, "outputs": {*_all(page, page.recipe.problem), *page.settled}}
     page.recipe.apply.click(file(partial(desk.apply_yaml, services, page)), [*state, page.recipe.yaml], **wide)
+    page.recipe.problem.select(file(partial(desk.mend_yaml, services, page)), [*state, page.recipe.yaml], **wide)
     page.recipe.upload.upload(file(partial(desk.open_file, services, page)), [*state, page.recipe.upload], **wide)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import gradio as gr
 
 from merging.errors import UserError
+from merging.fixes import apply_fix, mend_text
 from merging.methods import METHODS
 from merging.plan import make_plan
 from merging.recipe import Recipe, load_recipe, parse_recipe
@@ -18,6 +19,7 @@ from ui.conversation import Turns
 from ui.live import Updates, card, follow, settled
 from ui.page import Page
 from ui.panels import method, models
+from ui.problem import fix_of
 from ui.services import Services, keep, town_sources
 from ui.session import Session, checked, fresh_recipe, recipe_of, undone, with_recipe
 
@@ -46,9 +48,34 @@ def open_family(
     services: Services, page: Page, session: Session, turns: Turns, base: str, experts: str
 ) -> Iterator[Updates]:
     """Folders typed in: checked from their headers first; the last family stays until they fit."""
-    base, listed = models.folders(base, experts)
-    recipe_ = fresh_recipe(METHODS[session.recipe.method], base, listed, services.folder)
+    yield from apply_recipe(services, page, session, turns, _typed(services, session, base, experts))
+
+
+def mend_family(services: Services, page: Page, session: Session, turns: Turns, base: str, experts: str,
+                event: gr.EventData) -> Iterator[Updates]:  # fmt: skip
+    """The fix of a problem with what was typed; what it changes is typed anew."""
+    recipe_ = apply_fix(_typed(services, session, base, experts), fix_of(event))
+    yield {page.models.base: recipe_.base, page.models.experts: "\n".join(e.model for e in recipe_.experts)}
     yield from apply_recipe(services, page, session, turns, recipe_)
+
+
+def mend_yaml(services: Services, page: Page, session: Session, turns: Turns, text: str,
+              event: gr.EventData) -> Iterator[Updates]:  # fmt: skip
+    """The fix of a problem with the recipe's text."""
+    mended = mend_text(text, fix_of(event))
+    yield {page.recipe.yaml: mended}
+    yield from apply_yaml(services, page, session, turns, mended)
+
+
+def mend(services: Services, page: Page, session: Session, turns: Turns, event: gr.EventData) -> Iterator[Updates]:
+    """The fix of a problem with the recipe on the desk."""
+    after = with_recipe(session, apply_fix(session.recipe, fix_of(event)))
+    yield from show_recipe(services, page, session, after, turns)
+
+
+def _typed(services: Services, session: Session, base: str, experts: str) -> Recipe:
+    base, listed = models.folders(base, experts)
+    return fresh_recipe(METHODS[session.recipe.method], base, listed, services.folder)
 
 
 def pick_family(services: Services, page: Page, session: Session, turns: Turns, family: str) -> Iterator[Updates]:

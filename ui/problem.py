@@ -2,14 +2,35 @@
 
 import functools
 import inspect
+import json
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from html import escape
 from typing import Any, get_type_hints
 
 import gradio as gr
 
-from merging.errors import UserError
+from merging.errors import Fix, UserError
+
+_CLICKS = """element.addEventListener("click", (event) => {
+  const hit = event.target.closest("[data-fix]");
+  if (hit) trigger("select", { fix: hit.dataset.fix });
+});"""
+
+
+def problem_place() -> gr.HTML:
+    """Where problems appear; `.select` carries the fix whose button was pressed (see `fix_of`)."""
+    return gr.HTML(visible=False, apply_default_css=False, js_on_load=_CLICKS)
+
+
+def fix_of(event: gr.EventData) -> Fix:
+    """The fix in a button. It comes from the browser: where it does not fit the recipe, `apply_fix` refuses it."""
+    try:
+        parts = json.loads(event._data["fix"])
+        return Fix(**parts | {"at": tuple(parts["at"])})
+    except (KeyError, TypeError, ValueError):
+        raise UserError("E_FIX", "This is no fix of a problem on this page.") from None
 
 
 def shows_problems(place: gr.HTML) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -44,16 +65,24 @@ def _each(made: Any) -> Iterator[dict[Any, Any]]:
 
 
 def problem_html(error: UserError) -> str:
-    """Bold count, numbered list with place, fact and mend, and what was kept."""
-    head, *lines = error.what.splitlines()
-    items = [line.split(". ", 1)[-1] for line in lines if line.strip()]
-    if items:
-        body = f"<b>{escape(head.rstrip(':'))}</b><ol>{''.join(f'<li>{_marked(item)}</li>' for item in items)}</ol>"
+    """Bold count, numbered list with place, fact and mend, each with its button, and what was kept."""
+    if error.parts:
+        items = "".join(f"<li>{_marked(str(part))}{_button(part)}</li>" for part in error.parts)
+        body = f"<b>{len(error.parts)} problems</b><ol>{items}</ol>"
     else:
         where = f"<code>{escape(error.where)}</code>: " if error.where else ""
-        body = f"<b>This did not work.</b><p>{where}{_marked(error.what)} {_marked(error.do)}</p>"
+        body = f"<b>This did not work.</b><p>{where}{_marked(error.what)} {_marked(error.do)}{_button(error)}</p>"
     kept = error.kept or "Your last good merge is still live."
     return f'<div class="problem" role="alert">{body}<p class="kept">{escape(kept)}</p></div>'
+
+
+def _button(problem: UserError) -> str:
+    if problem.fix is None:
+        return ""
+    return (
+        f' <button type="button" class="fix" data-fix="{escape(json.dumps(asdict(problem.fix)))}">'
+        f"{_marked(problem.fix.label)}</button>"
+    )
 
 
 def _marked(text: str) -> str:

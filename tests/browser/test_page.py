@@ -185,3 +185,17 @@ def test_no_page_is_wider_than_its_window(context: BrowserContext, server: str, 
             tab(page, name)
             expect(page.get_by_role("tab", name=name, exact=True)).to_have_attribute("aria-selected", "true")
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (width, name)
+
+
+def test_a_problem_is_mended_by_its_button(page: Page):
+    tab(page, "Recipe")
+    text = HONEST_ONLY.replace("models:", "parameters: {densty: 0.4}\nmodels:")
+    expect(page.locator("#yaml .cm-content")).to_contain_text("resm")
+    page.locator("#yaml .cm-content").fill(text)
+    page.get_by_role("button", name="Apply").click()
+    fix = page.locator(".problem .fix").first
+    expect(fix).to_contain_text("density")
+    fix.click()
+    expect(page.locator("#status .method")).to_have_text("TIES", timeout=20_000)
+    expect(page.locator("#yaml .cm-content")).to_contain_text("density: 0.4")
+    expect(page.locator(".problem").and_(page.locator(":visible"))).to_have_count(0)

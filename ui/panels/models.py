@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import gradio as gr
 
 from merging.errors import UserError
-from ui.pieces import static
+from ui.problem import problem_place
 from ui.session import MAX_EXPERTS
 
 TOWN, OWN = "town", "own"
@@ -33,7 +33,7 @@ def build() -> ModelsPanel:
             placeholder="models/helpful\nmodels/honest",
         )  # fmt: skip
         open_ = gr.Button("Open models", variant="secondary")
-    problem = static(visible=False)
+    problem = problem_place()
     return ModelsPanel(family, own, base, experts, open_, problem)
 
 

@@ -8,6 +8,7 @@ import gradio as gr
 
 from merging.recipe import Recipe
 from ui.pieces import Output, static
+from ui.problem import problem_place
 from ui.session import Session, recipe_of
 
 
@@ -28,7 +29,7 @@ def build() -> RecipePanel:
         '<div class="find"><h2>This merge as a file</h2>'
         '<p class="sub">In mergekit’s form. Change it here, then apply.</p></div>'
     )
-    problem = static(visible=False)
+    problem = problem_place()
     yaml = gr.Code(
         language="yaml", show_label=False, label="Recipe", interactive=True, lines=18, max_lines=30, elem_id="yaml"
     )
