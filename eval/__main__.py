@@ -1,4 +1,4 @@
-"""The command line: `python -m eval score MODEL_OR_RECIPE`.
+"""The command line: `python -m eval score | export | reload`.
 
 Exit 0 done, 2 for what the user can mend (one plain message on stderr), 130 stopped. With --json, one object a line;
 the last one is the scores alone.
@@ -6,11 +6,12 @@ the last one is the scores alone.
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from merging.command import Parser, print_json, run
-from merging.events import to_json
+from merging.command import Parser, print_json, run, tell
+from merging.events import Event, to_json
 
 if TYPE_CHECKING:
     from eval.board import HScore, Scores
@@ -18,11 +19,11 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return run(_parser(), argv, "Stopped. The answers so far are kept; the same command goes on from them.")
+    return run(_parser(), argv, "Stopped. What is finished is kept: score goes on by itself, export with --resume.")
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = Parser(prog="python -m eval", description="Score language models.", allow_abbrev=False)
+    parser = Parser(prog="python -m eval", description="Score and test language models.", allow_abbrev=False)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     words = "Ask a model, or the merge of a recipe, a set of probes and print its scores."
     score = commands.add_parser("score", help=words, description=words, allow_abbrev=False)
@@ -33,7 +34,45 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument("--sources", action="store_true", help="score the recipe's base and experts as well")
     score.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
     score.add_argument("--json", action="store_true", help="print one JSON object a line")
+
+    cost = (
+        " It holds one model in memory at a time, as large as its files, and computes the merge a second time (above a "
+        "billion parameters, a sample of its tensors)."
+    )
+    words = "Merge, and test the model before it gets its name: it loads, is the merge, and ends an answer."
+    export = commands.add_parser("export", help=words, description=words + cost, allow_abbrev=False)
+    export.set_defaults(run=_export)
+    export.add_argument("recipe", type=Path, metavar="RECIPE.yml")
+    export.add_argument("out", type=Path, metavar="OUT/")
+    export.add_argument("--resume", action="store_true", help="go on where a stopped export of this recipe ended")
+    words = "Test a finished merge, against its recipe where its sources are at hand."
+    again = commands.add_parser("reload", help=words, description=words + cost, allow_abbrev=False)
+    again.set_defaults(run=_reload)
+    again.add_argument("out", type=Path, metavar="OUT/")
+    for command in (export, again):
+        command.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+        command.add_argument("--json", action="store_true", help="print one JSON object a line")
     return parser
+
+
+def _export(args: argparse.Namespace) -> None:
+    from eval.reload import export
+
+    _follow(export(args.recipe, args.out, args.device, args.resume), args.json)
+
+
+def _reload(args: argparse.Namespace) -> None:
+    from eval.reload import reload
+
+    _follow(reload(args.out, args.device), args.json)
+
+
+def _follow(events: Iterator[Event], as_json: bool) -> None:
+    for event in events:
+        if as_json:
+            print_json(to_json(event))
+        else:
+            tell(event)
 
 
 def _score(args: argparse.Namespace) -> None:

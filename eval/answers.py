@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from merging.checkpoint import Checkpoint
 from merging.companions import TEMPLATE, TOKENIZER, companions
@@ -34,6 +35,15 @@ def identity(model: Checkpoint | Plan) -> str:
         if name in files:
             digest.update(f"\0{name}\0{len(files[name])}\0".encode() + files[name])
     return digest.hexdigest()
+
+
+def finished(key: str) -> dict[str, Any] | None:
+    """The document of a finished run; None where there is none, or none that can be read."""
+    try:
+        found = json.loads((data_folder() / "scores" / f"{key}.json").read_bytes())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 class Answers:

@@ -26,11 +26,11 @@ from transformers import (
 
 from eval.runtime import choose_device, dtype_on, free_memory
 from merging.checkpoint import Checkpoint
-from merging.companions import TOKENIZER, companions
+from merging.companions import GENERATION, TOKENIZER, companions
 from merging.errors import UserError
 from merging.plan import Plan
 
-_SAFE = {"local_files_only": True, "trust_remote_code": False}
+SAFE = {"local_files_only": True, "trust_remote_code": False}
 
 
 @dataclass(frozen=True)
@@ -102,14 +102,9 @@ class Models:
 
     def _loaded(self, checkpoint: Checkpoint) -> tuple[Model, int]:
         size = self._make_room(checkpoint)
-        with _plain_errors(checkpoint):
-            module, report = AutoModelForCausalLM.from_pretrained(  # pyright: ignore[reportGeneralTypeIssues]
-                checkpoint.folder, dtype=self.dtype, use_safetensors=True, output_loading_info=True, **_SAFE
-            )
-            _complete(report, checkpoint)
-            return Model(
-                self._ready(module), _tokenizer(checkpoint.folder, checkpoint.source), checkpoint.fingerprint
-            ), size
+        module, _ = load(checkpoint.folder, checkpoint.source, self.dtype)
+        tokenizer = load_tokenizer(checkpoint.folder, checkpoint.source)
+        return Model(self._ready(module), tokenizer, checkpoint.fingerprint), size
 
     def _merged(self, source: Merged, held: tuple[Model, int] | None) -> tuple[Model, int]:
         plan, state = source.plan, source.state()
@@ -118,21 +113,10 @@ class Models:
         size = self._make_room(source)
         # Copies: the module must not share memory with tensors that somebody else changes later.
         own = {name: tensor.to(self.dtype, copy=True) for name, tensor in state.items()}
-        with _plain_errors(plan.base), TemporaryDirectory() as folder:
-            texts = companions(plan).files
-            for name, content in texts.items():
-                (Path(folder) / name).parent.mkdir(exist_ok=True)
-                (Path(folder) / name).write_bytes(content)
-            config = AutoConfig.from_pretrained(folder, **_SAFE)
-            with torch.device("meta"):  # only to learn the class
-                kind = type(AutoModelForCausalLM.from_config(config))
-            module, report = kind.from_pretrained(
-                None, config=config, state_dict=own, dtype=self.dtype, output_loading_info=True
-            )
-            _complete(report, plan.base)
-            if "generation_config.json" in texts:
-                module.generation_config = GenerationConfig.from_pretrained(folder)
-            return Model(self._ready(module), _tokenizer(Path(folder), plan.base.source), plan.digest), size
+        with TemporaryDirectory() as folder:
+            write_texts(plan, Path(folder))
+            module = build(plan, Path(folder), own, self.dtype)
+            return Model(self._ready(module), load_tokenizer(Path(folder), plan.base.source), plan.digest), size
 
     def _ready(self, module: PreTrainedModel) -> PreTrainedModel:
         """On the device, and decoding as everybody else: of a model's own generation settings only its ends count."""
@@ -152,6 +136,39 @@ class Models:
         return sum(prod(info.shape) for info in checkpoint.tensors.values()) * self.dtype.itemsize
 
 
+def write_texts(plan: Plan, folder: Path) -> None:
+    """The files beside the weights of an export, into `folder`."""
+    for name, content in companions(plan).files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(content)
+
+
+def build(plan: Plan, texts: Path, state: dict[str, Tensor], dtype: torch.dtype) -> PreTrainedModel:
+    """The merge as a module, from its tensors in memory and the files beside them."""
+    with plain_errors(plan.base.source):
+        config = AutoConfig.from_pretrained(texts, **SAFE)
+        with torch.device("meta"):  # only to learn the class
+            kind = type(AutoModelForCausalLM.from_config(config))
+        module, report = kind.from_pretrained(
+            None, config=config, state_dict=state, dtype=dtype, output_loading_info=True
+        )
+        complete(report, plan.base.source)
+        if (texts / GENERATION).is_file():
+            module.generation_config = GenerationConfig.from_pretrained(texts)
+        return module
+
+
+def load(folder: Path, source: str, dtype: torch.dtype | str) -> tuple[PreTrainedModel, list[str]]:
+    """A model's folder as a module, and the tensors there that transformers has no use for."""
+    transformers.utils.logging.disable_progress_bar()
+    with plain_errors(source):
+        module, report = AutoModelForCausalLM.from_pretrained(  # pyright: ignore[reportGeneralTypeIssues]
+            folder, dtype=dtype, use_safetensors=True, output_loading_info=True, **SAFE
+        )
+        complete(report, source)
+        return module, sorted(map(str, report["unexpected_keys"]))
+
+
 @torch.no_grad()
 def _copy_into(module: PreTrainedModel, state: Mapping[str, Tensor]) -> bool:
     """Copies the weights in place. False, and nothing done, where they do not fill the module one to one.
@@ -167,7 +184,7 @@ def _copy_into(module: PreTrainedModel, state: Mapping[str, Tensor]) -> bool:
     return True
 
 
-def _tokenizer(folder: Path, source: str) -> PreTrainedTokenizerBase:
+def load_tokenizer(folder: Path, source: str) -> PreTrainedTokenizerBase:
     if not any((folder / name).is_file() for name in TOKENIZER):
         raise UserError(
             "E_TOKENIZER",
@@ -175,22 +192,23 @@ def _tokenizer(folder: Path, source: str) -> PreTrainedTokenizerBase:
             where=source,
             do="Put tokenizer.json and tokenizer_config.json of the model it was trained from into its folder.",
         )
-    return AutoTokenizer.from_pretrained(folder, **_SAFE)
+    with plain_errors(source):
+        return AutoTokenizer.from_pretrained(folder, **SAFE)
 
 
-def _complete(report: dict[str, Any], checkpoint: Checkpoint) -> None:
+def complete(report: dict[str, Any], source: str) -> None:
     missing = sorted(map(str, report["missing_keys"])) + sorted(str(item[0]) for item in report["mismatched_keys"])
     if missing:
         raise UserError(
             "E_WEIGHTS",
             f"The architecture needs {len(missing)} tensors that the weights do not hold, such as {missing[0]}.",
-            where=checkpoint.source,
+            where=source,
             do="Use the config.json that belongs to these weights.",
         )
 
 
 @contextmanager
-def _plain_errors(checkpoint: Checkpoint) -> Iterator[None]:
+def plain_errors(source: str) -> Iterator[None]:
     """What transformers raises for a folder that it cannot make a model of, in one sentence."""
     try:
         yield
@@ -199,6 +217,6 @@ def _plain_errors(checkpoint: Checkpoint) -> Iterator[None]:
         raise UserError(
             "E_MODEL",
             f"transformers cannot load this model: {reason}",
-            where=checkpoint.source,
+            where=source,
             do="Check that the folder is a whole causal language model with its tokenizer.",
         ) from error

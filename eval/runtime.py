@@ -110,13 +110,13 @@ def stream(
     stopped: Callable[[], bool],
 ) -> None:
     """One answer, token by token to `put`, ending tokens included. Temperature 0 is greedy."""
-    greedy = _greedy(model, tokenizer, max_new_tokens)
+    settings = greedy(model, tokenizer, max_new_tokens)
     ids = torch.tensor([list(prompt)], device=model.device)
     watch = _Watch(put, stopped)
     model.generate(  # pyright: ignore[reportCallIssue]
         ids,
         attention_mask=torch.ones_like(ids),
-        generation_config=greedy,
+        generation_config=settings,
         logits_processor=[_PinnedNoise(temperature, seed)] if temperature > 0 else [],  # pyright: ignore[reportArgumentType]
         stopping_criteria=[watch],  # pyright: ignore[reportArgumentType]
         streamer=watch,  # pyright: ignore[reportArgumentType]
@@ -135,18 +135,18 @@ def answer_batch(
     use_cores(model)
     prompts = [encode(tokenizer, *render(tokenizer, turns)) for turns in conversations]
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-    greedy = _greedy(model, tokenizer, max_new_tokens)
+    settings = greedy(model, tokenizer, max_new_tokens)
     answers = [""] * len(prompts)
     for at in range(0, len(order), _BATCH):
         rows = order[at : at + _BATCH]
         width = max(len(prompts[i]) for i in rows)
-        ids = torch.full((len(rows), width), greedy.pad_token_id, dtype=torch.long)
+        ids = torch.full((len(rows), width), settings.pad_token_id, dtype=torch.long)
         mask = torch.zeros_like(ids)
         for row, i in enumerate(rows):
             ids[row, width - len(prompts[i]) :] = torch.tensor(prompts[i])
             mask[row, width - len(prompts[i]) :] = 1
         out = model.generate(  # pyright: ignore[reportCallIssue]
-            ids.to(model.device), attention_mask=mask.to(model.device), generation_config=greedy
+            ids.to(model.device), attention_mask=mask.to(model.device), generation_config=settings
         )
         texts = tokenizer.batch_decode(out[:, width:], skip_special_tokens=True)
         for i, text in zip(rows, texts, strict=True):
@@ -174,7 +174,7 @@ def encode(tokenizer: "PreTrainedTokenizerBase", text: str, plain: bool) -> list
     return tokenizer(text, add_special_tokens=plain)["input_ids"]  # pyright: ignore[reportReturnType]
 
 
-def _greedy(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", max_new_tokens: int) -> "GenerationConfig":
+def greedy(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", max_new_tokens: int) -> "GenerationConfig":
     """The model's own end tokens come first: chat models often end a turn with more tokens than the tokenizer names."""
     from transformers import GenerationConfig
 

@@ -7,10 +7,10 @@ from math import prod
 from pathlib import Path
 from time import perf_counter
 
-from eval.answers import Answers, identity
+from eval.answers import Answers, finished, identity
 from eval.board import Scores, summarise
 from eval.judges import Verdict, judge
-from eval.probes import Probe, ProbeSet, Split, load_probes
+from eval.probes import H, Probe, ProbeSet, Split, load_probes
 from merging.checkpoint import Checkpoint
 from merging.errors import UserError
 from merging.models import open_model
@@ -67,9 +67,8 @@ def score(
 def _score_one(
     name: str, model: Checkpoint | Plan, asked: ProbeSet, place: str, loader: "_Loader"
 ) -> Iterator[ScoreEvent]:
-    settings = {"decoding": "greedy", "max_new_tokens": MAX_NEW_TOKENS, "device": place}
-    key = hashlib.sha256(f"{identity(model)} {_digest(asked)} {settings}".encode()).hexdigest()
-    kept = Answers(key)
+    settings = _settings(place)
+    kept = Answers(_key(model, asked, place))
     todo = sorted(
         (probe for probe in asked.probes if probe.id not in kept.texts),
         key=lambda probe: sum(len(message.content) for message in probe.messages),
@@ -99,6 +98,32 @@ def _score_one(
         }
     )
     yield Scored(name, scores, answers)
+
+
+def kept_scores(plan: Plan, device: str = "auto") -> dict[str, tuple[float, float, float, int]] | None:
+    """Town scores of exactly this merge that an earlier run kept, from as many probes as were asked: by H the share
+    passed, its interval and the number of probes. None where it was not scored.
+    """
+    from eval.runtime import choose_device
+
+    place = choose_device(device).type
+    for split in ("test", "validation", "screen"):
+        document = finished(_key(plan, load_probes("town", split), place))
+        try:
+            if document is not None:
+                sides = {h: document["scores"][h] for h in H}
+                return {h: (side["score"], side["low"], side["high"], side["n"]) for h, side in sides.items()}
+        except (KeyError, TypeError):  # not as we write it
+            continue
+    return None
+
+
+def _settings(place: str) -> dict[str, str | int]:
+    return {"decoding": "greedy", "max_new_tokens": MAX_NEW_TOKENS, "device": place}
+
+
+def _key(model: Checkpoint | Plan, asked: ProbeSet, place: str) -> str:
+    return hashlib.sha256(f"{identity(model)} {_digest(asked)} {_settings(place)}".encode()).hexdigest()
 
 
 class _Loader:

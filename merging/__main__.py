@@ -10,22 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from merging.command import Parser, print_json, run
+from merging.command import Parser, print_json, run, seconds_text, tell
 from merging.errors import UserError, all_of
-from merging.events import (
-    Downloaded,
-    Downloading,
-    DownloadStarted,
-    Event,
-    Finished,
-    Notice,
-    Reloaded,
-    ShardWritten,
-    Started,
-    TensorDone,
-    Testing,
-    to_json,
-)
+from merging.events import Event, to_json
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -185,50 +172,10 @@ def _report(event: Event, as_json: bool) -> None:
         tell(event)
 
 
-def tell(event: Event) -> None:
-    terminal = sys.stderr.isatty()
-    if isinstance(event, TensorDone) and terminal:
-        left = "" if event.seconds_left is None else f"  about {_seconds_text(event.seconds_left)} left"
-        print(f"\r\033[K{event.done} of {event.total} tensors{left}", end="", file=sys.stderr, flush=True)
-    elif isinstance(event, Downloading) and terminal:
-        left = "" if event.seconds_left is None else f"  about {_seconds_text(event.seconds_left)} left"
-        print(f"\r\033[K{event.source}: {event.done / 1e6:,.1f} of {event.total / 1e6:,.1f} MB{left}", end="",
-              file=sys.stderr, flush=True)  # fmt: skip
-    elif isinstance(event, Started | TensorDone | Downloading):
-        return
-    else:
-        if terminal:
-            print("\r\033[K", end="", file=sys.stderr)
-        if isinstance(event, Notice):
-            print(f"Note: {event.text}", file=sys.stderr)
-        elif isinstance(event, ShardWritten):
-            print(f"{event.file} written, {event.n_bytes / 1e6:,.1f} MB.", file=sys.stderr)
-        elif isinstance(event, Testing):
-            print("Testing: the merge is loaded again and compared …", file=sys.stderr)
-        elif isinstance(event, Reloaded):
-            print(*event.words(), sep="\n", file=sys.stderr)
-        elif isinstance(event, DownloadStarted):
-            kept = f", {event.n_kept / 1e6:,.1f} MB of them here already" if event.n_kept >= 1e5 else ""
-            print(f"{event.source}: {event.n_files} files, {event.n_bytes / 1e6:,.1f} MB{kept}.", file=sys.stderr)
-        elif isinstance(event, Downloaded):
-            took = _seconds_text(event.seconds)
-            print(f"{event.source} is here at commit {event.commit}, {event.n_bytes / 1e6:,.1f} MB in {took}.",
-                  file=sys.stderr)  # fmt: skip
-        elif isinstance(event, Finished):
-            took = _seconds_text(event.seconds)
-            print(f"{event.folder} written: {event.n_tensors} tensors in {took}. Digest {event.digest}.")
-
-
 def _estimate_text(estimate: Any, n_tensors: int) -> str:
     return (f"{estimate.n_parameters / 1e6:,.1f} million parameters in {n_tensors} tensors. Needs "
             f"{estimate.disk_bytes / 1e6:,.1f} MB of disk, {estimate.memory_bytes / 1e6:,.0f} MB of memory, and about "
-            f"{_seconds_text(estimate.seconds)} on one CPU core.")  # fmt: skip
-
-
-def _seconds_text(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+            f"{seconds_text(estimate.seconds)} on one CPU core.")  # fmt: skip
 
 
 def _device(name: str) -> str:

@@ -9,6 +9,19 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from merging.errors import UserError
+from merging.events import (
+    Downloaded,
+    Downloading,
+    DownloadStarted,
+    Event,
+    Finished,
+    Notice,
+    Reloaded,
+    ShardWritten,
+    Started,
+    TensorDone,
+    Testing,
+)
 
 
 class Parser(argparse.ArgumentParser):
@@ -36,6 +49,47 @@ def run(parser: argparse.ArgumentParser, argv: Sequence[str] | None, stopped: st
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return 0
+
+
+def tell(event: Event) -> None:
+    """An event of long work in words; progress on a terminal only."""
+    terminal = sys.stderr.isatty()
+    if isinstance(event, TensorDone) and terminal:
+        left = "" if event.seconds_left is None else f"  about {seconds_text(event.seconds_left)} left"
+        print(f"\r\033[K{event.done} of {event.total} tensors{left}", end="", file=sys.stderr, flush=True)
+    elif isinstance(event, Downloading) and terminal:
+        left = "" if event.seconds_left is None else f"  about {seconds_text(event.seconds_left)} left"
+        print(f"\r\033[K{event.source}: {event.done / 1e6:,.1f} of {event.total / 1e6:,.1f} MB{left}", end="",
+              file=sys.stderr, flush=True)  # fmt: skip
+    elif isinstance(event, Started | TensorDone | Downloading):
+        return
+    else:
+        if terminal:
+            print("\r\033[K", end="", file=sys.stderr)
+        if isinstance(event, Notice):
+            print(f"Note: {event.text}", file=sys.stderr)
+        elif isinstance(event, ShardWritten):
+            print(f"{event.file} written, {event.n_bytes / 1e6:,.1f} MB.", file=sys.stderr)
+        elif isinstance(event, Testing):
+            print("Testing: the merge is loaded again and compared …", file=sys.stderr)
+        elif isinstance(event, Reloaded):
+            print(*event.words(), sep="\n", file=sys.stderr)
+        elif isinstance(event, DownloadStarted):
+            kept = f", {event.n_kept / 1e6:,.1f} MB of them here already" if event.n_kept >= 1e5 else ""
+            print(f"{event.source}: {event.n_files} files, {event.n_bytes / 1e6:,.1f} MB{kept}.", file=sys.stderr)
+        elif isinstance(event, Downloaded):
+            took = seconds_text(event.seconds)
+            print(f"{event.source} is here at commit {event.commit}, {event.n_bytes / 1e6:,.1f} MB in {took}.",
+                  file=sys.stderr)  # fmt: skip
+        elif isinstance(event, Finished):
+            took = seconds_text(event.seconds)
+            print(f"{event.folder} written: {event.n_tensors} tensors in {took}. Digest {event.digest}.")
+
+
+def seconds_text(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def print_json(value: dict[str, Any]) -> None:

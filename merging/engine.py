@@ -11,18 +11,20 @@ import torch
 from torch import Tensor
 
 from merging import writer
+from merging.card import Scores
 from merging.compute import across_layers, merged_tensor, read_deltas
 from merging.events import Event
 from merging.plan import Plan
 
 
-def merge(plan: Plan, out: Path, *, device: str = "cpu", resume: bool = False) -> Iterator[Event]:
-    """Write the merged model to `out`, whole or not at all; yields typed events."""
+def merge(plan: Plan, out: Path, *, device: str = "cpu", resume: bool = False, accept: writer.Accept | None = None,
+          scores: Scores | None = None) -> Iterator[Event]:  # fmt: skip
+    """Write the merged model to `out`, whole or not at all; yields typed events. See `writer.write`."""
 
     def tensors(skip: Collection[str]) -> Iterator[tuple[str, Tensor]]:
         return merged_tensors(plan, device=device, skip=skip)
 
-    yield from writer.write(plan, out, tensors, resume=resume)
+    yield from writer.write(plan, out, tensors, resume=resume, accept=accept, scores=scores)
 
 
 def merged_tensors(plan: Plan, *, device: str = "cpu", skip: Collection[str] = ()) -> Iterator[tuple[str, Tensor]]:

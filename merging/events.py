@@ -64,10 +64,10 @@ class Reloaded:
             found.append("It was not compared with its sources, which are not at hand.")
         else:
             part = "" if self.compared == self.n_tensors else f" ({self.compared} of {self.n_tensors} tensors)"
-            found.append(
-                f"Its logits differ by at most {self.logit_difference:.2g} from the merge computed anew{part}; "
-                f"up to {self.bound:.2g} is rounding."
-            )
+            same = "the same logits, bit for bit"
+            if self.logit_difference > 0:
+                same = f"logits at most {self.logit_difference:.2g} apart; up to {self.bound:.2g} is rounding"
+            found.append(f"The merge computed anew{part} gives {same}.")
         if self.ends is not None:
             how = "its chat template" if self.template else "plain lines, because there is no chat template"
             found.append(f"A chat turn with {how} {'ends' if self.ends else 'does not end'} by itself.")

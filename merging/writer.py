@@ -87,7 +87,8 @@ def _accepted(accept: Accept, partial: Partial, out: Path) -> Generator[Event, N
     except UserError as error:
         kept = f"Nothing is at {out.name}; the finished weights are kept in {partial.folder.name}."
         again = "--resume tests them again; `python -m merging merge` with --resume takes them untested."
-        raise UserError(error.code, error.what, where=error.where, kept=kept, do=f"{error.do} {again}") from error
+        do = f"{error.do} {again}"
+        raise UserError(error.code, error.what, where=error.where, kept=kept, do=do, fix=error.fix) from error
     return found
 
 

@@ -43,10 +43,10 @@ def publish(services: Services) -> None:
         }
 
     def merge(recipe_yaml: str) -> gr.FileData:
-        """Merge the recipe and return the model's folder as a zip file."""
+        """Merge the recipe, test the model by loading it again, and return its folder as a zip file."""
         recipe = _recipe(services, recipe_yaml)
         name = file_name(recipe)
-        job = _run(services, recipe, "save", ("-m", "merging", "merge", "recipe.yml", name, "--json"))
+        job = _run(services, recipe, "save", ("-m", "eval", "export", "recipe.yml", name, "--json"))
         for _ in services.jobs.follow(job):
             pass
         archive = zipped(services.jobs.folder(job.id) / name)

@@ -5,12 +5,14 @@ import shutil
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from html import escape
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from merging.errors import UserError
+from merging.events import Reloaded
 from merging.plan import make_plan
 from merging.recipe import Recipe
 from ui.conversation import Turns
@@ -50,7 +52,7 @@ def save(services: Services, page: Page, session: Session, turns: Turns) -> Iter
     about = {"digest": make_plan(recipe).digest, "name": name}
     yield {page.tabs: gr.Tabs(selected="recipe")}
     yield from _run(
-        services, page, session, turns, "save", about, ("-m", "merging", "merge", "recipe.yml", name, "--json")
+        services, page, session, turns, "save", about, ("-m", "eval", "export", "recipe.yml", name, "--json")
     )
 
 
@@ -70,7 +72,7 @@ def watch(services: Services, page: Page, session: Session, turns: Turns, job: J
     """Follow a job's log to its end; progress stands in the status line."""
     about = json.loads(job.about)
     found = Scoreboard(about.get("split", ""))
-    finished, answered = False, dict[str, int]()
+    finished, answered, said = False, dict[str, int](), list[str]()
     try:
         keep(services.busy, session.id, Busy("Scoring" if job.kind == "score" else "Saving", "starting", 0.0))
         yield {
@@ -83,6 +85,7 @@ def watch(services: Services, page: Page, session: Session, turns: Turns, job: J
             if event.get("event") == "scored":
                 found = with_scored(found, event)
             finished = finished or event.get("event") == "finished"
+            said += _words(event)
             if busy := _busy(event):
                 keep(services.busy, session.id, busy)
                 yield _status(services, page, session)
@@ -91,7 +94,7 @@ def watch(services: Services, page: Page, session: Session, turns: Turns, job: J
         if job.kind == "save" and finished:
             keep(services.busy, session.id, Busy("Zipping", about["name"], 1.0))
             yield _status(services, page, session)
-            yield _download(page, zipped(services.jobs.folder(job.id) / about["name"]))
+            yield _download(page, zipped(services.jobs.folder(job.id) / about["name"]), said)
             keep(services.saved, session.owner, about["digest"])
     finally:
         services.busy.pop(session.id, None)
@@ -138,7 +141,7 @@ def _run(services: Services, page: Page, session: Session, turns: Turns, kind: s
     job = services.jobs.start(job_id, session.owner, kind, json.dumps(about), [command])
     keep(services.current, session.owner, job)
     latest = services.sessions.get(session.id, session)
-    yield {page.recipe.download: gr.update(visible=False), page.browser: kept(services, latest)}
+    yield {page.recipe.download: gr.update(visible=False), page.recipe.saved: "", page.browser: kept(services, latest)}
     yield from watch(services, page, session, turns, job)
 
 
@@ -149,7 +152,16 @@ def _busy(event: Mapping[str, Any]) -> Busy | None:
     if event.get("event") == "tensor_done":
         return Busy("Saving", f"{event['done']} of {event['total']} tensors",
                     event["done"] / max(event["total"], 1), event["seconds_left"])  # fmt: skip
-    return None
+    return Busy("Testing", "loads the saved model and asks it", 1.0) if event.get("event") == "testing" else None
+
+
+def _words(event: Mapping[str, Any]) -> list[str]:
+    """What an export says of itself: its notices, and what its reload test found."""
+    if event.get("event") == "notice":
+        return [event["text"]]
+    if event.get("event") == "reloaded":
+        return Reloaded(**{key: value for key, value in event.items() if key != "event"}).words()
+    return []
 
 
 def _status(services: Services, page: Page, session: Session) -> Updates:
@@ -158,5 +170,7 @@ def _status(services: Services, page: Page, session: Session) -> Updates:
     return {page.status.line: status_line(services, latest, look)} if look else {}
 
 
-def _download(page: Page, archive: Path) -> Updates:
-    return {page.recipe.download: gr.update(value=str(archive), visible=True)}
+def _download(page: Page, archive: Path, said: list[str]) -> Updates:
+    lines = "".join(f"<li>{escape(line)}</li>" for line in said)
+    return {page.recipe.download: gr.update(value=str(archive), visible=True),
+            page.recipe.saved: f'<ul class="help">{lines}</ul>'}  # fmt: skip

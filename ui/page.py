@@ -57,7 +57,8 @@ class Page:
     def long(self) -> set[Output]:
         """What a long job changes."""
         board = self.board.outputs
-        return {self.tabs, self.browser, self.status.line, self.status.stop, self.recipe.download, *board}
+        return {self.tabs, self.browser, self.status.line, self.status.stop, self.recipe.download, self.recipe.saved,
+                *board}  # fmt: skip
 
     @cached_property
     def settled(self) -> set[Output]:

@@ -64,7 +64,7 @@ def command_html(recipe: Recipe) -> str:
     name = file_name(recipe)
     lines = (
         f"python -m merging check {name}.yml",
-        f"python -m merging merge {name}.yml merged/{name}",
+        f"python -m eval export {name}.yml merged/{name}",
         f"python -m eval score merged/{name}",
     )
     where = '<p class="help">Run it in the folder that this app was started in.</p>'
