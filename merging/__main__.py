@@ -6,7 +6,7 @@ Torch is imported inside the commands, so that a wrong word is answered at once.
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +150,8 @@ def _profile(args: argparse.Namespace) -> None:
 
 def _methods(args: argparse.Namespace) -> None:
     from merging.methods import METHODS
+    from merging.shapers import SHAPERS
+    from merging.shaping import SHAPING
 
     for method in METHODS.values():
         if args.json:
@@ -159,10 +161,22 @@ def _methods(args: argparse.Namespace) -> None:
                    "experts": method.experts, "uses_weight": method.uses_weight, "knobs": knobs})  # fmt: skip
             continue
         print(f"{method.id}: {method.title}. {method.summary}\n    {method.paper.title} ({method.paper.url})")
-        for knob in method.knobs:
-            span = f"{knob.low:g} to {knob.high:g}" if knob.kind == "number" else ", ".join(knob.choices) or knob.kind
-            each = ", one per expert" if knob.per_expert else ""
-            print(f"    {knob.key:22} {span}{each}; default {_plain(knob.default)}. {knob.help}")
+        _tell_knobs(method.knobs)
+    if args.json:
+        print_json({"event": "shared", "knobs": [vars(knob) for knob in SHAPING]})
+        return
+    print("With any method on deltas:")
+    _tell_knobs(SHAPING[:2])
+    for shaper in SHAPERS.values():
+        print(f"  shaper {shaper.id}: {shaper.title}. {shaper.summary}\n    {shaper.paper.title} ({shaper.paper.url})")
+        _tell_knobs(shaper.knobs)
+
+
+def _tell_knobs(knobs: Iterable[Any]) -> None:
+    for knob in knobs:
+        span = f"{knob.low:g} to {knob.high:g}" if knob.kind == "number" else ", ".join(knob.choices) or knob.kind
+        each = ", one per expert" if knob.per_expert else ""
+        print(f"    {knob.key:22} {span}{each}; default {_plain(knob.default)}. {knob.help}")
 
 
 def _report(event: Event, as_json: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from merging.checkpoint import Checkpoint
+from merging.shaping import after, enter, shaped
 from merging.spectral import Factors, Fold, noise_floor
 
 if TYPE_CHECKING:  # a plan may hold a merge that feeds it, which is computed here
@@ -66,7 +68,11 @@ def across_layers(plan: Plan, factors: Callable[[TensorPlan], Factors]) -> Tenso
     """The statistic that a method compares between layers: its maximum over the matrices that need it, or None."""
     if plan.method.across is None:
         return None
-    every = (plan.method.across(partial(factors, t), **t.settings) for t in plan.tensors if is_spectral(t))
+
+    def inside(tensor: TensorPlan) -> Factors:
+        return enter(factors(tensor), tensor.settings).factors
+
+    every = (plan.method.across(partial(inside, t), **t.settings) for t in plan.tensors if is_matrix(t))
     found = [statistic for statistic in every if statistic is not None]
     return torch.stack(found).amax(0) if found else None
 
@@ -76,25 +82,36 @@ def merged_delta(
 ) -> Tensor | Fold:
     """What a delta-space method adds to the base; experts with weight 0 are left out before it counts them.
 
-    Tensors that a spectral method does not take (not a matrix, or excluded) get lambda x the mean of the weighted
-    deltas over the experts left in.
+    Matrices that are not excluded go through the recipe's space and shaper (`merging/shaping.py`). Tensors that a
+    spectral method does not take get lambda x the mean of the weighted deltas over the experts left in.
     """
     keep = kept_inputs(plan, tensor)
     deltas = factors.deltas
     if not keep:
         return torch.zeros_like(deltas[0])
     weights = torch.tensor([tensor.weights[t] for t in keep], dtype=deltas.dtype, device=deltas.device)
-    if plan.method.spectral and not is_spectral(tensor):
-        scale = tensor.settings["lambda"] / len(keep)
-        return scale * torch.tensordot(weights, deltas[keep], 1)
-    settings = method_settings(plan, tensor, keep, deltas.device)
-    if plan.method.takes_base:
-        settings["base"] = base.float()
-    if not plan.method.spectral:
-        return plan.method(deltas[keep], weights, **settings)
+    if not is_matrix(tensor):
+        if plan.method.spectral:
+            scale = tensor.settings["lambda"] / len(keep)
+            return scale * torch.tensordot(weights, deltas[keep], 1)
+        return plan.method(deltas[keep], weights, **_delta_settings(plan, tensor, keep, base, deltas))
+    chosen = factors.select(keep)
+    space = enter(chosen, tensor.settings)
+    settings = _delta_settings(plan, tensor, keep, base, space.factors.deltas)
     if plan.method.across is not None:
         settings["peak"] = None if peak is None else peak[keep]
-    return plan.method(factors.select(keep), weights, **settings)
+    shaper = after(tensor.settings)
+    scale = settings["lambda_"] if shaper and "lambda_" in settings else 1.0
+    if shaper and "lambda_" in settings:
+        settings["lambda_"] = 1.0
+    merged = space.back(
+        plan.method(space.factors if plan.method.spectral else space.factors.deltas, weights, **settings)
+    )
+    return _scaled(shaped(shaper, merged, chosen, weights, tensor.settings), scale) if shaper else merged
+
+
+def _scaled(delta: Tensor | Fold, scale: float) -> Tensor | Fold:
+    return replace(delta, x=scale * delta.x) if isinstance(delta, Fold) else scale * delta
 
 
 def merged_weights(plan: Plan, tensor: TensorPlan, models: Tensor) -> Tensor:
@@ -103,7 +120,7 @@ def merged_weights(plan: Plan, tensor: TensorPlan, models: Tensor) -> Tensor:
     if not keep:
         return torch.zeros_like(models[0])
     weights = torch.tensor([tensor.weights[t] for t in keep], dtype=models.dtype, device=models.device)
-    return plan.method(models[keep], weights, **method_settings(plan, tensor, keep, models.device))
+    return plan.method(models[keep], weights, **method_settings(plan, tensor, keep, models))
 
 
 def kept_inputs(plan: Plan, tensor: TensorPlan) -> list[int]:
@@ -111,8 +128,16 @@ def kept_inputs(plan: Plan, tensor: TensorPlan) -> list[int]:
     return [t for t, weight in enumerate(tensor.weights) if weight != 0 or plan.method.keeps_zero]
 
 
-def method_settings(plan: Plan, tensor: TensorPlan, keep: list[int], device: torch.device) -> dict:
-    """Keyword arguments of the method for one tensor: `lambda` becomes `lambda_`, per-expert values a tensor (T,)."""
+def _delta_settings(plan: Plan, tensor: TensorPlan, keep: list[int], base: Tensor, deltas: Tensor) -> dict:
+    settings = method_settings(plan, tensor, keep, deltas)
+    return settings | ({"base": base.float()} if plan.method.takes_base else {})
+
+
+def method_settings(plan: Plan, tensor: TensorPlan, keep: list[int], stack: Tensor) -> dict:
+    """Keyword arguments of the method for one tensor: `lambda` becomes `lambda_`, per-expert values a tensor (T,).
+
+    stack: what the method will see, (T, *shape).
+    """
     settings = {}
     for knob in plan.method.knobs:
         value = tensor.settings[knob.key]
@@ -120,11 +145,12 @@ def method_settings(plan: Plan, tensor: TensorPlan, keep: list[int], device: tor
             value = torch.tensor([value[t] for t in keep])
         settings["lambda_" if knob.key == "lambda" else knob.key] = value
     if plan.method.random:
-        settings["bits"] = partial(_bits, plan, tensor, keep, device)
+        settings["bits"] = partial(_bits, plan, tensor, keep, stack)
     return settings
 
 
-def is_spectral(tensor: TensorPlan) -> bool:
+def is_matrix(tensor: TensorPlan) -> bool:
+    """Whether a spectral method, a space and a shaper take it."""
     return tensor.action == "merge" and len(tensor.shape) == 2 and min(tensor.shape) > 1 and not tensor.excluded
 
 
@@ -141,7 +167,7 @@ def uniform_bits(seed: int, owner: str, tensor: str, shape: tuple[int, ...]) -> 
     return torch.from_numpy(out).view(shape)
 
 
-def _bits(plan: Plan, tensor: TensorPlan, keep: list[int], device: torch.device, t: int) -> Tensor:
+def _bits(plan: Plan, tensor: TensorPlan, keep: list[int], stack: Tensor, t: int) -> Tensor:
     owner = plan.experts[tensor.inputs[keep[t]].model].fingerprint
-    bits = uniform_bits(plan.recipe.seed, owner, tensor.name, tensor.shape)
-    return bits.to(device)
+    bits = uniform_bits(plan.recipe.seed, owner, tensor.name, tuple(stack.shape[1:]))
+    return bits.to(stack.device)

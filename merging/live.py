@@ -32,6 +32,7 @@ from merging.compute import (
 from merging.engine import one_thread_a_matrix
 from merging.errors import UserError
 from merging.plan import Plan, TensorPlan
+from merging.shaping import shared_knobs
 from merging.spectral import SVD, Factors, Fold, singular_values
 
 What = Literal["nothing", "diagonal", "fold", "factors", "tensors"]
@@ -189,7 +190,7 @@ class LiveMerge:
         """Per expert of the family: directions kept (None where the method does not cut) and mean outlier weight."""
         kept: list[int | None] = [None] * len(self.experts)
         weights = [1.0] * len(self.experts)
-        if fold is None:
+        if fold is None or not fold.ranks:
             return kept, weights
         present = kept_inputs(plan, tensor)
         order = self._order(plan)
@@ -250,5 +251,6 @@ def stale(old: Plan | None, new: Plan) -> What:
     for before, after in zip(old.tensors, new.tensors, strict=True):
         if [w == 0 for w in before.weights] != [w == 0 for w in after.weights]:
             found.add("fold")
-        found |= {k.moves for k in new.method.knobs if before.settings.get(k.key) != after.settings.get(k.key)}
+        knobs = (*new.method.knobs, *shared_knobs(new.method, new.recipe.base))
+        found |= {k.moves for k in knobs if before.settings.get(k.key) != after.settings.get(k.key)}
     return "factors" if "factors" in found else "fold" if "fold" in found else "diagonal"

@@ -185,9 +185,9 @@ def merge_method(
         summary = inspect.cleandoc(fn.__doc__ or "").split("\n\n")[0].replace("\n", " ")
         if not (title and summary):
             raise TypeError(f"method {fn.__name__} needs a title and a docstring")
-        knobs = tuple(_knobs(fn))
+        knobs = tuple(knobs_of(fn))
         for knob in knobs:
-            _check_defaults(fn.__name__, knob)
+            check_defaults(fn.__name__, knob)
         return Method(
             id=fn.__name__,
             title=title,
@@ -210,7 +210,7 @@ def merge_method(
     return decorate
 
 
-def _knobs(fn: Callable[..., Any]) -> list[Knob]:
+def knobs_of(fn: Callable[..., Any]) -> list[Knob]:
     found = []
     for name, hint in get_type_hints(fn, include_extras=True).items():
         if get_origin(hint) is Annotated and isinstance(get_args(hint)[1], Knob):
@@ -219,7 +219,7 @@ def _knobs(fn: Callable[..., Any]) -> list[Knob]:
     return found
 
 
-def _check_defaults(method: str, knob: Knob) -> None:
+def check_defaults(method: str, knob: Knob) -> None:
     for value in (knob.default, knob.screen):
         if knob.kind == "number" and not (isinstance(value, (int, float)) and knob.low <= value <= knob.high):
             raise TypeError(f"{method}.{knob.key}: {value!r} lies outside {knob.low}..{knob.high}")

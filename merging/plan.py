@@ -23,6 +23,7 @@ from merging.methods import METHODS
 from merging.models import open_model
 from merging.recipe import Recipe, Settings
 from merging.settings import canonical, setting_problems, setting_value, text_problems
+from merging.shaping import shared_knobs
 from merging.words import count, first_names, nearest, nearest_name, shown
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -206,13 +207,14 @@ def _plan_tensors(recipe: Recipe, method: Method, base: Checkpoint, models: list
     wanted = DTYPES.get(recipe.out_dtype or recipe.dtype or "")
     shared = dict(recipe.parameters)
     own = [dict(settings) for settings in models]
+    shaping = [knob for knob in shared_knobs(method, recipe.base) if not knob.per_expert]
     for name, info in base.tensors.items():
         if info.dtype not in FLOATS:
             yield TensorPlan(name, info.shape, STORED[info.dtype], "copy", 0.0, (), {}, False, name, ())
             continue
         depth = depth_of(name, n_layers)
         settings: dict[str, Any] = {}
-        for knob in method.knobs:
+        for knob in (*method.knobs, *shaping):
             if knob.per_expert:
                 settings[knob.key] = tuple(setting_value(knob, (o, shared), name, depth) for o in own)
             else:

@@ -6,10 +6,11 @@ from dataclasses import asdict
 from typing import Any
 
 from merging.errors import Fix, UserError
-from merging.method import WEIGHT, Knob, Method, Value
+from merging.method import Knob, Method, Value
 from merging.methods import METHODS
 from merging.recipe import Case, Recipe, Setting, Settings, resolve
 from merging.recipe_form import mend_key
+from merging.shaping import SHAPING, shared_knobs
 from merging.words import nearest, nearest_name, shown
 
 ACCEPTED = ("int8_mask",)  # mergekit's memory switch: it changes no number, so it is taken and ignored
@@ -17,8 +18,9 @@ KEPT_TEMPLATE = (None, "auto", "base")  # values of `chat_template` that mean th
 
 
 def setting_problems(recipe: Recipe, method: Method, notices: list[str]) -> Iterator[UserError]:
-    knobs = {knob.key: knob for knob in method.knobs} | ({"weight": WEIGHT} if method.uses_weight else {})
-    elsewhere = {knob.key for other in METHODS.values() for knob in other.knobs} | {"weight", *ACCEPTED}
+    knobs = {knob.key: knob for knob in (*method.knobs, *shared_knobs(method, recipe.base))}
+    shaping = {knob.key for knob in SHAPING}
+    elsewhere = {knob.key for other in METHODS.values() for knob in other.knobs} | {"weight", *shaping, *ACCEPTED}
     scopes: list[tuple[str, Settings, tuple]] = [("parameters", recipe.parameters, ("parameters",))]
     scopes += [(f"models, {e.name}", e.parameters, ("models", i, "parameters")) for i, e in enumerate(recipe.experts)]
     for place, settings, at in scopes:
@@ -35,10 +37,14 @@ def setting_problems(recipe: Recipe, method: Method, notices: list[str]) -> Iter
                 notices.append(f"{place}: `{key}` is a setting of the whole merge; it has no effect on one model.")
             elif key in ACCEPTED:
                 continue
+            elif key in shaping:
+                why = "needs the base's own coordinates" if method.takes_base else "merges the models, not their deltas"
+                notices.append(f"{place}: `{key}` has no effect: `{method.id}` {why}.")
             elif key in elsewhere:
                 notices.append(f"{place}: `{key}` is a setting of other methods; `{method.id}` does not read it.")
             else:
-                hint = nearest(key, [*knobs, *elsewhere]) or f"It has: {', '.join(knobs) or 'none'}."
+                own = [k for k in knobs if k not in shaping]
+                hint = nearest(key, [*knobs, *elsewhere]) or f"It has: {', '.join(own) or 'none'}."
                 fix = mend_key((*at, key), [*knobs, *elsewhere])
                 yield UserError("E_KEY", f"`{method.id}` has no setting {shown(key)}.", where=place, do=hint, fix=fix)
 

@@ -39,12 +39,14 @@ class Factors:
     noise: singular values below it are rounding noise of the stored weights (METHODS: u rms(W_0) (sqrt m + sqrt n)).
     ids: who each delta belongs to, so that a memo outlives the removal of an expert.
     low: of an adapter's delta its two factors b (m, r) and a (r, n), delta = b @ a; None for the others.
+    side: smaller side of the matrix that they stand for, where that is not their own (see `merging/spaces.py`).
     """
 
     deltas: Tensor
     noise: float = 0.0
     ids: tuple[int, ...] = ()
     low: tuple[tuple[Tensor, Tensor] | None, ...] = ()
+    side: int = 0
     memo: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
     lock: RLock = field(default_factory=RLock, repr=False, compare=False)
 
@@ -56,7 +58,11 @@ class Factors:
 
     @property
     def full_rank(self) -> int:
-        return min(self.deltas.shape[1:])
+        return self.side or min(self.deltas.shape[1:])
+
+    @property
+    def only_adapters(self) -> bool:
+        return all(low is not None for low in self.low)
 
     def select(self, keep: Sequence[int]) -> "Factors":
         """The same matrix with the experts at `keep`, in that order; shares the memo."""
@@ -90,26 +96,42 @@ class Factors:
 
     def numerical_rank(self, t: int) -> int:
         """Directions of delta t above rounding noise, at least 1 unless it is 0: a LoRA delta of rank 4 counts 4."""
-        s = self.svd(t).s
-        if len(s) == 0 or s[0] == 0:
-            return 0
-        floor = float(s[0]) * max(self.deltas.shape[1:]) * torch.finfo(s.dtype).eps
         noise = self.noise if self.low[t] is None else 0.0  # an adapter is no difference of rounded weights
-        return max(1, int((s > max(floor, noise)).sum()))
+        return real_rank(self.svd(t).s, max(self.deltas.shape[1:]), noise)
+
+    def real(self, t: int) -> SVD:
+        """The triplets of delta t above rounding noise; of an adapter in float64, so that none of its own is lost."""
+        low = self.low[t]
+        if low is None:
+            return self.svd(t).head(self.numerical_rank(t))
+        found = svd_of_product(low[0].double(), low[1].double())
+        return found.head(real_rank(found.s, max(self.deltas.shape[1:])))
+
+    def sum_noise(self, weights: Tensor) -> float:
+        """The noise of `sum w_t D_t`: every expert's own rounding, and the base's, which all of them share."""
+        if self.only_adapters:
+            return 0.0
+        return self.noise * float((weights.sum().square() + weights.square().sum()) / 2) ** 0.5
+
+    def times(self, scales: Tensor) -> "Factors":
+        """The same matrix with delta t multiplied by `scales[t]`; remembers nothing."""
+        low = tuple(None if pair is None else (pair[0] * scales[t], pair[1]) for t, pair in enumerate(self.low))
+        return Factors(self.deltas * scales.view(-1, 1, 1), self.noise, self.ids, low, self.side)
 
 
 @dataclass(frozen=True)
 class Fold:
     """A merged delta `u diag(x) v^T`: u (m, R) and v (n, R) partial isometries, x (R,).
 
-    ranks: directions kept of each expert. dropped: directions lost to the polar tolerance.
+    ranks: directions kept of each expert; empty where the method does not cut expert by expert.
+    dropped: directions lost to the polar tolerance.
     outlier_weights: mean weight that the outlier rule gave each expert's entries (1 = untouched).
     """
 
     u: Tensor
     x: Tensor
     v: Tensor
-    ranks: tuple[int, ...]
+    ranks: tuple[int, ...] = ()
     dropped: int = 0
     outlier_weights: tuple[float, ...] = ()
     core: tuple[Tensor, Tensor] | None = None  # R factors of u and v where directions were dropped
@@ -123,6 +145,14 @@ class Fold:
             return self.x.abs().sort(descending=True).values
         left, right = self.core
         return torch.linalg.svdvals((left * self.x) @ right.T)
+
+    def svd(self) -> SVD:
+        """Its triplets, singular values descending."""
+        if self.core is not None:
+            return svd_of_product(self.u * self.x, self.v.T)
+        order = self.x.abs().argsort(descending=True, stable=True)
+        x = self.x[order]
+        return SVD(self.u[:, order], x.abs(), self.v[:, order] * torch.where(x < 0, -1.0, 1.0).to(x.dtype))
 
 
 def svd(a: Tensor) -> SVD:
@@ -143,6 +173,45 @@ def singular_values(a: Tensor) -> Tensor:
     return torch.linalg.svdvals(a)
 
 
+def real_rank(s: Tensor, size: int, noise: float = 0.0) -> int:
+    """How many singular values `s` (descending) of a matrix with longer side `size` are no rounding noise.
+
+    At least 1 unless all are 0; `noise` is a bound on those that rounding the stored weights leaves.
+    """
+    if len(s) == 0 or s[0] == 0:
+        return 0
+    floor = float(s[0]) * size * torch.finfo(s.dtype).eps
+    return max(1, int((s > max(floor, noise)).sum()))
+
+
+def basis(a: Tensor, tolerance: float) -> Tensor:
+    """Orthonormal columns that span those of `a` (m, R), without directions below `tolerance` of the strongest."""
+    q, r = torch.linalg.qr(a)
+    u, s, _ = torch.linalg.svd(r, full_matrices=False)
+    return q @ u[:, s > tolerance * s[:1]]
+
+
+def eigen(a: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues (descending) and eigenvectors (columns) of a symmetric matrix."""
+    values, vectors = torch.linalg.eigh(a)
+    return values.flip(0), vectors.flip(1)
+
+
+def cayley(rotation: Tensor) -> Tensor | None:
+    """The skew `(R - I)(R + I)^-1` of an orthogonal matrix; None where it reflects or turns by nearly 180 degrees."""
+    one = torch.eye(len(rotation), dtype=rotation.dtype, device=rotation.device)
+    skew, failed = torch.linalg.solve_ex(rotation + one, rotation - one)
+    if int(failed) or not torch.isfinite(skew).all() or float(skew.abs().max()) > 1e3:
+        return None
+    return (skew - skew.T) / 2
+
+
+def rotation_of(skew: Tensor) -> Tensor:
+    """The rotation `(I - Q)^-1 (I + Q)` of a skew matrix, Cayley's way back."""
+    one = torch.eye(len(skew), dtype=skew.dtype, device=skew.device)
+    return torch.linalg.solve(one - skew, one + skew)
+
+
 def noise_floor(base: Tensor) -> float:
     """Largest singular value that rounding two stored weights leaves in their difference; 0 for float32."""
     m, n = base.shape
@@ -159,8 +228,8 @@ def polar(a: Tensor, tolerance: float) -> tuple[Tensor, int]:
         return a, 0
     p, q, rh = torch.linalg.svd(a, full_matrices=False)
     keep = q > tolerance * q[0] if tolerance > 0 else torch.ones_like(q, dtype=torch.bool)
-    dropped = int((~keep).sum())
-    return (p @ rh if dropped == 0 else p[:, keep] @ rh[keep]), dropped
+    dropped = a.shape[1] - int(keep.sum())
+    return (p @ rh if keep.all() else p[:, keep] @ rh[keep]), dropped
 
 
 def fold(factors: Factors, parts: Sequence[SVD], scales: Sequence[float], *, tolerance: float, key: Hashable) -> Fold:

@@ -84,7 +84,8 @@ def resm(
     theta = mean + kappa std of |D|; element modes weigh an entry beyond it by 1 - g + g theta/|d| (huber) or 1 - g
     (drop); layer modes weigh the expert by q^(4g), q = 1 - o or o, o the L1 mass beyond theta, scaled to mean 1.
     Rank `floor((1 - s) rho r / T)` with s the share of entries below eta RMS, capped by the numerical rank. With
-    nothing to clip, s = 0 and rho = 1 this is TSV-M.
+    nothing to clip, s = 0 and rho = 1 this is TSV-M. The element modes make an adapter's delta full-rank, which then
+    takes a dense decomposition; with `none` and the layer modes it keeps to the adapter's factors.
     """
     rule = _Outliers(outlier_mode, outlier_threshold, outlier_strength, outlier_scope, outlier_stat)
     n = len(factors.deltas)

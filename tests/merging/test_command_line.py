@@ -15,6 +15,7 @@ from merging.engine import merged_tensors
 from merging.methods import METHODS
 from merging.plan import make_plan
 from merging.recipe import load_recipe
+from merging.shaping import SHAPING
 
 RECIPE = """
 merge_method: resm
@@ -102,8 +103,11 @@ def test_check_tells_what_a_merge_needs_and_writes_nothing(family, recipe, capsy
 def test_methods_are_listed_from_the_registry(capsys):
     _, out, _ = run(capsys, "methods")
     _, lines, _ = run(capsys, "methods", "--json")
-    found = {event["id"]: event for event in lines_of(lines)}
+    *methods, shared = lines_of(lines)
+    found = {event["id"]: event for event in methods}
     assert found.keys() == METHODS.keys()
+    assert [knob["key"] for knob in shared["knobs"]] == [knob.key for knob in SHAPING]
+    assert all(f"    {knob.key} " in out for knob in SHAPING)
     for method in METHODS.values():
         assert f"{method.id}: {method.title}" in out
         assert [knob["key"] for knob in found[method.id]["knobs"]] == [knob.key for knob in method.knobs]

@@ -31,8 +31,10 @@ def run(method, stack, weights=None, owners=None, **changes):
     for knob in method.knobs:
         value = changes.get(knob.key, knob.default)
         settings["lambda_" if knob.key == "lambda" else knob.key] = (
-            torch.full((n,), float(value)) if knob.per_expert else value
+            torch.tensor(value if isinstance(value, list) else [float(value)] * n) if knob.per_expert else value
         )
+    if method.takes_base:
+        settings["base"] = torch.randn(stack.shape[1:], generator=torch.Generator().manual_seed(9))
     if method.random:
         owners = owners or [str(t) for t in range(n)]
         settings["bits"] = lambda t: uniform_bits(0, owners[t], "tensor", tuple(stack.shape[1:]))
@@ -82,12 +84,16 @@ def test_every_knob_changes_something(method):
         "outlier_stat": {"outlier_threshold": 1.0},
         "outlier_scope": {"outlier_threshold": 1.0},
     }
+    if method.id == "safe_gate":  # nothing is gated without a safe expert, nor where all are
+        one = {"safe": [1.0, 0.0, 0.0]}
+        together = {"tau": one, "share": one | {"tau": 1.0}, "projector": one | {"tau": 0.5}, "safe": {"tau": 1.0}}
     for knob in method.knobs:
         if knob.kind == "globs":
             continue  # patterns are applied by the engine: tests/merging/test_engine.py
         others = {key: value for key, value in together.get(knob.key, {}).items() if method.knob(key)}
         weights = [0.5, 1.5, 1.0][:n]
-        found = [run(method, stack, weights, **(others | {knob.key: end})) for end in ends(knob)]
+        values = [0.0, [1.0, 0.0, 0.0]] if knob.key == "safe" else ends(knob)
+        found = [run(method, stack, weights, **(others | {knob.key: value})) for value in values]
         assert any(not torch.allclose(found[0], other, atol=1e-6) for other in found[1:]), knob.key
 
 
@@ -100,6 +106,15 @@ def test_the_order_of_experts_does_not_matter(method):
     forward = run(method, stack, [0.5, 1.0, 1.5], ["a", "b", "c"], **density)
     backward = run(method, stack.flip(0), [1.5, 1.0, 0.5], ["c", "b", "a"], **density)
     torch.testing.assert_close(forward, backward, atol=1e-5, rtol=1e-5)
+
+
+@each_method
+def test_lambda_scales_the_result(method):
+    if not method.knob("lambda") or method.space == "weights":
+        pytest.skip(f"{method.id} has no scale")
+    stack = inputs("random", (6, 4), 3)
+    once, twice = (run(method, stack, **{"lambda": scale}) for scale in (0.5, 1.0))
+    torch.testing.assert_close(2 * once, twice, atol=1e-5, rtol=1e-5)
 
 
 @each_method

@@ -12,7 +12,7 @@ from merging.recipe import load_recipe
 
 GOLDENS = Path(__file__).parents[1] / "goldens" / "llama"
 CASES = sorted(path.parent.name for path in GOLDENS.glob("*/recipe.yml"))
-SPECTRAL = ("tsv_m", "resm")
+SPECTRAL = ("tsv_m", "resm", "iso_c")
 
 
 @pytest.mark.parametrize("case", CASES)
