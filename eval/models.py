@@ -44,7 +44,8 @@ class Merged:
     def key(self) -> str:
         """Merges with the same key differ in their weights only."""
         recipe = self.plan.recipe
-        return f"merge of {self.plan.base.fingerprint} {recipe.tokenizer_source} {recipe.chat_template}"
+        words = (self.plan.tokenizer.source.fingerprint, self.plan.tokenizer.added, recipe.chat_template)
+        return f"merge of {self.plan.base.fingerprint} {words}"
 
 
 Source = Checkpoint | Merged

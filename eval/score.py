@@ -16,6 +16,7 @@ from merging.errors import UserError
 from merging.models import open_model
 from merging.plan import Plan, make_plan
 from merging.recipe import Expert, load_recipe
+from merging.view import stored
 
 MAX_NEW_TOKENS = 48
 
@@ -159,11 +160,12 @@ def _models(model_or_recipe: str, sources: bool) -> Mapping[str, Checkpoint | Pl
     plan = make_plan(load_recipe(Path(model_or_recipe)))
     if not sources:
         return {"merge": plan}
-    experts = {expert.fingerprint: expert for expert in plan.experts if expert.fingerprint != plan.base.fingerprint}
+    base = stored(plan.base)  # sources answer as they lie in their folders, with their own tokenizers
+    experts = {model.fingerprint: model for model in map(stored, plan.experts) if model.fingerprint != base.fingerprint}
     names = [Expert(expert.source).name for expert in experts.values()]
     taken = ["merge", "base", *names]
     shown = [f"{name} {i}" if taken.count(name) > 1 else name for i, name in enumerate(names, 1)]
-    return {"merge": plan, "base": plan.base, **dict(zip(shown, experts.values(), strict=True))}
+    return {"merge": plan, "base": base, **dict(zip(shown, experts.values(), strict=True))}
 
 
 def _digest(asked: ProbeSet) -> str:

@@ -13,12 +13,14 @@ from typing import Any
 from merging.checkpoint import Checkpoint
 from merging.errors import UserError
 from merging.model_files import OLD_TEMPLATE, TEMPLATE, TEMPLATES, TOKENIZER
-from merging.models import open_model
 from merging.plan import Plan
 from merging.recipe import Recipe
 from merging.settings import KEPT_TEMPLATE
 from merging.sources import regular_file
 from merging.strict_json import parse_json
+from merging.union_tokenizer import with_added
+from merging.view import View, stored
+from merging.vocabulary import row_count
 
 GENERATION, RECIPE = "generation_config.json", "mergescope.yml"
 ENDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
@@ -40,13 +42,14 @@ def companions(plan: Plan) -> Companions:
     speaker = tokenizer_model(plan)
     notices: list[str] = []
     files = _carried(speaker, (*TOKENIZER, TEMPLATE, OLD_TEMPLATE, *_more_templates(speaker)))
+    files = with_added(files, plan.tokenizer)
     if recipe.chat_template not in KEPT_TEMPLATE:
         files.pop(OLD_TEMPLATE, None)
         files[TEMPLATE] = recipe.chat_template.encode()
     elif not has_template(files) and OLD_TEMPLATE in files:
         files |= _modern(files[OLD_TEMPLATE], f"{speaker.source}/{OLD_TEMPLATE}")
     files |= _generation(plan, speaker)
-    files["config.json"] = _config(plan.base, speaker, recipe.out_dtype or recipe.dtype)
+    files["config.json"] = _config(plan, speaker, recipe.out_dtype or recipe.dtype)
     files[RECIPE] = without_paths(recipe).to_yaml().encode()
     if "auto_map" in plan.base.config:
         notices.append("The model's own code is not taken along, and config.json no longer points to it (auto_map).")
@@ -79,13 +82,14 @@ def without_paths(recipe: Recipe) -> Recipe:
         base=recipe.base and short[recipe.base],
         experts=tuple(replace(expert, model=short[expert.model]) for expert in recipe.experts),
         tokenizer_source=speaker and short.get(speaker, speaker),
+        tokenizer=recipe.tokenizer and recipe.tokenizer.renamed(short),
     )
 
 
 def short_names(recipe: Recipe) -> dict[str, str]:
     """Every model that the recipe names, and what it is called where no absolute path may stand; the base first."""
-    speaker = None if recipe.tokenizer_source == "base" else recipe.tokenizer_source
-    named: list[str | None] = [recipe.base, *(expert.model for expert in recipe.experts), speaker]
+    words = recipe.vocabulary.models if recipe.vocabulary else ()
+    named: list[str | None] = [recipe.base, *(expert.model for expert in recipe.experts), *words]
     return _distinct_ends(list(dict.fromkeys(source for source in named if source)))
 
 
@@ -100,21 +104,32 @@ def _distinct_ends(sources: list[str]) -> dict[str, str]:
 
 
 def tokenizer_model(plan: Plan) -> Checkpoint:
-    wanted = plan.recipe.tokenizer_source
-    if wanted in (None, "base"):
-        return plan.base
-    known = next((model for model in (plan.base, *plan.experts) if model.source == wanted), None)
-    return known or open_model(wanted, plan.recipe.folder)
+    """Whose tokenizer the merge has; an adapter without one of its own speaks as the model below it."""
+    source = stored(plan.tokenizer.source)
+    has_own = any((source.folder / name).is_file() for name in TOKENIZER)
+    return source if has_own or source.over is None else source.over
 
 
-def _config(base: Checkpoint, speaker: Checkpoint, dtype: str | None) -> bytes:
-    config = {key: value for key, value in base.config.items() if key != "auto_map"}
-    if speaker is not base:
+def _config(plan: Plan, speaker: Checkpoint, dtype: str | None) -> bytes:
+    config = {key: value for key, value in plan.base.config.items() if key != "auto_map"}
+    if speaker.fingerprint != stored(plan.base).fingerprint:
         config |= {key: speaker.config[key] for key in ENDS if key in speaker.config}
     if dtype:
         named = [key for key in ("dtype", "torch_dtype") if key in config]
         config |= dict.fromkeys(named or ["torch_dtype"], dtype)
-    return _text(config)
+    rows = row_count(plan.base)
+    return _text(config if rows is None else _with_vocabulary(config, rows))
+
+
+def _with_vocabulary(config: dict[str, Any], rows: int) -> dict[str, Any]:
+    """vocab_size where config.json says it: at the top or in the part about text."""
+    found = dict(config)
+    for key, value in config.items():
+        if key == "vocab_size":
+            found[key] = rows
+        elif key == "text_config" and isinstance(value, dict):
+            found[key] = _with_vocabulary(value, rows)
+    return found
 
 
 def _generation(plan: Plan, speaker: Checkpoint) -> dict[str, bytes]:
@@ -125,7 +140,7 @@ def _generation(plan: Plan, speaker: Checkpoint) -> dict[str, bytes]:
     ends = {key: speaker.config[key] for key in ENDS if speaker.config.get(key) is not None}
     if "eos_token_id" in ends:
         return {GENERATION: _text(ends)}
-    return {} if speaker is plan.base else _carried(plan.base, (GENERATION,))
+    return {} if speaker is stored(plan.base) else _carried(plan.base, (GENERATION,))
 
 
 def _more_templates(model: Checkpoint) -> list[str]:
@@ -147,10 +162,11 @@ def _unheard(plan: Plan, speaker: Checkpoint, files: Mapping[str, bytes]) -> Ite
     """What an expert needs for its answers to begin and end, and the merge will not have."""
     ends, told = ending_tokens(files), has_template(files)
     for expert in dict.fromkeys(plan.experts):
-        if expert.fingerprint == speaker.fingerprint:
+        if stored(expert).fingerprint == speaker.fingerprint:
             continue
         own = _carried(expert, ("tokenizer_config.json", TEMPLATE, GENERATION, *_more_templates(expert)))
-        missing = sorted(ending_tokens({"config.json": _text(expert.config)} | own) - ends)
+        theirs = sorted(ending_tokens({"config.json": _text(expert.config)} | own))
+        missing = [i for i in theirs if (expert.placed(i) if isinstance(expert, View) else i) not in ends]
         do = f"Write `tokenizer_source: {expert.source}` to take its tokenizer, template and ends."
         if not told and has_template(own):
             yield f"{speaker.source} has no chat template, so the merge has none; {expert.source} has one. {do}"

@@ -11,10 +11,10 @@ COUNTS = ("hidden_size", "num_hidden_layers", "vocab_size", "num_attention_heads
           "intermediate_size", "head_dim", "max_position_embeddings")  # fmt: skip
 TEXTS = ("model_type", "torch_dtype", "dtype")
 LAYER = re.compile(r"(?:model\.|transformer\.|gpt_neox\.)?(?:layers|h)\.(\d{1,6})\.")
-EMBEDDING = r"(?:.*\.)?(?:embed_tokens|wte|embed_in)\.weight"
+EMBEDDING = re.compile(r"(?:.*\.)?(?:embed_tokens|wte|embed_in)\.weight")
 HEAD = re.compile(r"(?:.*\.)?(?:lm_head|embed_out|output|output_layer)\.weight")
 SIDES = [  # tensor, side of it, and the field of config.json that says how long this side is
-    (re.compile(name), side, key)
+    (re.compile(name), side, key)  # a pattern stays itself
     for name, side, key in (
         (EMBEDDING, 0, "vocab_size"),
         (EMBEDDING, 1, "hidden_size"),

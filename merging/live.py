@@ -27,6 +27,7 @@ from merging.compute import (
     kept_inputs,
     merged_delta,
     merged_weights,
+    read_deltas,
     read_models,
 )
 from merging.engine import one_thread_a_matrix
@@ -34,6 +35,7 @@ from merging.errors import UserError
 from merging.plan import Plan, TensorPlan
 from merging.shaping import shared_knobs
 from merging.spectral import SVD, Factors, Fold, singular_values
+from merging.view import View, stored
 
 What = Literal["nothing", "diagonal", "fold", "factors", "tensors"]
 
@@ -87,6 +89,7 @@ class LiveMerge:
         self.base, self.experts = base, tuple(experts)
         self.family = analysis.family(names, {name: info.shape for name, info in base.tensors.items()})
         self._tensors: dict[str, tuple[Tensor, Factors]] = {}  # name -> base, deltas of all experts
+        self._moved: dict[str, tuple[tuple[str, ...], tuple[Tensor, Factors]]] = {}  # by a choice of vocabulary
         self._states: OrderedDict[str, dict[str, Tensor]] = OrderedDict()
         self._last: Plan | None = None
         self._pool = ThreadPoolExecutor(max(1, os.cpu_count() or 1))
@@ -133,9 +136,9 @@ class LiveMerge:
         def merged(tensor: TensorPlan) -> Tensor:
             if tensor.action == "copy":
                 return self.base.read(tensor.name)
-            base = self._resident(tensor.name)[0]
             if plan.space == "weights":  # the models themselves, so that no bit is lost through a difference
                 return merged_weights(plan, tensor, read_models(plan, tensor)).to(tensor.dtype)
+            base = self._family_of(plan, tensor)[0]
             delta = deltas[tensor.name] if tensor.name in deltas else self._delta(plan, tensor, peak)[0]
             return (base.float() + delta).to(tensor.dtype)
 
@@ -202,18 +205,32 @@ class LiveMerge:
 
     def _delta(self, plan: Plan, tensor: TensorPlan, peak: Tensor | None) -> tuple[Tensor, Fold | None]:
         """Merged minus family base, float32; with the fold it came from if the method makes one."""
-        base, factors = self._resident(tensor.name)
         if plan.space == "weights":
+            base = self._resident(tensor.name)[0]
             return merged_weights(plan, tensor, read_models(plan, tensor)) - base.float(), None
-        delta = merged_delta(plan, tensor, base, factors.select(self._order(plan)), peak)
+        base, factors = self._family_of(plan, tensor)
+        delta = merged_delta(plan, tensor, base, factors, peak)
         return (delta.dense(), delta) if isinstance(delta, Fold) else (delta, None)
 
     def _order(self, plan: Plan) -> list[int]:
         """Where each of the plan's experts stands in this family."""
         places = {expert.fingerprint: t for t, expert in reversed(list(enumerate(self.experts)))}
-        if plan.base.fingerprint != self.base.fingerprint or any(e.fingerprint not in places for e in plan.experts):
+        base, *experts = (stored(model).fingerprint for model in (plan.base, *plan.experts))
+        if base != self.base.fingerprint or any(expert not in places for expert in experts):
             raise UserError("E_FAMILY", "the recipe names models that are not the family on screen", where="models")
-        return [places[expert.fingerprint] for expert in plan.experts]
+        return [places[expert] for expert in experts]
+
+    def _family_of(self, plan: Plan, tensor: TensorPlan) -> tuple[Tensor, Factors]:
+        """The base's tensor and the deltas of the plan's experts; rows that a vocabulary moves are the plan's own."""
+        order = self._order(plan)
+        models = (plan.base, *plan.experts)
+        if not any(isinstance(model, View) and model.changes(tensor.name) for model in models):
+            base, factors = self._resident(tensor.name)
+            return base, factors.select(order)
+        key = (tensor.name, *(model.fingerprint for model in models))
+        if key != self._moved.get(tensor.name, (None,))[0]:
+            self._moved[tensor.name] = (key, read_deltas(plan, tensor))
+        return self._moved[tensor.name][1]
 
     def _resident(self, name: str) -> tuple[Tensor, Factors]:
         if name not in self._tensors:
@@ -223,7 +240,7 @@ class LiveMerge:
         return self._tensors[name]
 
     def _across(self, plan: Plan) -> Tensor | None:
-        return across_layers(plan, lambda tensor: self._resident(tensor.name)[1].select(self._order(plan)))
+        return across_layers(plan, lambda tensor: self._family_of(plan, tensor)[1])
 
     def _look(self, plan: Plan, seen: dict[str, _Seen], seconds: float) -> Look:
         family = self.family

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import torch
 
+from merging.alignment import Output, fitted
 from merging.checkpoint import DTYPES as STORED
 from merging.checkpoint import FLOATS, Checkpoint
 from merging.compatibility import mismatches
@@ -64,6 +65,7 @@ class Plan:
     tensors: tuple[TensorPlan, ...]
     notices: tuple[str, ...]
     estimate: Estimate
+    tokenizer: Output
 
     @property
     def space(self) -> Space:
@@ -81,7 +83,7 @@ class Plan:
             "dtype": [self.recipe.dtype, self.recipe.out_dtype],
             "text": [self.recipe.tokenizer_source, self.recipe.chat_template],
             "seed": self.recipe.seed,
-        }
+        } | ({"tokenizer": repr(self.recipe.tokenizer)} if self.recipe.tokenizer else {})
         return hashlib.sha256(json.dumps(form, sort_keys=True).encode()).hexdigest()
 
     def tensor(self, name: str) -> TensorPlan:
@@ -131,8 +133,7 @@ def check(recipe: Recipe, hub: Hub | None = None) -> Checked:
     opened: dict[str, Checkpoint] = {}
     sources: list[str] = [recipe.base] if recipe.base else []
     sources += [expert.model for expert in recipe.experts]
-    if recipe.tokenizer_source not in (None, "base", "union"):
-        sources.append(recipe.tokenizer_source)
+    sources += recipe.vocabulary.models if recipe.vocabulary else ()
     for source in dict.fromkeys(sources):
         try:
             opened[source] = open_model(source, recipe.folder, hub)
@@ -146,7 +147,10 @@ def check(recipe: Recipe, hub: Hub | None = None) -> Checked:
     problems += _count_problems(recipe, method, models)
     if problems:
         return Checked(None, tuple(problems), tuple(notices))
-    base = opened[recipe.base or recipe.experts[0].model]
+    first = recipe.base or recipe.experts[0].model
+    members = list(dict.fromkeys([first, *(source for source, _ in models)]))
+    opened, tokenizer = fitted(recipe.vocabulary, members, recipe.base is not None, opened, notices, problems)
+    base = opened[first]
     experts = tuple(opened[source] for source, _ in models)
     for source in dict.fromkeys(source for source, _ in models if opened[source] is not base):
         fix = leave_out(recipe, source)
@@ -159,7 +163,7 @@ def check(recipe: Recipe, hub: Hub | None = None) -> Checked:
         return Checked(None, tuple(problems), tuple(notices))
     costs = estimate(method, len(experts), tensors)
     costs = replace(costs, download_bytes=sum(model.bytes_to_download for model in {base, *experts}))
-    plan = Plan(recipe, method, base, experts, tensors, tuple(notices), costs)
+    plan = Plan(recipe, method, base, experts, tensors, tuple(notices), costs, tokenizer)
     return Checked(plan, (), tuple(notices))
 
 

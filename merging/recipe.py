@@ -12,6 +12,7 @@ import yaml
 
 from merging.errors import UserError, all_of
 from merging.recipe_form import MAX_CHARACTERS, NUMBER, faults, read_yaml
+from merging.tokenizer_choice import TokenizerChoice, read_choice
 from merging.words import shown
 
 
@@ -56,6 +57,7 @@ class Recipe:
     dtype: str | None = None
     out_dtype: str | None = None
     tokenizer_source: str | None = None
+    tokenizer: TokenizerChoice | None = None
     chat_template: str | None = None
     seed: int = 0
     name: str = ""
@@ -66,6 +68,11 @@ class Recipe:
         """Whether an entry of `models:` is the base, however its folder is spelled."""
         return self.base is not None and os.path.normpath(model) == os.path.normpath(self.base)
 
+    @property
+    def vocabulary(self) -> TokenizerChoice | None:
+        """What is said about the merge's tokens, in either of mergekit's two ways."""
+        return self.tokenizer or (TokenizerChoice(self.tokenizer_source) if self.tokenizer_source else None)
+
     def to_yaml(self) -> str:
         document: dict[str, Any] = {"name": self.name, "note": self.note, "merge_method": self.method}
         document["base_model"] = self.base
@@ -75,6 +82,7 @@ class Recipe:
         document["parameters"] = _plain(self.parameters)
         for key in ("dtype", "out_dtype", "tokenizer_source", "chat_template", "seed"):
             document[key] = getattr(self, key)
+        document["tokenizer"] = self.tokenizer.plain() if self.tokenizer else None
         return yaml.safe_dump(
             {
                 key: value
@@ -125,6 +133,7 @@ def parse_recipe(text: str, folder: Path) -> Recipe:
         dtype=document.get("dtype"),
         out_dtype=document.get("out_dtype"),
         tokenizer_source=word("tokenizer_source") or None,
+        tokenizer=read_choice(document["tokenizer"]) if document.get("tokenizer") is not None else None,
         chat_template=word("chat_template") or None,
         seed=document.get("seed", 0),
         name=word("name"),

@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from merging.errors import Fix, UserError
+from merging.tokenizer_choice import choice_faults
 from merging.words import nearest, nearest_name, shown
 
 MAX_CHARACTERS = 200_000
@@ -21,6 +22,7 @@ TOP_KEYS = (
     "dtype",
     "out_dtype",
     "tokenizer_source",
+    "tokenizer",
     "chat_template",
     "seed",
     "name",
@@ -95,8 +97,6 @@ def faults(document: dict) -> Iterator[UserError]:
     for key in document:
         if key in ("slices", "modules"):
             yield UserError("E_SLICES", "recipes with layer slices are not read yet", where=key, do="Write `models:`.")
-        elif key == "tokenizer":
-            yield UserError("E_TOKENIZER", "not read yet", where=key, do="Write `tokenizer_source:` instead.")
         elif key not in TOP_KEYS:
             fix = mend_key((key,), TOP_KEYS) if isinstance(key, str) else None
             do = nearest(str(key), TOP_KEYS)
@@ -116,6 +116,7 @@ def faults(document: dict) -> Iterator[UserError]:
     for key in ("tokenizer_source", "chat_template", "name", "note"):
         if not isinstance(document.get(key), (str, int, float, type(None))):
             yield UserError("E_RECIPE", "must be text", where=key)
+    yield from choice_faults(document)
     yield from _settings_faults(document.get("parameters"), "parameters")
     models = document.get("models")
     if not isinstance(models, list) or not models:

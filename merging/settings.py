@@ -50,11 +50,7 @@ def setting_problems(recipe: Recipe, method: Method, notices: list[str]) -> Iter
 
 
 def text_problems(recipe: Recipe) -> Iterator[UserError]:
-    """What is wrong with the choice of tokenizer and chat template."""
-    if recipe.tokenizer_source == "union":
-        yield UserError("E_TOKENIZER", "a union of vocabularies is not made yet", where="tokenizer_source",
-                        do="Write `base`, or one of the models.",
-                        fix=Fix("Use the base's vocabulary", "set", ("tokenizer_source",), "base"))  # fmt: skip
+    """What is wrong with the chat template."""
     template = recipe.chat_template
     if template not in KEPT_TEMPLATE and "{{" not in template and "{%" not in template:
         yield UserError("E_TEMPLATE", f"{shown(template)} is not a chat template", where="chat_template",

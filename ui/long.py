@@ -127,7 +127,10 @@ def write_recipe(recipe: Recipe, folder: Path) -> None:
     """The recipe as a job reads it: with absolute folders, because it stands beside no model."""
     experts = tuple(replace(e, model=str((recipe.folder / e.model).resolve())) for e in recipe.experts)
     base = recipe.base and str((recipe.folder / recipe.base).resolve())
-    absolute = replace(recipe, base=base, experts=experts)
+    words = {m: str((recipe.folder / m).resolve()) for m in (recipe.vocabulary.models if recipe.vocabulary else ())}
+    absolute = replace(recipe, base=base, experts=experts,
+                       tokenizer_source=words.get(recipe.tokenizer_source or "", recipe.tokenizer_source),
+                       tokenizer=recipe.tokenizer and recipe.tokenizer.renamed(words))  # fmt: skip
     (folder / "recipe.yml").write_text(absolute.to_yaml(), encoding="utf-8")
 
 

@@ -144,8 +144,6 @@ def test_the_tokenizer_of_an_expert_is_taken_when_asked_for(family):
     (family / "honest" / "chat_template.jinja").write_text("honest {{ messages }}")
     write(plan_in(family, RECIPE + "tokenizer_source: honest\n"), family / "out")
     assert (family / "out" / "chat_template.jinja").read_text() == "honest {{ messages }}"
-    with pytest.raises(UserError, match="union"):
-        write(plan_in(family, RECIPE + "tokenizer_source: union\n"), family / "out2")
 
 
 def test_a_chat_template_in_the_recipe_is_written(family):
