@@ -1,4 +1,4 @@
-"""The command line: `python -m merging merge | verify | check | profile | methods | download`.
+"""The command line: `python -m merging merge | verify | check | profile | methods | download | push`.
 
 Exit 0 done, 2 for what the user can mend (one plain message on stderr), 130 stopped. With --json, one object a line.
 Torch is imported inside the commands, so that a wrong word is answered at once.
@@ -45,6 +45,10 @@ def _parser() -> argparse.ArgumentParser:
     command("methods", _methods, "List the merge methods and their settings.")
     download = command("download", _download, "Bring a Hub model to this machine; a stopped download goes on.")
     download.add_argument("source", metavar="ID[@REVISION]")
+    push = command("push", _push, "Upload a finished merge to a new repository of the Hub; a private one.")
+    push.add_argument("out", type=Path, metavar="OUT/")
+    push.add_argument("repo", metavar="OWNER/NAME")
+    push.add_argument("--public", action="store_true", help="let everyone see it")
     return parser
 
 
@@ -86,6 +90,18 @@ def _verify(args: argparse.Namespace) -> None:
 
 def _download(args: argparse.Namespace) -> None:
     _fetch(args.source, args.json)
+
+
+def _push(args: argparse.Namespace) -> None:
+    from merging.hub import this_machine
+    from merging.push import push
+
+    if args.json or not sys.stderr.isatty():
+        from huggingface_hub.utils import disable_progress_bars
+
+        disable_progress_bars()
+    for event in push(args.out, args.repo, hub=this_machine(), private=not args.public):
+        _report(event, args.json)
 
 
 def _fetch(source: str, as_json: bool) -> None:

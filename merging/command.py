@@ -16,11 +16,13 @@ from merging.events import (
     Event,
     Finished,
     Notice,
+    Pushed,
     Reloaded,
     ShardWritten,
     Started,
     TensorDone,
     Testing,
+    Uploading,
 )
 
 
@@ -57,11 +59,11 @@ def tell(event: Event) -> None:
     if isinstance(event, TensorDone) and terminal:
         left = "" if event.seconds_left is None else f"  about {seconds_text(event.seconds_left)} left"
         print(f"\r\033[K{event.done} of {event.total} tensors{left}", end="", file=sys.stderr, flush=True)
-    elif isinstance(event, Downloading) and terminal:
+    elif isinstance(event, Downloading | Uploading) and terminal:
         left = "" if event.seconds_left is None else f"  about {seconds_text(event.seconds_left)} left"
-        print(f"\r\033[K{event.source}: {event.done / 1e6:,.1f} of {event.total / 1e6:,.1f} MB{left}", end="",
+        print(f"\r\033[K{event.file}: {event.done / 1e6:,.1f} of {event.total / 1e6:,.1f} MB{left}", end="",
               file=sys.stderr, flush=True)  # fmt: skip
-    elif isinstance(event, Started | TensorDone | Downloading):
+    elif isinstance(event, Started | TensorDone | Downloading | Uploading):
         return
     else:
         if terminal:
@@ -81,6 +83,9 @@ def tell(event: Event) -> None:
             took = seconds_text(event.seconds)
             print(f"{event.source} is here at commit {event.commit}, {event.n_bytes / 1e6:,.1f} MB in {took}.",
                   file=sys.stderr)  # fmt: skip
+        elif isinstance(event, Pushed):
+            kind = "private" if event.private else "public"
+            print(f"{event.n_files} files are at {event.url}, {kind}, commit {event.commit}.")
         elif isinstance(event, Finished):
             took = seconds_text(event.seconds)
             print(f"{event.folder} written: {event.n_tensors} tensors in {took}. Digest {event.digest}.")

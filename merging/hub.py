@@ -69,6 +69,7 @@ class Listing:
     revision: str
     commit: str
     files: Mapping[str, HubFile]
+    private: bool = False
 
     def url(self, hub: Hub, name: str) -> str:
         return f"{hub.url}/{self.repo}/resolve/{self.commit}/{quote(name)}"
@@ -106,7 +107,7 @@ def listing(source: str, hub: Hub = Hub(), commit: str | None = None) -> Listing
             raise ValueError("no commit")
         files = [_file(item) for item in info.get("siblings", ())]
         known = {file.name: file for file in files if BLOB.fullmatch(file.blob)}
-    return Listing(source, repo, revision, info["sha"], known)
+    return Listing(source, repo, revision, info["sha"], known, bool(info.get("private")))
 
 
 def read_range(hub: Hub, url: str, start: int, end: int) -> bytes:
@@ -170,6 +171,8 @@ def _refused(error: Any, hub: Hub, source: str) -> UserError:
         code, what, do = "E_TOKEN", "the Hub does not accept the token.", f"See {hub.url}/settings/tokens."
     elif status == 403:
         code, what, do = "E_TOKEN", "the token has no right to do this.", "Give it that right, or use another one."
+    elif status in (409, 412):
+        code, what, do = "E_REPO_EXISTS", "the repository was made or changed by someone else.", "Choose another name."
     elif status == 429:
         wait = error.response.headers.get("Retry-After", "")
         code, what = "E_HUB_BUSY", "the Hub was asked too often."

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fake_hub import FakeHub
 from tests.pico import make_family
 
 os.environ |= {"HF_HUB_OFFLINE": "1", "GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}
@@ -37,3 +38,18 @@ def family(pico_family, tmp_path) -> Path:
     for name, folder in pico_family.items():
         shutil.copytree(folder, tmp_path / name)
     return tmp_path
+
+
+@pytest.fixture
+def fake_hub(tmp_path, monkeypatch):
+    """A Hub on loopback, an empty cache of this test's own, nobody logged in; the library is online for this test."""
+    home = tmp_path / "hf"
+    for name, value in {"HF_HUB_OFFLINE": False, "HF_HUB_DISABLE_XET": True, "HF_HOME": str(home),
+                        "HF_HUB_CACHE": str(home / "hub"), "HF_TOKEN_PATH": str(home / "token")}.items():  # fmt: skip
+        monkeypatch.setattr(f"huggingface_hub.constants.{name}", value)
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    hub = FakeHub()
+    with hub.serving() as url:
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", url)
+        yield hub

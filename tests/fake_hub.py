@@ -57,6 +57,7 @@ class FakeHub:
         self.pace = 0.0  # seconds between two pieces of a weight file
         self.refuse: list[tuple[int, dict[str, str]]] = []  # answers to give first
         self.uploaded: dict[str, bytes] = {}
+        self.full = False  # takes no more weights
 
     def add(self, name: str, folder: Path, **facts) -> Repo:
         self.repos[name] = Repo({p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()}, **facts)
@@ -133,8 +134,10 @@ class _Handler(BaseHTTPRequestHandler):
     def do_PUT(self):
         self._note()
         data = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.hub.full:
+            return self._send(507, b"")
         self.hub.uploaded[hashlib.sha256(data).hexdigest()] = data
-        self._send(200, b"")
+        return self._send(200, b"")
 
     def _note(self):
         self.hub.requests.append(f"{self.command} {self.path}")
@@ -214,6 +217,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _commit(self, name, lines):
         repo = self.hub.repos[name]
+        if lines[0]["value"].get("parentCommit", repo.head) != repo.head:
+            return self._send(412, b"{}")
         files = dict(repo.files)
         for line in lines:
             value = line["value"]
@@ -222,7 +227,7 @@ class _Handler(BaseHTTPRequestHandler):
             elif line["key"] == "lfsFile":
                 files[value["path"]] = self.hub.uploaded[value["oid"]]
         repo.move(files)
-        self._json({"commitUrl": f"{self.hub.url}/{name}/commit/{repo.head}", "commitOid": repo.head})
+        return self._json({"commitUrl": f"{self.hub.url}/{name}/commit/{repo.head}", "commitOid": repo.head})
 
     def _json(self, value):
         self._send(200, json.dumps(value).encode(), {"Content-Type": "application/json"})

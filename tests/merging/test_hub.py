@@ -44,21 +44,11 @@ def models(tmp_path_factory) -> dict[str, Path]:
 
 
 @pytest.fixture
-def fake(models, tmp_path, monkeypatch):
-    """A Hub with three models, and an empty cache of this test's own; the library is online for this test."""
-    hub = FakeHub()
+def fake(models, fake_hub):
     for i, (name, folder) in enumerate(models.items()):
-        hub.add(f"org/{name}", folder, downloads=10 * i)
-    hub.repos["org/honest"].refs["v1"] = hub.repos["org/honest"].head
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hf" / "hub"))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HOME", str(tmp_path / "hf"))
-    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
-    with hub.serving() as url:
-        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", url)
-        yield hub
+        fake_hub.add(f"org/{name}", folder, downloads=10 * i)
+    fake_hub.repos["org/honest"].refs["v1"] = fake_hub.repos["org/honest"].head
+    return fake_hub
 
 
 def weights_served(fake: FakeHub) -> int:
