@@ -142,7 +142,7 @@ def method_settings(plan: Plan, tensor: TensorPlan, keep: list[int], stack: Tens
     for knob in plan.method.knobs:
         value = tensor.settings[knob.key]
         if knob.per_expert:
-            value = torch.tensor([value[t] for t in keep])
+            value = torch.tensor([value[t] for t in keep], dtype=torch.float64)  # .9 stays .9: int(.9 * 10) is 9
         settings["lambda_" if knob.key == "lambda" else knob.key] = value
     if plan.method.random:
         settings["bits"] = partial(_bits, plan, tensor, keep, stack)
@@ -167,7 +167,8 @@ def uniform_bits(seed: int, owner: str, tensor: str, shape: tuple[int, ...]) -> 
     return torch.from_numpy(out).view(shape)
 
 
-def _bits(plan: Plan, tensor: TensorPlan, keep: list[int], stack: Tensor, t: int) -> Tensor:
+def _bits(plan: Plan, tensor: TensorPlan, keep: list[int], stack: Tensor, t: int, *, once: bool = False) -> Tensor:
+    """Expert t's numbers for this tensor, or with `once` its one number (0-d) for the whole merge."""
     owner = plan.experts[tensor.inputs[keep[t]].model].fingerprint
-    bits = uniform_bits(plan.recipe.seed, owner, tensor.name, tuple(stack.shape[1:]))
-    return bits.to(stack.device)
+    shape = () if once else tuple(stack.shape[1:])
+    return uniform_bits(plan.recipe.seed, owner, "" if once else tensor.name, shape).to(stack.device)

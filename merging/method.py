@@ -125,6 +125,7 @@ class Method:
     knobs: tuple[Knob, ...]
     experts: tuple[int, int]
     uses_weight: bool
+    shares: bool
     base_first: bool
     takes_base: bool
     keeps_zero: bool
@@ -161,6 +162,7 @@ def merge_method(
     experts: tuple[int, int] = (1, 64),
     note: str = "",
     uses_weight: bool = True,
+    shares: bool = False,
     base_first: bool = False,
     takes_base: bool = False,
     keeps_zero: bool = False,
@@ -175,8 +177,10 @@ def merge_method(
     deltas where the recipe has a base, else the models.
     experts: how few and how many models it takes, the base not counted but where `base_first` makes it the first.
     uses_weight: it reads `weight`. keeps_zero: an expert with weight 0 stays (else it is left out before the call).
+    shares: the weights are shares of one model: the plan refuses negative ones, and all of them 0.
     takes_base: the function gets the base's own tensor as `base`.
-    random: the function takes `bits`, a callable that gives reproducible random bits per expert.
+    random: the function takes `bits`: `bits(t)` gives expert t's reproducible uniform numbers in [0, 1) of the
+    tensor's shape, `bits(t, once=True)` its one number for the whole merge.
     across: `across(read, **knobs) -> Tensor | None`, a statistic of the matrix whose factors `read()` gives, or None
     without reading them where its knobs need none; the function receives the maximum over the matrices as `peak`.
     """
@@ -198,6 +202,7 @@ def merge_method(
             knobs=knobs,
             experts=experts,
             uses_weight=uses_weight,
+            shares=shares,
             base_first=base_first,
             takes_base=takes_base,
             keeps_zero=keeps_zero,

@@ -11,22 +11,27 @@ def column(weights: Tensor, like: Tensor) -> Tensor:
     return weights.view(-1, *[1] * (like.dim() - 1))
 
 
-def keep_largest(x: Tensor, density: float) -> Tensor:
-    """`x` with all but its `int(density * n)` largest magnitudes set to 0.
+def largest(size: Tensor, count: int) -> Tensor:
+    """Mask of the `count` largest entries of `size` (numbers from 0).
 
-    Tie rule: among equal magnitudes the lowest flat index is kept first. bf16 deltas have about 1200 distinct
-    magnitudes, so ties at the cut are the rule and not the exception.
+    Tie rule: among equal numbers the lowest flat index comes first. bf16 deltas have about 1200 distinct magnitudes, so
+    ties at the cut are the rule and not the exception.
     """
-    n, keep = x.numel(), int(density * x.numel())
-    if keep >= n:
-        return x.clone()
-    if keep <= 0:
-        return torch.zeros_like(x)
-    size = x.abs().flatten()
-    cut = size.kthvalue(n - keep + 1).values
-    above, at = size > cut, size == cut
-    tied = at & (at.cumsum(0) <= keep - above.sum())
-    return torch.where((above | tied).view_as(x), x, torch.zeros_like(x))
+    n = size.numel()
+    if count >= n:
+        return torch.ones_like(size, dtype=torch.bool)
+    if count <= 0:
+        return torch.zeros_like(size, dtype=torch.bool)
+    flat = size.flatten()
+    cut = flat.kthvalue(n - count + 1).values
+    above, at = flat > cut, flat == cut
+    return (above | (at & (at.cumsum(0) <= count - above.sum()))).view_as(size)
+
+
+def keep_largest(x: Tensor, density: float) -> Tensor:
+    """`x` with all but its `int(density * n)` largest magnitudes set to 0; above density 0 at least one stays."""
+    count = max(1, int(density * x.numel())) if density > 0 else 0
+    return torch.where(largest(x.abs(), count), x, 0.0)
 
 
 def elect_sign(x: Tensor) -> Tensor:
@@ -63,16 +68,16 @@ def drop_at_random(delta: Tensor, uniform: Tensor, density: float, *, rescale: b
     kept = delta * (uniform < density)
     if not rescale or density <= 0:
         return kept
-    if paper:
-        return kept / density
+    return kept / density if paper else restore_l1(kept, delta)
+
+
+def restore_l1(kept: Tensor, delta: Tensor) -> Tensor:
+    """`kept`, what a mask left of `delta`, scaled to the L1 norm of `delta`; a mask that left nothing stays so."""
     before, after = delta.abs().sum(), kept.abs().sum()
     return kept * (before / after) if after > 0 else kept
 
 
-
-def drop_each(
-    deltas: Tensor, density: Tensor, bits: Callable[[int], Tensor], *, rescale: bool, paper: bool
-) -> Tensor:
+def drop_each(deltas: Tensor, density: Tensor, bits: Callable[[int], Tensor], *, rescale: bool, paper: bool) -> Tensor:
     """DARE's mask on every expert's delta (T, *shape), each with its own density and uniform numbers `bits(t)`."""
     kept = [
         drop_at_random(delta, bits(t), float(density[t]), rescale=rescale, paper=paper)

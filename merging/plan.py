@@ -232,21 +232,30 @@ def _plan_tensors(recipe: Recipe, method: Method, base: Checkpoint, models: list
 
 
 def _weight_problems(recipe: Recipe, method: Method, tensors: tuple[TensorPlan, ...]) -> Iterator[UserError]:
-    if not (method.uses_weight and method.knob("normalize") and method.space_with(recipe.base) == "weights"):
+    if not method.uses_weight:
         return
-    bad = [
+    merged = [t for t in tensors if t.action == "merge"]
+    below = [t.name for t in merged if method.shares and min(t.weights) < 0]
+    if below:
+        what = f"`{method.id}` takes no weight below 0, which {count(below, 'tensor')} have ({first_names(below)})"
+        yield UserError("E_WEIGHTS", what, where="weight", do="Weights here are shares of one model.")
+    lost = [
         t.name
-        for t in tensors
-        if t.action == "merge"
-        and t.settings.get("normalize")
+        for t in merged
+        if _divides_by_weights(method, recipe, t)
         # float32 cannot tell a smaller sum from 0
         and abs(sum(t.weights)) <= 1e-6 * sum(map(abs, t.weights))
     ]
-    if bad:
-        yield UserError(
-            "E_WEIGHTS",
-            f"the weights sum to 0 for {count(bad, 'tensor')} ({first_names(bad)})",
-            where="weight",
-            do="Change a weight, or set `normalize: false`.",
-            fix=Fix("Do not normalize the weights", "set", ("parameters", "normalize"), False),
-        )
+    if lost:
+        switch = next((key for key in ("normalize", "normalize_weights") if method.knob(key)), None)
+        what = f"the weights sum to 0 for {count(lost, 'tensor')} ({first_names(lost)})"
+        do = f"Change a weight, or set `{switch}: false`." if switch else "Change a weight."
+        fix = Fix("Do not normalize the weights", "set", ("parameters", switch), False) if switch else None
+        yield UserError("E_WEIGHTS", what, where="weight", do=do, fix=fix)
+
+
+def _divides_by_weights(method: Method, recipe: Recipe, tensor: TensorPlan) -> bool:
+    """Whether a sum of weights of 0 leaves nothing to divide by (deltas under `normalize` then stay as they are)."""
+    if method.shares or tensor.settings.get("normalize_weights"):
+        return True
+    return method.space_with(recipe.base) == "weights" and bool(tensor.settings.get("normalize"))

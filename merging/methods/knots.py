@@ -34,4 +34,5 @@ def knots(
     `space: knots`. Other methods in that basis: that same recipe key.
     """
     space = knots_space(factors)
-    return space.back(ties(space.factors.deltas, weights, density=density, lambda_=lambda_, normalize=normalize))
+    settings = {"density": density, "lambda_": lambda_, "rescale": False, "normalize": normalize}
+    return space.back(ties(space.factors.deltas, weights, **settings))

@@ -7,7 +7,7 @@ from merging.compute import uniform_bits
 from merging.methods import METHODS
 from merging.spectral import Factors, Fold
 
-SHAPES = [(6, 4), (4, 6), (1, 5), (7,), (1,)]
+SHAPES = [(6, 4), (4, 6), (1, 5), (7,), (1,), (3, 2, 2), ()]
 
 
 def inputs(kind, shape, n, seed=0):
@@ -31,16 +31,24 @@ def run(method, stack, weights=None, owners=None, **changes):
     for knob in method.knobs:
         value = changes.get(knob.key, knob.default)
         settings["lambda_" if knob.key == "lambda" else knob.key] = (
-            torch.tensor(value if isinstance(value, list) else [float(value)] * n) if knob.per_expert else value
+            torch.tensor(value if isinstance(value, list) else [float(value)] * n, dtype=torch.float64)
+            if knob.per_expert
+            else value
         )
     if method.takes_base:
         settings["base"] = torch.randn(stack.shape[1:], generator=torch.Generator().manual_seed(9))
     if method.random:
         owners = owners or [str(t) for t in range(n)]
-        settings["bits"] = lambda t: uniform_bits(0, owners[t], "tensor", tuple(stack.shape[1:]))
+        shape = tuple(stack.shape[1:])
+        settings["bits"] = lambda t, once=False: uniform_bits(0, owners[t], "tensor", () if once else shape)
     weights = torch.ones(n) if weights is None else torch.tensor(weights)
     found = method(Factors(stack) if method.spectral else stack, weights, **settings)
     return found.dense() if isinstance(found, Fold) else found
+
+
+def count(method):
+    """Three models, or as near to three as the method takes."""
+    return min(max(3, method.experts[0]), method.experts[1])
 
 
 def ends(knob):
@@ -55,7 +63,7 @@ each_method = pytest.mark.parametrize("method", list(METHODS.values()), ids=list
 @each_method
 @pytest.mark.parametrize("kind", ["random", "zero", "rank one", "duplicate"])
 def test_finite_at_both_ends_of_every_knob(method, kind):
-    n = method.experts[0] if method.experts[0] == method.experts[1] else 3
+    n = count(method)
     for shape in SHAPES:
         stack = inputs(kind, shape, n)
         before = stack.clone()
@@ -71,7 +79,7 @@ def test_finite_at_both_ends_of_every_knob(method, kind):
 
 @each_method
 def test_every_knob_changes_something(method):
-    n = method.experts[0] if method.experts[0] == method.experts[1] else 3
+    n = count(method)
     generator = torch.Generator().manual_seed(3)
     stack = torch.randn(n, 24, 16, generator=generator)
     stack[:, 0, 0] = 30.0  # an outlier for the outlier rules
@@ -83,6 +91,15 @@ def test_every_knob_changes_something(method):
         "polar_tolerance": {"rank_mode": "uniform"},
         "outlier_stat": {"outlier_threshold": 1.0},
         "outlier_scope": {"outlier_threshold": 1.0},
+        "gamma": {"density": 0.5},
+        "epsilon": {"density": 0.5},
+        "nuslerp_row_wise": {"nuslerp_flatten": False},
+    }
+    changes = {  # inputs on which a knob has something to do
+        # energies below mergekit's floor
+        ("sce", "convention"): lambda x: x * torch.tensor([1e-4, 2e-4, 3e-4]).view(3, 1, 1),
+        # against each other
+        ("model_stock", "clamp"): lambda x: x * torch.tensor([1.0, -1.0, 1.0]).view(3, 1, 1),
     }
     if method.id == "safe_gate":  # nothing is gated without a safe expert, nor where all are
         one = {"safe": [1.0, 0.0, 0.0]}
@@ -92,19 +109,22 @@ def test_every_knob_changes_something(method):
             continue  # patterns are applied by the engine: tests/merging/test_engine.py
         others = {key: value for key, value in together.get(knob.key, {}).items() if method.knob(key)}
         weights = [0.5, 1.5, 1.0][:n]
+        given = changes.get((method.id, knob.key), torch.clone)(stack)
         values = [0.0, [1.0, 0.0, 0.0]] if knob.key == "safe" else ends(knob)
-        found = [run(method, stack, weights, **(others | {knob.key: value})) for value in values]
+        found = [run(method, given, weights, **(others | {knob.key: value})) for value in values]
         assert any(not torch.allclose(found[0], other, atol=1e-6) for other in found[1:]), knob.key
 
 
 @each_method
 def test_the_order_of_experts_does_not_matter(method):
-    if method.experts == (2, 2):
-        pytest.skip(f"{method.id} has a first and a second model")
-    stack = inputs("random", (6, 4), 3)
+    if method.base_first or method.experts[1] == 1:
+        pytest.skip(f"{method.id} has a first and a second model, or only one")
+    n = count(method)
+    stack = inputs("random", (6, 4), n)
     density = {"density": 0.5} if method.knob("density") else {}
-    forward = run(method, stack, [0.5, 1.0, 1.5], ["a", "b", "c"], **density)
-    backward = run(method, stack.flip(0), [1.5, 1.0, 0.5], ["c", "b", "a"], **density)
+    weights, owners = [0.5, 1.0, 1.5][:n], ["a", "b", "c"][:n]
+    forward = run(method, stack, weights, owners, **density)
+    backward = run(method, stack.flip(0), weights[::-1], owners[::-1], **density)
     torch.testing.assert_close(forward, backward, atol=1e-5, rtol=1e-5)
 
 
@@ -115,6 +135,40 @@ def test_lambda_scales_the_result(method):
     stack = inputs("random", (6, 4), 3)
     once, twice = (run(method, stack, **{"lambda": scale}) for scale in (0.5, 1.0))
     torch.testing.assert_close(2 * once, twice, atol=1e-5, rtol=1e-5)
+
+
+@each_method
+def test_experts_equal_to_the_base_give_the_base(method):
+    for shape in SHAPES:
+        if method.space != "weights":
+            found = run(method, inputs("zero", shape, count(method)))
+            assert found is None or not found.any(), "no delta adds nothing"
+        if method.space in ("weights", "either"):
+            models = inputs("duplicate", shape, count(method))
+            torch.testing.assert_close(run(method, models), models[0], atol=1e-5, rtol=1e-5)
+
+
+ALONE = (
+    "linear rewarded_soup task_arithmetic ties dare_linear dare_ties della della_linear breadcrumbs breadcrumbs_ties "
+    "tsv_m sce ram ramplus_tl karcher multislerp passthrough"
+)
+
+
+@pytest.mark.parametrize("name", ALONE.split())
+def test_one_expert_of_weight_one_is_that_expert(name):
+    for shape in SHAPES:
+        stack = inputs("random", shape, 1)
+        found = run(METHODS[name], stack)
+        if found is not None:
+            torch.testing.assert_close(found, stack[0], atol=1e-5, rtol=1e-5)
+
+
+@each_method
+def test_a_method_reads_weights_or_says_that_it_does_not(method):
+    n = count(method)
+    stack = inputs("random", (6, 4), n)
+    plain, weighted = run(method, stack), run(method, stack, [0.5, 1.5, 1.0][:n])
+    assert torch.equal(plain, weighted) is not method.uses_weight
 
 
 @each_method

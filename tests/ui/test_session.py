@@ -32,7 +32,7 @@ def with_knob(desk: Desk, key: str, value: object) -> Desk:
 
 def test_a_desk_shows_one_number_for_each_setting():
     desk = desk_of(session().recipe)
-    assert desk.knobs == {"lambda": 1.0, "normalize": True}
+    assert desk.knobs == {"lambda": 1.0, "normalize": True, "rescale": False}
     assert desk.per_expert == {"weight": (1.0, 0.5), "density": (0.2, pytest.approx(0.2))}
 
 

@@ -1,0 +1,30 @@
+from collections.abc import Callable
+from typing import Annotated
+
+from torch import Tensor
+
+from merging.masks import drop_each_by_rank
+from merging.method import Lambda, Switch, merge_method
+from merging.methods.della_linear import CONVENTION, DENSITY, EPSILON, PAPER, RESCALE
+from merging.ops import weighted_sum
+
+
+@merge_method(title="DELLA", paper=PAPER, random=True)
+def della(
+    deltas: Tensor,
+    weights: Tensor,
+    *,
+    bits: Callable[..., Tensor],
+    density: Annotated[Tensor, DENSITY],
+    epsilon: Annotated[Tensor, EPSILON],
+    lambda_: Annotated[float, Lambda()],
+    rescale: Annotated[bool, RESCALE],
+    normalize: Annotated[bool, Switch(True, "Normalize", "Mean instead of sum of those that agree.")],
+    convention: Annotated[str, CONVENTION],
+) -> Tensor:
+    """Drops small entries of each delta more often than large ones, then merges those that agree in sign.
+
+    The mask of `della_linear` takes the place of TIES' trimming; conventions as there and in `ties`.
+    """
+    kept = drop_each_by_rank(deltas, density, epsilon, bits, rescale=rescale, paper=convention == "paper")
+    return lambda_ * weighted_sum(kept, weights, normalize=normalize, elect=True)
