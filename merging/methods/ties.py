@@ -11,7 +11,9 @@ DENSITY = Number(
 )
 
 
-@merge_method(title="TIES", paper=Paper("TIES-Merging: Resolving Interference When Merging Models", "2306.01708", 2023))
+@merge_method(
+    title="TIES", paper=Paper("TIES-Merging: Resolving Interference When Merging Models", "2306.01708", 2023), version=2
+)
 def ties(
     deltas: Tensor,
     weights: Tensor,
