@@ -240,7 +240,8 @@ def _view(member: _Member, rows: Rows, base: Checkpoint | None) -> Checkpoint:
     below = model.over
     if below is not None and base is not None and stored(base).fingerprint == below.fingerprint:
         below = base  # an adapter's deltas outside the vocabulary are still its factors
-    return View(model.source, model.folder, model.config, tensors, model.notices, over=below, model=model,
+    return View(model.source, model.folder, model.config, tensors, model.notices, over=below,
+                commit=model.commit, absent=model.absent, model=model,
                 names={name: name for name in tensors}, rows=rows, vocabulary=moving)  # fmt: skip
 
 

@@ -58,8 +58,8 @@ def _renamed(model: Checkpoint, more: dict[str, str], without: set[str]) -> Chec
     names = {name: name for name in model.tensors if name not in without}
     names = more | names if not set(more) & set(names) else names | more
     tensors = {name: model.tensors[own] for name, own in names.items()}
-    return View(model.source, model.folder, model.config, tensors, model.notices, over=model.over,
-                model=model, names=names, rows=None, vocabulary=frozenset())  # fmt: skip
+    return View(model.source, model.folder, model.config, tensors, model.notices, over=model.over, commit=model.commit,
+                absent=model.absent, model=model, names=names, rows=None, vocabulary=frozenset())  # fmt: skip
 
 
 def _embedding_name(model: Checkpoint) -> str | None:
