@@ -6,7 +6,7 @@ picture: layer left to right, kind top to bottom; NaN where a model has no such 
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -116,16 +116,25 @@ def cumulative_energy(values: np.ndarray) -> np.ndarray:
     return np.cumsum(squares) / total if total > 0 else np.zeros_like(squares)
 
 
-# The usual reading order of a block; kinds not named here follow in file order.
-KIND_ORDER = ("q", "k", "v", "qkv", "o", "gate", "up", "gate_up", "down")
+# The usual reading order of a block; kinds not named here follow in file order. "moe" are the experts of a mixture.
+KIND_ORDER = ("q", "k", "v", "qkv", "o", "gate", "up", "gate_up", "down", "router", "moe gate", "moe up", "moe down")
+KINDS = {  # what GPT-2, GPT-NeoX and mixtures call the usual matrices
+    "attn.c_attn": "qkv", "attn.c_proj": "o", "mlp.c_fc": "up", "mlp.c_proj": "down",
+    "attention.query_key_value": "qkv", "attention.dense": "o", "mlp.dense_h_to_4h": "up", "mlp.dense_4h_to_h": "down",
+    "mlp.gate": "router", "mlp.router": "router", "block_sparse_moe.gate": "router",
+}  # fmt: skip
+MIXTRAL = {"w1": "gate", "w3": "up", "w2": "down"}
 
 
 def family(names: Sequence[str], shapes: Mapping[str, tuple[int, ...]]) -> Family:
-    """The pictured matrices of a model: two-dimensional tensors inside a layer; `names` are the experts'."""
+    """The pictured matrices of a model: two-dimensional tensors inside a layer; `names` are the experts'.
+
+    The experts of a mixture (MoE) share one row a kind: a cell is their mean, and opens the first of them.
+    """
     matrices = []
     for name, shape in shapes.items():
         layer = layer_of(name)
-        if layer is not None and len(shape) == 2 and min(shape) > 1:
+        if layer is not None and len(shape) == 2 and min(shape) > 1 and not name.endswith("bias"):
             matrices.append(Matrix(name, layer, _kind(name), (shape[0], shape[1])))
     kinds = list(dict.fromkeys(matrix.kind for matrix in matrices))
     kinds.sort(key=lambda kind: KIND_ORDER.index(kind) if kind in KIND_ORDER else len(KIND_ORDER))
@@ -135,6 +144,11 @@ def family(names: Sequence[str], shapes: Mapping[str, tuple[int, ...]]) -> Famil
 def _kind(name: str) -> str:
     """`model.layers.4.mlp.down_proj.weight` -> `down`; unusual names keep what tells them apart."""
     inside = re.split(r"\.\d+\.", name, maxsplit=1)[1].removesuffix(".weight")
+    if inside in KINDS:
+        return KINDS[inside]
+    if expert := re.search(r"\bexperts\.\d+\.(.+)", inside):
+        short = expert[1].removesuffix("_proj")
+        return f"moe {MIXTRAL.get(short, short)}"
     short = inside.rsplit(".", 1)[-1].removesuffix("_proj")
     return short if short in KIND_ORDER and inside.count(".") == 1 else inside
 
@@ -205,3 +219,15 @@ def tail(model: str, delta: Tensor, base_norm: float, *, kappa: float, eta: floa
 def place(family: Family, matrix: Matrix) -> tuple[int, int]:
     """Row and column of a matrix in every picture."""
     return family.kinds.index(matrix.kind), matrix.layer
+
+
+def gather(family: Family, rows: int, found: Iterable[tuple[Matrix, Sequence[float]]]) -> np.ndarray:
+    """Float32 (rows, kinds, layers) of each matrix's values, one a row; the mean where several share a place."""
+    total = np.zeros((rows, len(family.kinds), family.n_layers))
+    n = np.zeros(total.shape, dtype=np.int64)
+    for matrix, values in found:
+        kind, layer = place(family, matrix)
+        there = np.isfinite(values)
+        total[:, kind, layer] += np.where(there, values, 0)
+        n[:, kind, layer] += there
+    return np.where(n > 0, total / np.maximum(n, 1), np.nan).astype(np.float32)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -60,7 +60,7 @@ def expert_delta(
 
 def delta_factors(base: Tensor, parts: list[tuple[Tensor, tuple[Tensor, Tensor] | None]]) -> Factors:
     """Stacked deltas of one tensor, as the start of any delta-space method."""
-    noise = noise_floor(base) if base.dim() == 2 else 0.0
+    noise = noise_floor(base) if base.dim() >= 2 else 0.0
     return Factors(torch.stack([delta for delta, _ in parts]), noise, low=tuple(low for _, low in parts))
 
 
@@ -69,12 +69,25 @@ def across_layers(plan: Plan, factors: Callable[[TensorPlan], Factors]) -> Tenso
     if plan.method.across is None:
         return None
 
-    def inside(tensor: TensorPlan) -> Factors:
-        return enter(factors(tensor), tensor.settings).factors
+    def inside(matrix: Callable[[], Factors], tensor: TensorPlan) -> Factors:
+        return enter(matrix(), tensor.settings).factors
 
-    every = (plan.method.across(partial(inside, t), **t.settings) for t in plan.tensors if is_matrix(t))
+    every = (
+        plan.method.across(partial(inside, matrix, t), **t.settings)
+        for t in plan.tensors
+        if is_matrix(t) or is_stack(t)
+        for matrix in _matrices(t, partial(factors, t))
+    )
     found = [statistic for statistic in every if statistic is not None]
     return torch.stack(found).amax(0) if found else None
+
+
+def _matrices(tensor: TensorPlan, factors: Callable[[], Factors]) -> list[Callable[[], Factors]]:
+    """A matrix itself, or each matrix of a stack."""
+    if not is_stack(tensor):
+        return [factors]
+    whole = cache(factors)
+    return [lambda e=e: whole().part(e) for e in range(tensor.shape[0])]
 
 
 def merged_delta(
@@ -82,9 +95,16 @@ def merged_delta(
 ) -> Tensor | Fold:
     """What a delta-space method adds to the base; experts with weight 0 are left out before it counts them.
 
-    Matrices that are not excluded go through the recipe's space and shaper (`merging/shaping.py`). Tensors that a
-    spectral method does not take get lambda x the mean of the weighted deltas over the experts left in.
+    Matrices that are not excluded go through the recipe's space and shaper (`merging/shaping.py`), those of a stack one
+    by one. Tensors that a spectral method does not take get lambda x the mean of the weighted deltas over the experts
+    left in.
     """
+    shapes = (tensor.settings.get("space", "full"), tensor.settings.get("shaper", "none")) != ("full", "none")
+    if is_stack(tensor) and (plan.method.spectral or shapes):
+        names = (f"{tensor.name}[{e}]" for e in range(tensor.shape[0]))
+        plans = (replace(tensor, name=name, shape=tensor.shape[1:]) for name in names)
+        found = [merged_delta(plan, one, base[e], factors.part(e), peak) for e, one in enumerate(plans)]
+        return torch.stack([part.dense() if isinstance(part, Fold) else part for part in found])
     keep = kept_inputs(plan, tensor)
     deltas = factors.deltas
     if not keep:
@@ -151,7 +171,14 @@ def method_settings(plan: Plan, tensor: TensorPlan, keep: list[int], stack: Tens
 
 def is_matrix(tensor: TensorPlan) -> bool:
     """Whether a spectral method, a space and a shaper take it."""
-    return tensor.action == "merge" and len(tensor.shape) == 2 and min(tensor.shape) > 1 and not tensor.excluded
+    matrix = len(tensor.shape) == 2 and min(tensor.shape) > 1 and not tensor.name.endswith("bias")
+    return tensor.action == "merge" and matrix and not tensor.excluded
+
+
+def is_stack(tensor: TensorPlan) -> bool:
+    """Whether the tensor (E, m, n) holds the experts of a mixture, each a matrix that they take."""
+    stack = len(tensor.shape) == 3 and min(tensor.shape[1:]) > 1 and ".experts." in tensor.name
+    return tensor.action == "merge" and stack and not tensor.excluded
 
 
 def uniform_bits(seed: int, owner: str, tensor: str, shape: tuple[int, ...]) -> Tensor:

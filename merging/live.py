@@ -4,7 +4,6 @@
 remembered lives in the `Factors` of each matrix; weights and scale reuse everything but a vector.
 """
 
-import math
 import os
 import time
 from collections import OrderedDict
@@ -14,7 +13,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
-import numpy as np
 from torch import Tensor
 
 from merging import analysis
@@ -247,10 +245,8 @@ class LiveMerge:
         conflicts: dict[Any, Conflict] = {}
         for measure in ("sign", "cosine", "shared", "interference", "kept"):
             rows = tuple((name,) for name in family.experts) if measure == "kept" else family.pairs
-            values = np.full((len(rows), len(family.kinds), family.n_layers), math.nan, dtype=np.float32)
-            for found in seen.values():
-                kind, layer = analysis.place(family, found.view.matrix)
-                values[:, kind, layer] = found.measures[measure]
+            each = ((found.view.matrix, found.measures[measure]) for found in seen.values())
+            values = analysis.gather(family, len(rows), each)
             conflicts[measure] = Conflict(measure, rows, values)
         views = {matrix.name: seen[matrix.name].view for matrix in family.matrices}
         return Look(plan.digest, family, conflicts, views, "exact", seconds)

@@ -8,8 +8,6 @@ from html import escape
 from itertools import combinations
 from pathlib import Path
 
-import numpy as np
-
 from merging import analysis
 from merging.analysis import Conflict, Look, Measure
 from merging.errors import UserError
@@ -112,10 +110,8 @@ def _look(rows: Sequence[MatrixProfile], names: Sequence[str]) -> Look:
     family = analysis.family(names, {row.matrix.name: row.matrix.shape for row in rows})
     conflicts = {}
     for measure in PAIRED:
-        values = np.full((len(family.pairs), len(family.kinds), family.n_layers), np.nan, dtype=np.float32)
-        for row in rows:
-            kind, layer = analysis.place(family, row.matrix)
-            values[:, kind, layer] = [getattr(pair, measure) for pair in row.pairs]
+        each = ((row.matrix, [getattr(pair, measure) for pair in row.pairs]) for row in rows)
+        values = analysis.gather(family, len(family.pairs), each)
         conflicts[measure] = Conflict(measure, family.pairs, values)
     return Look("", family, conflicts, {}, "exact", 0.0)
 

@@ -71,6 +71,10 @@ class Factors:
         ids, low = tuple(self.ids[t] for t in keep), tuple(self.low[t] for t in keep)
         return replace(self, deltas=self.deltas[list(keep)], ids=ids, low=low)
 
+    def part(self, e: int) -> "Factors":
+        """Matrix e of a stack of deltas (T, E, m, n)."""
+        return Factors(self.deltas[:, e], self.noise, self.ids)
+
     def remember(self, key: Hashable, make: Callable[[], Any]) -> Any:
         """`make()`, or what it gave before; the MEMO_LIMIT latest used results are kept."""
         with self.lock:  # one matrix is worked on by one thread at a time; different matrices run side by side
@@ -213,8 +217,11 @@ def rotation_of(skew: Tensor) -> Tensor:
 
 
 def noise_floor(base: Tensor) -> float:
-    """Largest singular value that rounding two stored weights leaves in their difference; 0 for float32."""
-    m, n = base.shape
+    """Largest singular value that rounding two stored weights leaves in their difference; 0 for float32.
+
+    Of a stack (..., m, n) that of a matrix in it.
+    """
+    m, n = base.shape[-2:]
     rms = base.float().square().mean().sqrt().item()
     return ROUNDOFF.get(base.dtype, 0.0) * rms * (m**0.5 + n**0.5)
 

@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from merging.analysis import Conflict, Family, Look, Matrix, MatrixView, Measure
+from merging.analysis import Conflict, Family, Look, Matrix, MatrixView, Measure, gather
 from merging.plots.picture import VALUES_UP_TO, Picture, grid_layout, grid_trace, rounded, text
 from merging.plots.scale import scale_of, signed
 
@@ -100,13 +100,8 @@ def tail_map(look: Look, expert: str, what: Literal["mass", "weight"], open_matr
 
 def per_matrix(look: Look, read: Callable[[MatrixView], float | None]) -> np.ndarray:
     """`read(view)` of every matrix in its place, NaN where there is none."""
-    family = look.family
-    found = np.full((len(family.kinds), family.n_layers), np.nan)
-    for view in look.views.values():
-        value = read(view)
-        if value is not None:
-            found[family.kinds.index(view.matrix.kind), view.matrix.layer] = value
-    return found
+    each = ((view.matrix, read(view)) for view in look.views.values())
+    return gather(look.family, 1, ((matrix, [np.nan if value is None else value]) for matrix, value in each))[0]
 
 
 def _map(family: Family, values: np.ndarray, open_matrix: Matrix | None, says: str, *, ramp: str, low: float,
