@@ -113,22 +113,25 @@ def _fetch(source: str, as_json: bool) -> None:
 
 
 def _check(args: argparse.Namespace) -> None:
+    from merging.check_report import as_json, fix_lines, lines, report
     from merging.hub import this_machine
     from merging.plan import check
     from merging.recipe import load_recipe
 
-    checked = check(load_recipe(args.recipe), this_machine())
-    if checked.plan is None:
-        raise all_of(checked.problems, kept="Nothing was read but headers.")
-    plan = checked.plan
+    recipe = load_recipe(args.recipe)
+    checked = check(recipe, this_machine())
+    found = report(recipe, checked)
     if args.json:
-        print_json({"event": "checked", "method": plan.method.id, "n_experts": len(plan.experts),
-               "n_tensors": len(plan.tensors), **vars(plan.estimate), "notices": checked.notices})  # fmt: skip
-        return
-    for notice in checked.notices:
-        print(f"Note: {notice}")
-    print(f"No problem found: {plan.method.title}, {len(plan.experts)} models.")
-    print(_estimate_text(plan.estimate, len(plan.tensors)))
+        print_json(as_json(found))
+    else:
+        for line in (*lines(found), *(f"Note: {notice}" for notice in checked.notices), *fix_lines(found)):
+            print(line)
+    plan = checked.plan
+    if plan is None:
+        raise all_of(checked.problems, kept="Nothing was read but headers.")
+    if not args.json:
+        print(f"No problem found: {plan.method.title}, {len(plan.experts)} models.")
+        print(_estimate_text(plan.estimate, len(plan.tensors)))
 
 
 def _profile(args: argparse.Namespace) -> None:

@@ -40,7 +40,7 @@ def refused(folder, capsys, command="merge", out="out"):
     code = main([command, str(folder / "recipe.yml"), *([str(folder / out)] if command == "merge" else [])])
     printed = capsys.readouterr()
     assert code == 2
-    assert printed.out == ""
+    assert printed.out == "" or command == "check"  # it tells the passports of the models that can be opened
     assert "Traceback" not in printed.err
     assert 20 < len(printed.err) < 1500
     assert printed.err.isprintable() or {c for c in printed.err if not c.isprintable()} == {"\n"}

@@ -1,10 +1,10 @@
 """The command line: what it prints and how it ends."""
 
 import json
+import os
 import re
 import subprocess
 import sys
-import time
 
 import pytest
 import torch
@@ -197,11 +197,11 @@ def test_it_starts_fast_and_without_the_page():
         "import sys; from merging.__main__ import main; main(['methods']);"
         "print([m for m in ('gradio', 'plotly', 'transformers', 'peft', 'huggingface_hub') if m in sys.modules])"
     )
-    begun = time.monotonic()
+    begun = os.times().children_user  # of the CPU: a busy machine is no fault of ours
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert ended.returncode == 0
     assert ended.stdout.splitlines()[-1] == "[]"
-    assert time.monotonic() - begun < 15
+    assert os.times().children_user - begun < 8
     usage = subprocess.run([sys.executable, "-m", "merging", "merge"], capture_output=True, text=True, timeout=60)
     assert usage.returncode == 2
     assert "RECIPE.yml" in usage.stderr

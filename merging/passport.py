@@ -1,0 +1,224 @@
+"""A model's passport: what its headers and small files say of it. No weight is read."""
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from merging.checkpoint import Checkpoint
+from merging.compatibility import mismatches
+from merging.config_checks import EMBEDDING, HEAD
+from merging.errors import UserError
+from merging.layers import layer_count
+from merging.licences import licence
+from merging.recipe_form import read_yaml
+from merging.sources import regular_file
+from merging.strict_json import read_json
+
+CARD_LIMIT, TOKENIZER_LIMIT = 1 << 20, 100 << 20
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """What an adapter's own files say."""
+
+    base: str  # as its maker named it; of a path only the last part
+    rank: int | None
+    alpha: float | None
+    kind: str  # "LoRA", "rsLoRA", "DoRA"
+    targets: tuple[str, ...]
+    parameters: int
+
+
+@dataclass(frozen=True)
+class Passport:
+    """None, 0 or empty where the files do not say. Hashes are the first 8 digits of a sha256."""
+
+    source: str
+    architecture: str | None
+    model_type: str | None
+    parameters: int  # a tied head is counted once
+    n_bytes: int  # of the weights as stored
+    dtypes: tuple[tuple[str, float], ...]  # with their share of the parameters, largest first
+    layers: int
+    hidden_size: int | None
+    vocab_rows: int | None  # of the embedding
+    tokens: int | None  # of the tokenizer
+    tokenizer: str | None  # hash of token -> id
+    template: str | None  # hash
+    template_start: str  # its first line
+    eos: tuple[int, ...]  # config.json
+    eos_generation: tuple[int, ...]  # generation_config.json
+    eos_agree: bool
+    licence: str  # the Hub's id, or "unknown"
+    commit: str | None  # of a Hub model
+    download_bytes: int  # of a Hub model that is not on this machine
+    tied: bool
+    adapter: Adapter | None
+
+
+def passport(model: Checkpoint) -> Passport:
+    """Read from headers and small files; a small file that cannot be used counts as not there."""
+    config = model.config
+    names = config.get("architectures")
+    embedding = next((n for n, i in model.tensors.items() if len(i.shape) == 2 and re.fullmatch(EMBEDDING, n)), None)
+    heads = [name for name in model.tensors if HEAD.fullmatch(name)]
+    tied = bool(embedding) and (config.get("tie_word_embeddings") is True or not heads)
+    sizes = {n: prod(i.shape) for n, i in model.tensors.items() if not (tied and n in heads)}
+    of_dtype: Counter[str] = Counter()
+    for name, size in sizes.items():
+        of_dtype[model.tensors[name].dtype] += size
+    total = sum(sizes.values())
+    ids, template = _token_ids(model), _template(model)
+    eos, eos_generation = _ids(config), _ids(_json(model, "generation_config.json"))
+    return Passport(
+        source=model.source,
+        architecture=str(names[0])[:80] if isinstance(names, list) and names else None,
+        model_type=config.get("model_type"),
+        parameters=total,
+        n_bytes=sum(entry.end - entry.start for _, entry in model.places.values()),
+        dtypes=tuple((name, size / total) for name, size in of_dtype.most_common() if size),
+        layers=layer_count(model.tensors),
+        hidden_size=next((config[key] for key in ("hidden_size", "n_embd", "d_model") if key in config), None),
+        vocab_rows=model.tensors[embedding].shape[0] if embedding else None,
+        tokens=len(ids) if ids else None,
+        tokenizer=_hash("\0".join(f"{token}\1{i}" for token, i in sorted(ids.items()))) if ids else None,
+        template=_hash(template) if template else None,
+        template_start=template.strip().split("\n", 1)[0][:120] if template else "",
+        eos=eos,
+        eos_generation=eos_generation,
+        eos_agree=not (eos and eos_generation) or set(eos) <= set(eos_generation),
+        licence=_licence(model),
+        commit=model.commit,
+        download_bytes=model.bytes_to_download,
+        tied=tied,
+        adapter=_adapter(model) if model.over is not None else None,
+    )
+
+
+def differences(base: Passport, other: Passport, misfits: Sequence[UserError] = ()) -> tuple[str, ...]:
+    """What sets a model apart from its base, a short phrase each; `misfits` are those that keep it from merging."""
+    return (*(error.what for error in misfits), *_differences(base, other))
+
+
+def misfits(base: Checkpoint, other: Checkpoint) -> list[UserError]:
+    return list(mismatches(base, other, other.source, []))
+
+
+def _differences(base: Passport, other: Passport) -> Iterator[str]:
+    main, theirs = (p.dtypes[0][0] if p.dtypes else "nothing" for p in (base, other))
+    if main != theirs:
+        yield f"stored as {theirs}, the base as {main}"
+    if base.tied != other.tied:
+        yield "ties its embeddings, the base does not" if other.tied else "does not tie its embeddings, the base does"
+    if None not in (base.tokenizer, other.tokenizer) and base.tokenizer != other.tokenizer:
+        more = f" ({other.tokens} tokens, the base {base.tokens})" if other.tokens != base.tokens else ""
+        yield f"another vocabulary{more}"
+    if base.template != other.template:
+        told = "has no chat template" if not other.template else "has a chat template, the base none"
+        yield "another chat template" if base.template and other.template else told
+    ends = [set(p.eos_generation or p.eos) for p in (base, other)]
+    if all(ends) and ends[0] != ends[1]:
+        yield f"ends at token {_listed(ends[1])}, the base at {_listed(ends[0])}"
+
+
+def _listed(ids: set[int]) -> str:
+    return " or ".join(map(str, sorted(ids)))
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+
+
+def _file(model: Checkpoint, name: str) -> Path | None:
+    """The model's own file, else that of the base below an adapter."""
+    try:
+        path = regular_file(model.folder, name)
+    except (ValueError, OSError):
+        path = None
+    return path or (_file(model.over, name) if model.over is not None else None)
+
+
+def _json(model: Checkpoint, name: str, limit: int = CARD_LIMIT) -> dict[str, Any]:
+    path = _file(model, name)
+    try:
+        value = read_json(path, limit) if path else {}
+    except (ValueError, OSError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _text(model: Checkpoint, name: str) -> str:
+    path = _file(model, name)
+    try:
+        return path.read_text("utf-8") if path and path.stat().st_size <= CARD_LIMIT else ""
+    except (ValueError, OSError):
+        return ""
+
+
+def _ids(config: Mapping[str, Any]) -> tuple[int, ...]:
+    found = config.get("eos_token_id")
+    return tuple(i for i in (found if isinstance(found, list) else [found]) if type(i) is int)
+
+
+def _token_ids(model: Checkpoint) -> dict[str, int]:
+    """Token -> id of tokenizer.json or vocab.json; empty where neither can be read."""
+    document = _json(model, "tokenizer.json", TOKENIZER_LIMIT)
+    own = document.get("model")
+    words = own.get("vocab") if isinstance(own, dict) else _json(model, "vocab.json", TOKENIZER_LIMIT)
+    pairs: list[tuple[Any, Any]] = list(words.items()) if isinstance(words, dict) else []
+    if isinstance(words, list):  # Unigram: pieces with scores
+        pairs = [(item[0], i) for i, item in enumerate(words) if isinstance(item, list) and item]
+    added = document.get("added_tokens")
+    for entry in added if isinstance(added, list) else ():
+        if isinstance(entry, dict):
+            pairs.append((entry.get("content"), entry.get("id")))
+    return {token: i for token, i in pairs if isinstance(token, str) and type(i) is int}
+
+
+def _template(model: Checkpoint) -> str:
+    if text := _text(model, "chat_template.jinja"):
+        return text
+    found = _json(model, "tokenizer_config.json", TOKENIZER_LIMIT).get("chat_template")
+    if isinstance(found, list):  # several, by name
+        named = {entry.get("name"): entry.get("template") for entry in found if isinstance(entry, dict)}
+        found = named.get("default")
+    return found if isinstance(found, str) else ""
+
+
+def _licence(model: Checkpoint) -> str:
+    """`license` of the card's front matter, or `license_name` where that says "other"; the strictest of several."""
+    parts = _text(model, "README.md").split("---\n", 2)
+    try:
+        front = read_yaml(parts[1]) if len(parts) == 3 and not parts[0].strip() else {}
+    except UserError:
+        front = {}
+    found = front.get("license") if isinstance(front, dict) else None
+    if found == "other":
+        found = front.get("license_name") or found
+    names = found if isinstance(found, list) else [found]
+    known = [licence(name if isinstance(name, str) else None) for name in names or [None]]
+    return max(known, key=lambda one: one.level).id
+
+
+def _adapter(model: Checkpoint) -> Adapter:
+    config = _json(model, "adapter_config.json")
+    targets = config.get("target_modules")
+    kind = "DoRA" if config.get("use_dora") else "rsLoRA" if config.get("use_rslora") else "LoRA"
+    file = getattr(model, "file", None)
+    own = sum(prod(info.shape) for info in file.tensors.values()) if file else 0
+    base = str(config.get("base_model_name_or_path") or "")
+    return Adapter(
+        base=Path(base).name if base.startswith((".", "/", "~")) else base[:120],
+        rank=config["r"] if type(config.get("r")) is int else None,
+        alpha=float(config["lora_alpha"]) if type(config.get("lora_alpha")) in (int, float) else None,
+        kind=kind,
+        targets=tuple(map(str, targets))[:40] if isinstance(targets, list) else (str(targets),) if targets else (),
+        parameters=own,
+    )
+
+
