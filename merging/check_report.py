@@ -71,6 +71,8 @@ def lines(found: Report) -> Iterator[str]:
             one = model.adapter
             yield (f"{_name(model.source)}: a {one.kind} adapter of {one.base or 'a base it does not name'}, rank "
                    f"{one.rank}, alpha {one.alpha:g}, {_count(one.parameters)} parameters.")  # fmt: skip
+    if total := sum(model.download_bytes for model in found.models):
+        yield f"To download first: {total / 1e6:,.1f} MB."
     if found.models:
         yield f"Strictest licence: {found.licence_words}"
 
