@@ -18,6 +18,7 @@ from merging.licences import licence
 from merging.recipe_form import read_yaml
 from merging.sources import regular_file
 from merging.strict_json import read_json
+from merging.vocabulary import read_vocabulary
 
 CARD_LIMIT, TOKENIZER_LIMIT = 1 << 20, 100 << 20
 
@@ -165,19 +166,13 @@ def _ids(config: Mapping[str, Any]) -> tuple[int, ...]:
     return tuple(i for i in (found if isinstance(found, list) else [found]) if type(i) is int)
 
 
-def _token_ids(model: Checkpoint) -> dict[str, int]:
-    """Token -> id of tokenizer.json or vocab.json; empty where neither can be read."""
-    document = _json(model, "tokenizer.json", TOKENIZER_LIMIT)
-    own = document.get("model")
-    words = own.get("vocab") if isinstance(own, dict) else _json(model, "vocab.json", TOKENIZER_LIMIT)
-    pairs: list[tuple[Any, Any]] = list(words.items()) if isinstance(words, dict) else []
-    if isinstance(words, list):  # Unigram: pieces with scores
-        pairs = [(item[0], i) for i, item in enumerate(words) if isinstance(item, list) and item]
-    added = document.get("added_tokens")
-    for entry in added if isinstance(added, list) else ():
-        if isinstance(entry, dict):
-            pairs.append((entry.get("content"), entry.get("id")))
-    return {token: i for token, i in pairs if isinstance(token, str) and type(i) is int}
+def _token_ids(model: Checkpoint) -> Mapping[str, int]:
+    """Token -> id; empty where the files hold none that can be used."""
+    try:
+        found = read_vocabulary(model)
+    except UserError:
+        return {}
+    return found.ids if found else {}
 
 
 def _template(model: Checkpoint) -> str:
