@@ -56,9 +56,10 @@ def export(recipe: Path, out: Path, device: str = "auto", resume: bool = False) 
     refuse_existing(out)
     written = load_recipe(recipe)
     make_plan(written, this_machine())  # from headers: every problem before the first download
-    for source in missing(pinned(written)):
+    fixed = pinned(written)
+    for source in missing(fixed):
         yield from download(source, hub=this_machine())
-    plan = make_plan(pinned(written))
+    plan = make_plan(pinned(fixed))
     _check_template(plan)
 
     def accept(folder: Path) -> Iterator[Event]:

@@ -35,6 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     merge.add_argument("out", type=Path, metavar="OUT/")
     merge.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
     merge.add_argument("--resume", action="store_true", help="go on where a stopped merge of this recipe ended")
+    merge.add_argument("--lora-rank", type=int, metavar="K", help="write a LoRA of this rank over the base instead")
     verify = command("verify", _verify, "Check every file of a finished merge against its sizes and sha256.")
     verify.add_argument("out", type=Path, metavar="OUT/")
     check = command("check", _check, "List every problem of a recipe, and what the merge would need.")
@@ -55,6 +56,8 @@ def _parser() -> argparse.ArgumentParser:
 def _merge(args: argparse.Namespace) -> None:
     from merging.recipe import load_recipe
 
+    if args.lora_rank is not None and args.resume:
+        raise UserError("E_USAGE", "a LoRA is written in one piece.", where="--resume", do="Leave --resume out.")
     recipe = load_recipe(args.recipe)
     from merging.engine import merge
     from merging.hub import this_machine
@@ -69,6 +72,12 @@ def _merge(args: argparse.Namespace) -> None:
         plan = make_plan(pinned(fixed))
     if not args.json:
         print(_estimate_text(plan.estimate, len(plan.tensors)), file=sys.stderr)
+    if args.lora_rank is not None:
+        from merging.lora_export import write_lora
+
+        for event in write_lora(plan, args.out, args.lora_rank, _device(args.device)):
+            _report(event, args.json)
+        return
     for event in merge(plan, args.out, device=_device(args.device), resume=args.resume):
         _report(event, args.json)
     if not args.json:

@@ -15,6 +15,7 @@ from merging.events import (
     DownloadStarted,
     Event,
     Finished,
+    LoraLoss,
     Notice,
     Pushed,
     Reloaded,
@@ -76,6 +77,8 @@ def tell(event: Event) -> None:
             print("Testing: the merge is loaded again and compared …", file=sys.stderr)
         elif isinstance(event, Reloaded):
             print(*event.words(), sep="\n", file=sys.stderr)
+        elif isinstance(event, LoraLoss):
+            print(*event.words(), sep="\n")
         elif isinstance(event, DownloadStarted):
             kept = f", {event.n_kept / 1e6:,.1f} MB of them here already" if event.n_kept >= 1e5 else ""
             print(f"{event.source}: {event.n_files} files, {event.n_bytes / 1e6:,.1f} MB{kept}.", file=sys.stderr)

@@ -5,6 +5,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from merging.words import count, first_names
+
 
 @dataclass(frozen=True)
 class Started:
@@ -75,6 +77,32 @@ class Reloaded:
 
 
 @dataclass(frozen=True)
+class LoraLoss:
+    """Frobenius norms of what is lost, relative to the norm of merged - base.
+
+    matrices: for each matrix, relative to its own delta. held: over all matrices that the LoRA holds. left_out: the
+    share of the whole delta's norm that lies in tensors it cannot hold. whole: both together.
+    """
+
+    rank: int
+    matrices: dict[str, float]
+    held: float
+    left_out: float
+    left_out_names: tuple[str, ...]
+    whole: float
+
+    def words(self) -> list[str]:
+        found = [f"Rank {self.rank}: {100 * self.held:.2f} % of the norm of {count(self.matrices, 'delta')} is lost."]
+        if self.left_out_names:
+            names = first_names(list(self.left_out_names))
+            found.append(
+                f"{count(self.left_out_names, 'changed tensor')} cannot be held and stay the base's ({names}): "
+                f"{100 * self.left_out:.2f} % of the whole delta's norm."
+            )
+        return [*found, f"In all {100 * self.whole:.2f} % of the norm of merged - base is lost."]
+
+
+@dataclass(frozen=True)
 class Finished:
     folder: str
     digest: str
@@ -128,7 +156,7 @@ class Pushed:
 
 
 Event = (
-    Started | TensorDone | ShardWritten | Notice | Testing | Reloaded | Finished
+    Started | TensorDone | ShardWritten | Notice | Testing | Reloaded | LoraLoss | Finished
     | DownloadStarted | Downloading | Downloaded | Uploading | Pushed
 )  # fmt: skip
 

@@ -126,7 +126,8 @@ def test_scoring_stops_when_told_and_says_what_was_kept(page: Page):
 def test_the_merged_model_can_be_taken_away_also_after_a_reload(page: Page):
     page.locator("#recipe").get_by_role("button", name="Save merge").click()
     link = page.locator("#merged a").first
-    link.wait_for(timeout=60_000)
+    link.wait_for(timeout=120_000)  # merged, then loaded again and asked
+    expect(page.locator("body")).to_contain_text("the same logits, bit for bit")
     page.reload()
     page.locator(".pairs .main-svg").first.wait_for()
     tab(page, "Recipe")
