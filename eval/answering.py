@@ -93,7 +93,7 @@ class Answering:
 
     def _family(self, sources: "Sources") -> Family:
         """By content: a model that was replaced in its folder makes another family."""
-        opened = [open_model(folder, Path()) for folder in (sources.base, *sources.experts)]
+        opened = [open_model(source, Path(), base=sources.base) for source in (sources.base, *sources.experts)]
         key = (sources, *(checkpoint.fingerprint for checkpoint in opened))
         with self._opening:
             if key not in self._families:

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from merging.checkpoint import Checkpoint
-from merging.companions import TEMPLATE, TOKENIZER, companions
+from merging.companions import companions, voice
 from merging.errors import UserError
+from merging.model_files import TEMPLATE, TOKENIZER
 from merging.plan import Plan
 
 _TEXTS = ("config.json", "generation_config.json", TEMPLATE, *TOKENIZER)
@@ -28,7 +29,8 @@ def identity(model: Checkpoint | Plan) -> str:
     if isinstance(model, Plan):
         weights, files = model.digest, companions(model).files
     else:
-        paths = [model.folder / name for name in _TEXTS]
+        home, texts = model.folders[-1], voice(model)
+        paths = [(home if name in _TEXTS[:2] else texts) / name for name in _TEXTS]
         weights, files = model.fingerprint, {path.name: path.read_bytes() for path in paths if path.is_file()}
     digest = hashlib.sha256(weights.encode())
     for name in _TEXTS:

@@ -26,9 +26,10 @@ from transformers import (
 
 from eval.runtime import choose_device, dtype_on, free_memory
 from merging.checkpoint import Checkpoint
-from merging.companions import GENERATION, TOKENIZER, companions
+from merging.companions import GENERATION, TOKENIZER, companions, voice
 from merging.errors import UserError
 from merging.plan import Plan
+from merging.view import stored
 
 SAFE = {"local_files_only": True, "trust_remote_code": False}
 
@@ -103,8 +104,8 @@ class Models:
 
     def _loaded(self, checkpoint: Checkpoint) -> tuple[Model, int]:
         size = self._make_room(checkpoint)
-        module, _ = load(checkpoint.folder, checkpoint.source, self.dtype)
-        tokenizer = load_tokenizer(checkpoint.folder, checkpoint.source)
+        module = load_source(checkpoint, self.dtype)
+        tokenizer = load_tokenizer(voice(checkpoint), checkpoint.source)
         return Model(self._ready(module), tokenizer, checkpoint.fingerprint), size
 
     def _merged(self, source: Merged, held: tuple[Model, int] | None) -> tuple[Model, int]:
@@ -116,7 +117,7 @@ class Models:
         own = {name: tensor.to(self.dtype, copy=True) for name, tensor in state.items()}
         with TemporaryDirectory() as folder:
             write_texts(plan, Path(folder))
-            module = build(plan, Path(folder), own, self.dtype)
+            module = build(plan.base.source, Path(folder), own, self.dtype)
             return Model(self._ready(module), load_tokenizer(Path(folder), plan.base.source), plan.digest), size
 
     def _ready(self, module: PreTrainedModel) -> PreTrainedModel:
@@ -144,16 +145,16 @@ def write_texts(plan: Plan, folder: Path) -> None:
         (folder / name).write_bytes(content)
 
 
-def build(plan: Plan, texts: Path, state: dict[str, Tensor], dtype: torch.dtype) -> PreTrainedModel:
-    """The merge as a module, from its tensors in memory and the files beside them."""
-    with plain_errors(plan.base.source):
+def build(source: str, texts: Path, state: dict[str, Tensor], dtype: torch.dtype) -> PreTrainedModel:
+    """A model that is no one folder as a module: its tensors in memory, config and endings from `texts`."""
+    with plain_errors(source):
         config = AutoConfig.from_pretrained(texts, **SAFE)
         with torch.device("meta"):  # only to learn the class
             kind = type(AutoModelForCausalLM.from_config(config))
         module, report = kind.from_pretrained(
             None, config=config, state_dict=state, dtype=dtype, output_loading_info=True
         )
-        complete(report, plan.base.source)
+        complete(report, source)
         if (texts / GENERATION).is_file():
             module.generation_config = GenerationConfig.from_pretrained(texts)
         return module
@@ -168,6 +169,19 @@ def load(folder: Path, source: str, dtype: torch.dtype | str) -> tuple[PreTraine
         )
         complete(report, source)
         return module, sorted(map(str, report["unexpected_keys"]))
+
+
+def load_source(model: Checkpoint, dtype: torch.dtype | None = None) -> PreTrainedModel:
+    """One of a merge's sources as a module: its folder as it is, or what an adapter makes of the model below it.
+
+    Without `dtype` as stored; an adapter's then in float32.
+    """
+    model = stored(model)
+    if model.over is None:
+        return load(model.folder, model.source, dtype or "auto")[0]
+    dtype = dtype or torch.float32
+    state = {name: model.read(name).to(dtype) for name in model.tensors}
+    return build(model.source, model.folders[-1], state, dtype)
 
 
 @torch.no_grad()

@@ -18,11 +18,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from eval.models import build, load, load_tokenizer, write_texts
+from eval.models import build, load, load_source, load_tokenizer, write_texts
 from eval.runtime import choose_device, encode, greedy, render, stream, use_cores
 from eval.score import kept_scores
 from merging.checkpoint import open_checkpoint
-from merging.companions import TOKENIZER
+from merging.companions import TOKENIZER, voice
 from merging.download import download
 from merging.engine import merge, merged_tensors
 from merging.errors import UserError
@@ -168,7 +168,7 @@ def _merged_anew(module: PreTrainedModel, plan: Plan, title: str) -> tuple[PreTr
         state = {name: tensor.to(dtype) for name, tensor in merged_tensors(plan)}
         with TemporaryDirectory() as folder:
             write_texts(plan, Path(folder))
-            fresh = build(plan, Path(folder), state, dtype)
+            fresh = build(plan.base.source, Path(folder), state, dtype)
         return fresh.to(place).eval(), len(state)  # pyright: ignore[reportArgumentType]
     step = 1 + plan.estimate.n_parameters // SAMPLED
     chosen = set(names[::step])
@@ -198,12 +198,12 @@ def _untied(module: PreTrainedModel) -> bool:
 def _compare_ends(plan: Plan, turn: Turn, device: str) -> Iterator[Notice]:
     """Said only where a source ends its answer and the merge does not; sources are loaded one after another."""
     for source in dict.fromkeys((plan.base, *plan.experts)):
-        if not any((source.folder / name).is_file() for name in TOKENIZER):
+        if not any((voice(source) / name).is_file() for name in TOKENIZER):
             continue
         try:
-            module, _ = load(source.folder, source.source, "auto")
+            module = load_source(source)
             module = module.to(choose_device(device)).eval()  # pyright: ignore[reportArgumentType]
-            ends = ask(module, source.folder, source.source).ends
+            ends = ask(module, voice(source), source.source).ends
         except UserError:  # a source that cannot be asked says nothing about the merge
             continue
         del module

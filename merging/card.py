@@ -8,11 +8,11 @@ from typing import Any
 
 import yaml
 
-from merging.companions import RECIPE, without_paths
+from merging.companions import RECIPE, short_names, without_paths
 from merging.events import Reloaded
 from merging.manifest import facts_of
 from merging.plan import Plan
-from merging.sources import HUB_ID
+from merging.sources import HUB_ID, model_parts
 
 Scores = Mapping[str, tuple[float, float, float, int]]  # H -> share in 0..1, its 95 % interval, number of probes
 
@@ -37,8 +37,9 @@ def card(plan: Plan, title: str, tested: Reloaded | None = None, scores: Scores 
 def opening(plan: Plan, title: str, kind: str, tags: Sequence[str], library: str, **more: Any) -> str:
     """Front matter, title, and the method in one sentence."""
     recipe = without_paths(plan.recipe)
+    models = [part for source in short_names(plan.recipe) for part in model_parts(source, plan.recipe.folder)]
     front = {
-        "base_model": list(dict.fromkeys(_model_id(entry["model"]) for entry in facts_of(plan)["sources"])),
+        "base_model": list(dict.fromkeys(map(_model_id, models))),
         "base_model_relation": "merge", "library_name": library, "pipeline_tag": "text-generation", "tags": list(tags),
         **more,
     }  # fmt: skip

@@ -59,6 +59,11 @@ class Checkpoint:
         own = self.absent.n_bytes if self.absent else 0
         return own + (self.over.bytes_to_download if self.over else 0)
 
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Where it lies: an adapter's own folder, then those of the model below it."""
+        return (self.folder, *(self.over.folders if self.over else ()))
+
     def read(self, name: str) -> Tensor:
         """The tensor in its own dtype on the CPU, in memory of its own; every number in it is finite."""
         if self.absent:
@@ -168,9 +173,15 @@ def _quantised(config: dict[str, Any], tensors: Mapping[str, TensorInfo]) -> lis
     return [
         what
         for what, wrong in (
-            ("the model is quantised (quantization_config).", config.get("quantization_config") is not None),
+            (f"the model is quantised ({_quantisation(config)}).", config.get("quantization_config") is not None),
             (f"the weights are stored as {', '.join(found)}.", found),
             (f"these weights are packed integers: {some(packed)}.", packed),
         )
         if wrong
     ]
+
+
+def _quantisation(config: dict[str, Any]) -> str:
+    details = config.get("quantization_config")
+    method = details.get("quant_method") if isinstance(details, dict) else None
+    return f"quantization_config: {shown(method)[1:-1]}" if isinstance(method, str) else "quantization_config"

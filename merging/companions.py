@@ -16,7 +16,7 @@ from merging.model_files import OLD_TEMPLATE, TEMPLATE, TEMPLATES, TOKENIZER
 from merging.plan import Plan
 from merging.recipe import Recipe
 from merging.settings import KEPT_TEMPLATE
-from merging.sources import regular_file
+from merging.sources import model_parts, regular_file
 from merging.strict_json import parse_json
 from merging.union_tokenizer import with_added
 from merging.view import View, stored
@@ -90,7 +90,9 @@ def short_names(recipe: Recipe) -> dict[str, str]:
     """Every model that the recipe names, and what it is called where no absolute path may stand; the base first."""
     words = recipe.vocabulary.models if recipe.vocabulary else ()
     named: list[str | None] = [recipe.base, *(expert.model for expert in recipe.experts), *words]
-    return _distinct_ends(list(dict.fromkeys(source for source in named if source)))
+    parts = {source: model_parts(source, recipe.folder) for source in dict.fromkeys(named) if source}
+    ends = _distinct_ends(list(dict.fromkeys(part for several in parts.values() for part in several)))
+    return {source: "+".join(ends[part] for part in several) for source, several in parts.items()}
 
 
 def _distinct_ends(sources: list[str]) -> dict[str, str]:
@@ -105,9 +107,12 @@ def _distinct_ends(sources: list[str]) -> dict[str, str]:
 
 def tokenizer_model(plan: Plan) -> Checkpoint:
     """Whose tokenizer the merge has; an adapter without one of its own speaks as the model below it."""
-    source = stored(plan.tokenizer.source)
-    has_own = any((source.folder / name).is_file() for name in TOKENIZER)
-    return source if has_own or source.over is None else source.over
+    return stored(plan.tokenizer.source)
+
+
+def voice(model: Checkpoint) -> Path:
+    """The folder whose tokenizer and template a model speaks with: an adapter's own where it holds a tokenizer."""
+    return next((f for f in model.folders if any((f / name).is_file() for name in TOKENIZER)), model.folders[-1])
 
 
 def _config(plan: Plan, speaker: Checkpoint, dtype: str | None) -> bytes:
@@ -145,7 +150,7 @@ def _generation(plan: Plan, speaker: Checkpoint) -> dict[str, bytes]:
 
 def _more_templates(model: Checkpoint) -> list[str]:
     """Named templates, such as for tools: one Jinja file each in a folder of their own."""
-    folder = model.folder / TEMPLATES
+    folder = voice(model) / TEMPLATES
     return [f"{TEMPLATES}/{path.name}" for path in sorted(folder.glob("*.jinja"))] if folder.is_dir() else []
 
 
@@ -192,7 +197,7 @@ def _carried(model: Checkpoint, names: tuple[str, ...]) -> dict[str, bytes]:
     found = {}
     for name in names:
         try:
-            path = regular_file(model.folder, name)
+            path = regular_file(model.folders[-1] if name == GENERATION else voice(model), name)
             if path and path.stat().st_size > LIMIT:
                 raise ValueError(f"the file is larger than {LIMIT >> 20} MiB")
             if path:

@@ -136,8 +136,8 @@ def check(recipe: Recipe, hub: Hub | None = None) -> Checked:
     sources += recipe.vocabulary.models if recipe.vocabulary else ()
     for source in dict.fromkeys(sources):
         try:
-            opened[source] = open_model(source, recipe.folder, hub)
-            notices += opened[source].notices
+            opened[source] = open_model(source, recipe.folder, hub, recipe.base)
+            notices += [text for text in opened[source].notices if text not in notices]
         except UserError as error:
             problems.append(_with_fix(error, _without(recipe, source)))
     if method is None:

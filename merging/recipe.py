@@ -38,8 +38,9 @@ class Expert:
 
     @property
     def name(self) -> str:
-        """What the screen calls it: the last part of its path or id."""
-        return self.model.rstrip("/").rsplit("/", 1)[-1]
+        """What the screen calls it: the last part of its path or id, an adapter's where it has one."""
+        last = self.model.rstrip("/").rsplit("/", 1)[-1]
+        return last.rpartition("+")[2] or last
 
 
 @dataclass(frozen=True)

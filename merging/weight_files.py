@@ -6,7 +6,7 @@ from pathlib import Path
 
 from merging.errors import UserError
 from merging.hub_cache import INDEX_LIMIT
-from merging.model_files import INDEX, SINGLE
+from merging.model_files import ADAPTER, INDEX, SINGLE
 from merging.safetensors_header import Entry, read_header
 from merging.sources import regular_file
 from merging.strict_json import read_json
@@ -32,6 +32,21 @@ def find_weights(home: Path, source: str, problems: list[UserError], sizes: Mapp
         return _sharded(home, source, names, problems, sizes)
     else:
         problems.append(no_weights(names, source))
+    return {}
+
+
+def find_adapter_weights(
+    home: Path, source: str, problems: list[UserError], sizes: Mapping[str, int] | None = None
+) -> Places:
+    """The same of an adapter's folder, which holds one file."""
+    names = {path.name for path in home.iterdir()}
+    if ADAPTER in names:
+        return _shard(home, ADAPTER, source, problems, sizes or {})
+    if "adapter_model.bin" in names:
+        problems.append(_pickle(source))
+    else:
+        problems.append(UserError("E_NO_WEIGHTS", f"there is no {ADAPTER}.", where=source,
+                                  do="Give the folder that holds it beside adapter_config.json."))  # fmt: skip
     return {}
 
 
@@ -109,13 +124,17 @@ def weight_map(home: Path, where: str, problems: list[UserError]) -> dict[str, s
 
 def no_weights(names: set[str], source: str) -> UserError:
     if any(name.endswith((".bin", ".pt", ".pth", ".ckpt")) for name in names):
-        what = "the weights are a Python pickle (.bin or .pt), which can run code and is never opened."
-        do = "Use a safetensors copy of the model, or convert it where you trust it."
-        return UserError("E_PICKLE_REFUSED", what, where=source, do=do)
-    if "adapter_config.json" in names:
-        return UserError("E_ADAPTER", "this is a LoRA adapter, not a whole model.", where=source,
-                         do="Merge it into its base model first and give that folder.")  # fmt: skip
+        return _pickle(source)
+    if any(name.endswith(".gguf") for name in names):
+        return UserError("E_QUANTISED", "the weights are GGUF files, made for llama.cpp and mostly quantised.",
+                         where=source, do="Use the safetensors model that they were made from.")  # fmt: skip
     if any(re.fullmatch(r"model-.*\.safetensors", name) for name in names):
         return UserError("E_INDEX", f"there are shards but no {INDEX}.", where=source, do="Download the model again.")
     return UserError("E_NO_WEIGHTS", f"there is no {SINGLE} and no {INDEX}.", where=source,
                      do="Give the folder that holds config.json and the weights.")  # fmt: skip
+
+
+def _pickle(source: str) -> UserError:
+    what = "the weights are a Python pickle (.bin or .pt), which can run code and is never opened."
+    do = "Use a safetensors copy of the model, or convert it where you trust it."
+    return UserError("E_PICKLE_REFUSED", what, where=source, do=do)

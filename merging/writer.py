@@ -94,10 +94,10 @@ def _accepted(accept: Accept, partial: Partial, out: Path) -> Generator[Event, N
 
 def refuse_sources(plan: Plan, out: Path) -> None:
     real = out.parent.resolve() / out.name
-    for model in (plan.base, *plan.experts, tokenizer_model(plan)):
-        source = model.folder.resolve()
+    models = (plan.base, *plan.experts, tokenizer_model(plan))
+    for name, source in ((model.source, folder.resolve()) for model in models for folder in model.folders):
         if real.resolve() == source or source in real.parents or real in source.parents:
-            raise UserError("E_OUT_IS_SOURCE", f"the output folder must lie apart from the model {model.source}.",
+            raise UserError("E_OUT_IS_SOURCE", f"the output folder must lie apart from the model {name}.",
                             where=str(out), kept="Nothing was written.",
                             do="Choose another output folder.")  # fmt: skip
 

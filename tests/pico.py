@@ -84,6 +84,19 @@ def write_model(folder: Path, tensors: dict[str, Tensor], config: dict, shards: 
     (folder / INDEX).write_text(json.dumps({"metadata": {"total_size": size}, "weight_map": weight_map}))
 
 
+def write_adapter(folder: Path, modules: dict[str, tuple[int, int]], r: int = 4, alpha: float = 8.0) -> Path:
+    """A LoRA adapter in PEFT's form for these modules (out, in), with random A and B."""
+    random = torch.Generator().manual_seed(len(modules))
+    tensors = {}
+    for module, (out, inputs) in modules.items():
+        tensors[f"base_model.model.{module}.lora_A.weight"] = torch.randn(r, inputs, generator=random) * 0.1
+        tensors[f"base_model.model.{module}.lora_B.weight"] = torch.randn(out, r, generator=random) * 0.1
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, folder / "adapter_model.safetensors", {"format": "pt"})
+    (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": r, "lora_alpha": alpha}))
+    return folder
+
+
 def write_tokenizer(folder: Path) -> None:
     """A word-level tokenizer of VOCAB words, with a chat template."""
     vocab = {word: i for i, word in enumerate(["<pad>", "<s>", "</s>", "<unk>", *(f"w{i}" for i in range(4, VOCAB))])}

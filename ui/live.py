@@ -11,6 +11,7 @@ from merging.analysis import Look
 from merging.live import FocusReady, LookReady, StateReady
 from merging.methods import METHODS
 from merging.plots import MEASURES, matrix_spectrum
+from merging.sources import absolute
 from ui import controls
 from ui.conversation import Turns
 from ui.page import Page
@@ -26,8 +27,8 @@ def sources_of(session: Session) -> Sources:
     recipe_ = session.recipe
     folder = recipe_.folder
     return Sources(
-        str((folder / (recipe_.base or "")).resolve()),
-        tuple(str((folder / expert.model).resolve()) for expert in recipe_.experts),
+        absolute(recipe_.base or "", folder),
+        tuple(absolute(expert.model, folder) for expert in recipe_.experts),
         names_of(recipe_),
     )
 

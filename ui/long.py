@@ -15,6 +15,7 @@ from merging.errors import UserError
 from merging.events import Reloaded
 from merging.plan import make_plan
 from merging.recipe import Recipe
+from merging.sources import absolute
 from ui.conversation import Turns
 from ui.jobs import Job
 from ui.live import Updates, kept, status_line
@@ -125,13 +126,13 @@ def zipped(folder: Path) -> Path:
 
 def write_recipe(recipe: Recipe, folder: Path) -> None:
     """The recipe as a job reads it: with absolute folders, because it stands beside no model."""
-    experts = tuple(replace(e, model=str((recipe.folder / e.model).resolve())) for e in recipe.experts)
-    base = recipe.base and str((recipe.folder / recipe.base).resolve())
-    words = {m: str((recipe.folder / m).resolve()) for m in (recipe.vocabulary.models if recipe.vocabulary else ())}
-    absolute = replace(recipe, base=base, experts=experts,
-                       tokenizer_source=words.get(recipe.tokenizer_source or "", recipe.tokenizer_source),
-                       tokenizer=recipe.tokenizer and recipe.tokenizer.renamed(words))  # fmt: skip
-    (folder / "recipe.yml").write_text(absolute.to_yaml(), encoding="utf-8")
+    experts = tuple(replace(e, model=absolute(e.model, recipe.folder)) for e in recipe.experts)
+    base = recipe.base and absolute(recipe.base, recipe.folder)
+    words = {m: absolute(m, recipe.folder) for m in (recipe.vocabulary.models if recipe.vocabulary else ())}
+    spelled = replace(recipe, base=base, experts=experts,
+                      tokenizer_source=words.get(recipe.tokenizer_source or "", recipe.tokenizer_source),
+                      tokenizer=recipe.tokenizer and recipe.tokenizer.renamed(words))  # fmt: skip
+    (folder / "recipe.yml").write_text(spelled.to_yaml(), encoding="utf-8")
 
 
 def _run(services: Services, page: Page, session: Session, turns: Turns, kind: str, about: Mapping[str, str],

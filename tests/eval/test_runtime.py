@@ -7,14 +7,16 @@ import pytest
 import torch
 from transformers import MixtralConfig, MixtralForCausalLM
 
+from eval.answers import identity
 from eval.models import Merged, Models
 from eval.runtime import _PinnedNoise, answer_batch, choose_device, cores, stream
 from merging.checkpoint import Checkpoint, open_checkpoint
 from merging.engine import merge, merged_tensors
 from merging.errors import UserError
+from merging.models import open_model
 from merging.plan import Plan, make_plan
 from merging.recipe import parse_recipe
-from tests.pico import make_family, write_tokenizer
+from tests.pico import make_family, write_adapter, write_tokenizer
 
 PROMPTS = [[{"role": "user", "content": words}] for words in ("w5 w6 w7", "w9", "w4 w5 w6 w7 w8 w9 w10 w11")]
 
@@ -214,3 +216,32 @@ def test_what_transformers_cannot_load_is_a_plain_error_and_runs_nothing(tmp_pat
     with pytest.raises(UserError, match="cannot load this model") as caught:
         Models("cpu").model(opened(folder))
     assert caught.value.code == "E_MODEL"
+
+
+def test_an_adapter_answers_with_the_weights_that_it_and_its_base_make(tmp_path: Path):
+    family = make_family(tmp_path, 0, tokenizer=True, dtype=torch.float32)
+    adapter = write_adapter(tmp_path / "lora", {"model.layers.0.self_attn.q_proj": (32, 32), "lm_head": (96, 32)}, 16)
+    checkpoint = open_model(f"{family['base']}+{adapter}", Path())
+    models = Models("cpu")
+    answers = models.model(checkpoint)
+    assert answers.digest == checkpoint.fingerprint
+    own = answers.module.state_dict()
+    for name in checkpoint.tensors:
+        assert torch.equal(own[name], checkpoint.read(name))
+    assert float((logits(answers.module) - logits(models.model(opened(family["base"])).module)).abs().max()) > 0.1
+    assert streamed(models, checkpoint, [5, 6, 7])
+    merged_alone = planned({"base": family["base"], "lora": Path(f"{family['base']}+{adapter}")})
+    torch.testing.assert_close(logits(models.model(merged(merged_alone)).module), logits(answers.module))
+
+
+def test_an_adapter_speaks_with_its_own_tokenizer_where_it_has_one(tmp_path: Path):
+    family = make_family(tmp_path, 0, tokenizer=True)
+    adapter = write_adapter(tmp_path / "lora", {"model.layers.0.self_attn.q_proj": (32, 32)})
+    checkpoint = open_model(f"{family['base']}+{adapter}", Path())
+    before = identity(checkpoint)
+    write_tokenizer(adapter)
+    (adapter / "chat_template.jinja").write_text("{% for m in messages %}{{ m['content'] }} w9 {% endfor %}")
+    tokenizer = Models("cpu").model(checkpoint).tokenizer
+    asked = tokenizer.apply_chat_template(PROMPTS[1], tokenize=False)
+    assert asked == "w9 w9 "
+    assert identity(checkpoint) != before

@@ -133,6 +133,13 @@ def test_a_models_own_code_is_noted_and_never_run(family, tmp_path):
 # Headers
 
 
+@pytest.mark.parametrize("length", [0x0280, 0x013C])
+def test_a_headers_length_may_look_like_a_pickle_or_a_web_page(tmp_path, length):
+    text = json.dumps(TWO).encode().ljust(length)
+    (tmp_path / "x.safetensors").write_bytes(struct.pack("<Q", length) + text + bytes(11))
+    assert len(read_header(tmp_path / "x.safetensors", "x")) == 2
+
+
 def test_a_good_header_is_read(tmp_path):
     (tmp_path / "f").write_bytes(file_of(TWO))
     entries = read_header(tmp_path / "f", "f")
@@ -282,6 +289,8 @@ def test_a_tensor_in_two_shards_is_refused(tmp_path):
         ({"vocab_size": True}, "vocab_size is True"),
         ({"architectures": "Llama"}, "architectures must be a list"),
         ({"quantization_config": {"bits": 4}}, "quantised (quantization_config)"),
+        *(({"quantization_config": {"quant_method": name}}, f"quantised (quantization_config: {name})")
+          for name in ("bitsandbytes", "gptq", "awq", "compressed-tensors", "fp8")),
         ({"num_attention_heads": 5}, "does not divide"),
         ({"intermediate_size": 65}, "intermediate_size is 65, but model.layers.0.mlp.down_proj.weight has 64 columns"),
         ({"num_key_value_heads": 4}, "num_key_value_heads is 4, but model.layers.0.self_attn.k_proj.weight has 16"),
@@ -302,6 +311,14 @@ def test_quantised_weights_are_refused_by_name(family, dtype, says):
     path = family / "base" / "model.safetensors"
     save_file({name: tensor.to(dtype) for name, tensor in load_file(path).items()}, path)
     assert says in refused(family)
+
+
+def test_gguf_is_refused_by_name(family):
+    (family / "base" / "model.safetensors").rename(family / "base" / "model-Q4_K_M.gguf")
+    assert "GGUF" in refused(family)
+    with pytest.raises(UserError, match="GGUF") as caught:
+        open_checkpoint("base/model-Q4_K_M.gguf", family)
+    assert caught.value.code == "E_QUANTISED"
 
 
 def test_all_problems_of_a_model_are_told_at_once(tmp_path):

@@ -207,3 +207,17 @@ class TestLive:
     def test_a_cancelled_move_stops_without_pictures(self, family):
         events = list(self.live(family).move(make_plan(recipe(family)), DOWN, lambda: True))
         assert [type(event) for event in events] == [Stale, FocusReady]
+
+
+def test_experts_stored_in_float32_float16_and_bfloat16_merge_as_they_are(tmp_path):
+    dtypes = {"base": torch.bfloat16, "helpful": torch.float32, "honest": torch.float16, "harmless": torch.bfloat16}
+    for name, dtype in dtypes.items():
+        make_family(tmp_path / name, dtype=dtype)
+    models = [Expert(f"{name}/{name}") for name in list(dtypes)[1:]]
+    tensors = dict(merged_tensors(make_plan(Recipe("task_arithmetic", "base/base", tuple(models), folder=tmp_path))))
+    base, *experts = (open_checkpoint(f"{name}/{name}", tmp_path) for name in dtypes)
+    assert [model.tensors[DOWN].dtype for model in (base, *experts)] == ["BF16", "F32", "F16", "BF16"]
+    below = base.read(DOWN).double()
+    wanted = below + sum(expert.read(DOWN).double() - below for expert in experts)
+    torch.testing.assert_close(tensors[DOWN], wanted.bfloat16(), atol=0, rtol=2**-8)
+    assert (tensors[DOWN] == wanted.bfloat16()).float().mean() > 0.99  # one rounding, at the end

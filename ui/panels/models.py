@@ -29,8 +29,8 @@ def build() -> ModelsPanel:
     with gr.Column(visible=False, elem_id="own") as own:
         base = gr.Textbox(label="Base folder", max_lines=1, placeholder="models/base", interactive=True)
         experts = gr.Textbox(
-            label="Expert folders", info=f"One a line, up to {MAX_EXPERTS}.", lines=3, interactive=True,
-            placeholder="models/helpful\nmodels/honest",
+            label="Expert folders", info=f"One a line, up to {MAX_EXPERTS}; an adapter as base+adapter.",
+            lines=3, interactive=True, placeholder="models/helpful\nmodels/honest",
         )  # fmt: skip
         open_ = gr.Button("Open models", variant="secondary")
     problem = problem_place()
