@@ -35,7 +35,8 @@ def estimate(method: Method, n_experts: int, tensors: tuple[TensorPlan, ...]) ->
     n_parameters, workers = sum(sizes), os.cpu_count() or 1
     disk = sum(size * t.dtype.itemsize for size, t in zip(sizes, tensors, strict=True))
     seconds = START + n_parameters * (15 * n_experts + 10) / 1e9  # nanoseconds an entry: read, merge, write, hash
-    if method.spectral:
+    spaced = any(t.settings.get("space", "full") != "full" for t in tensors)
+    if method.spectral or spaced or any(t.settings.get("shaper", "none") not in ("none", "rows") for t in tensors):
         matrices = [t.shape for t in tensors if len(t.shape) == 2 and not t.excluded]
         # a full SVD costs about 16 x max x min^2; one per expert and two for the polar factors; a core does 40 GFLOP/s
         # on large matrices, and less on small ones

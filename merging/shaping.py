@@ -56,7 +56,7 @@ def shaped(
     if shaper.sees == "matrix":
         return shaper(merged.dense() if isinstance(merged, Fold) else merged, experts, **chosen)
     triplets = merged.svd() if isinstance(merged, Fold) else svd(merged)
-    real = triplets.head(real_rank(triplets.s, max(factors.deltas.shape[1:]), factors.sum_noise(weights)))
+    real = triplets.head(real_rank(triplets.s, max(factors.deltas.shape[1:]) ** 0.5, factors.sum_noise(weights)))
     if len(real.s) == 0:
         return merged
     strengths = shaper(real, experts, **chosen)

@@ -105,11 +105,11 @@ class Factors:
 
     def real(self, t: int) -> SVD:
         """The triplets of delta t above rounding noise; of an adapter in float64, so that none of its own is lost."""
-        low = self.low[t]
+        low, root = self.low[t], max(self.deltas.shape[1:]) ** 0.5
         if low is None:
-            return self.svd(t).head(self.numerical_rank(t))
+            return self.svd(t).head(real_rank(self.svd(t).s, root, self.noise))
         found = svd_of_product(low[0].double(), low[1].double())
-        return found.head(real_rank(found.s, max(self.deltas.shape[1:])))
+        return found.head(real_rank(found.s, root))
 
     def sum_noise(self, weights: Tensor) -> float:
         """The noise of `sum w_t D_t`: every expert's own rounding, and the base's, which all of them share."""
@@ -177,14 +177,15 @@ def singular_values(a: Tensor) -> Tensor:
     return torch.linalg.svdvals(a)
 
 
-def real_rank(s: Tensor, size: int, noise: float = 0.0) -> int:
-    """How many singular values `s` (descending) of a matrix with longer side `size` are no rounding noise.
+def real_rank(s: Tensor, roundoffs: float, noise: float = 0.0) -> int:
+    """How many singular values `s` (descending) are no rounding noise; at least 1 unless all are 0.
 
-    At least 1 unless all are 0; `noise` is a bound on those that rounding the stored weights leaves.
+    roundoffs: noise of the arithmetic, in roundoffs of the largest: the longer side where too few do no harm (ranks),
+    its root where none may be lost (measured noise is a sixth of that). noise: what rounding the stored weights leaves.
     """
     if len(s) == 0 or s[0] == 0:
         return 0
-    floor = float(s[0]) * size * torch.finfo(s.dtype).eps
+    floor = float(s[0]) * roundoffs * torch.finfo(s.dtype).eps
     return max(1, int((s > max(floor, noise)).sum()))
 
 

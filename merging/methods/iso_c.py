@@ -16,7 +16,7 @@ def real_sum(factors: Factors, weights: Tensor) -> SVD:
 
     def decompose() -> SVD:
         found = svd(torch.tensordot(weights, factors.deltas, 1))
-        return found.head(real_rank(found.s, max(factors.deltas.shape[1:]), factors.sum_noise(weights)))
+        return found.head(real_rank(found.s, max(factors.deltas.shape[1:]) ** 0.5, factors.sum_noise(weights)))
 
     return factors.remember(("sum", factors.ids, tuple(weights.tolist())), decompose)
 

@@ -52,5 +52,5 @@ def _beside(factors: Factors, t: int, weight: Tensor, common: SVD) -> SVD:
     delta = weight * factors.deltas[t]
     rest = svd(delta - common.u @ (common.u.T @ delta))
     noise = max(16 * torch.finfo(delta.dtype).eps * float(delta.norm()), abs(float(weight)) * factors.noise)
-    kept = real_rank(rest.s, max(delta.shape), noise)
+    kept = real_rank(rest.s, max(delta.shape) ** 0.5, noise)
     return rest.head(kept if kept and rest.s[0] > noise else 0)

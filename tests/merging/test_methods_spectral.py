@@ -185,6 +185,18 @@ class TestOrthoMerge:
         for exact in (False, True):
             close(run("orthomerge", list(deltas), conflict_rows=True, exact=exact), deltas.mean(0))
 
+    def test_conflicting_rows_alone_are_rotated(self):
+        # each expert has one row against the mean, so A_i = (D_c - D_c^T) / 2 of that row; three orthogonal A_i of one
+        # length: c = sqrt 3, and D = mean + (sqrt 3 - 1) mean A
+        common = 2 * tensor([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]], dtype=torch.float64)
+        experts = [common * torch.where(torch.arange(3) == i, -1.0, 1.0)[:, None] for i in range(3)]
+        a, b = (2 - (3**0.5 - 1)) / 3, (3**0.5 - 1) / 3
+        base = torch.eye(3, dtype=torch.float64)
+        expected = tensor([[0, a, b], [b, 0, a], [a, b, 0]], dtype=torch.float64)
+        close(run("orthomerge", experts, base=base, conflict_rows=True), expected)
+        small = [expert * 1e-4 for expert in experts]
+        close(run("orthomerge", small, base=base, conflict_rows=True, exact=True), expected * 1e-4, atol=1e-7)
+
     def test_a_reflection_falls_back_to_first_order(self):
         found = run("orthomerge", [diag(0, -2), diag(0.1, 0)], base=I2, exact=True)
         assert torch.isfinite(found).all()

@@ -8,7 +8,7 @@ from merging.engine import merged_tensors
 from merging.plan import check, make_plan
 from merging.recipe import parse_recipe
 from merging.shapers import SHAPERS
-from merging.shaping import SHAPING, shaped
+from merging.shaping import SHAPING, enter, shaped
 from merging.spectral import SVD, Factors, Fold, svd
 from tests.pico import make_family
 
@@ -195,6 +195,15 @@ class TestInARecipe:
         parts = [svd((e.read(self.Q) - base).double()) for e in plan.experts]
         expected = sum(part.s.sum() * torch.outer(part.u[:, 0], part.v[:, 0]) for part in parts)
         close(dict(merged_tensors(plan))[self.Q] - base, expected.float(), atol=1e-4)
+
+    def test_star_keeps_adapters_factored(self):
+        pairs = tuple((random(1, 9, r, r)[0], random(1, r, 7, r + 9)[0]) for r in (2, 3))
+        deltas = torch.stack([b @ a for b, a in pairs])
+        chosen = defaults(shaper="star")
+        cut, dense = (enter(given, chosen).factors for given in (Factors(deltas, low=pairs), Factors(deltas)))
+        close(cut.deltas, dense.deltas)
+        assert cut.only_adapters
+        assert [int((svd(delta).s > 1e-9).sum()) for delta in cut.deltas] == [1, 1]
 
     def test_filters_choose_the_matrices(self, folder):
         chosen = merged(folder, "{shaper: [{filter: q_proj, value: mean}, {value: none}]}")
