@@ -29,7 +29,7 @@ def report(recipe: Recipe, checked: Checked) -> Report:
     sources = [recipe.base] if recipe.base else []
     for source in dict.fromkeys([*sources, *(expert.model for expert in recipe.experts)]):
         try:
-            opened[source] = open_model(source, recipe.folder)
+            opened[source] = open_model(source, recipe.folder, base=recipe.base)
         except UserError:  # it is among the problems already
             continue
     models = {source: passport(model) for source, model in opened.items()}

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from merging.__main__ import main
 from merging.adapter import AdapterCheckpoint
 from merging.compute import expert_delta
 from merging.engine import merge, merged_tensors
@@ -458,3 +459,12 @@ def test_the_export_names_both_and_no_path_of_this_machine(lone: Path):
     assert not any(str(lone) in path.read_text() for path in (lone / "out").iterdir() if path.suffix != ".safetensors")
     with pytest.raises(UserError, match="must lie apart"):
         list(merge(plan, lone / "a" / "out"))
+
+
+def test_check_shows_an_adapter_that_is_named_alone(lone: Path, capsys: pytest.CaptureFixture[str]):
+    (lone / "r.yml").write_text("merge_method: task_arithmetic\nbase_model: base\nmodels: [{model: a}]\n")
+    assert main(["check", str(lone / "r.yml")]) == 0
+    said = capsys.readouterr().out
+    assert "a: fits the base." in said
+    assert "a: a LoRA adapter of a base it does not name, rank 4, alpha 8" in said
+    assert "taken over the recipe's base" in said
