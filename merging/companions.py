@@ -6,7 +6,7 @@ along, and no absolute path of this machine is written down.
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ def companions(plan: Plan) -> Companions:
     elif not has_template(files) and OLD_TEMPLATE in files:
         files |= _modern(files[OLD_TEMPLATE], f"{speaker.source}/{OLD_TEMPLATE}")
     files |= _generation(plan, speaker)
-    files["config.json"] = _config(plan, speaker, recipe.out_dtype or recipe.dtype)
+    files["config.json"] = _config(plan, speaker)
     files[RECIPE] = without_paths(recipe).to_yaml().encode()
     if "auto_map" in plan.base.config:
         notices.append("The model's own code is not taken along, and config.json no longer points to it (auto_map).")
@@ -76,21 +76,12 @@ def ending_tokens(files: Mapping[str, bytes]) -> set[int]:
 
 def without_paths(recipe: Recipe) -> Recipe:
     """The recipe with every absolute folder cut to the last parts of its path that tell the models apart."""
-    short, speaker = short_names(recipe), recipe.tokenizer_source
-    return replace(
-        recipe,
-        base=recipe.base and short[recipe.base],
-        experts=tuple(replace(expert, model=short[expert.model]) for expert in recipe.experts),
-        tokenizer_source=speaker and short.get(speaker, speaker),
-        tokenizer=recipe.tokenizer and recipe.tokenizer.renamed(short),
-    )
+    return recipe.renamed(short_names(recipe).__getitem__)
 
 
 def short_names(recipe: Recipe) -> dict[str, str]:
     """Every model that the recipe names, and what it is called where no absolute path may stand; the base first."""
-    words = recipe.vocabulary.models if recipe.vocabulary else ()
-    named: list[str | None] = [recipe.base, *(expert.model for expert in recipe.experts), *words]
-    parts = {source: model_parts(source, recipe.folder) for source in dict.fromkeys(named) if source}
+    parts = {source: model_parts(source, recipe.folder) for source in recipe.sources}
     ends = _distinct_ends(list(dict.fromkeys(part for several in parts.values() for part in several)))
     return {source: "+".join(ends[part] for part in several) for source, several in parts.items()}
 
@@ -115,13 +106,10 @@ def voice(model: Checkpoint) -> Path:
     return next((f for f in model.folders if any((f / name).is_file() for name in TOKENIZER)), model.folders[-1])
 
 
-def _config(plan: Plan, speaker: Checkpoint, dtype: str | None) -> bytes:
-    config = {key: value for key, value in plan.base.config.items() if key != "auto_map"}
+def _config(plan: Plan, speaker: Checkpoint) -> bytes:
+    config = dict(plan.config)
     if speaker.fingerprint != stored(plan.base).fingerprint:
         config |= {key: speaker.config[key] for key in ENDS if key in speaker.config}
-    if dtype:
-        named = [key for key in ("dtype", "torch_dtype") if key in config]
-        config |= dict.fromkeys(named or ["torch_dtype"], dtype)
     rows = row_count(plan.base)
     return _text(config if rows is None else _with_vocabulary(config, rows))
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from merging.checkpoint import Checkpoint
+from merging.locks import BASE
 from merging.shaping import after, enter, shaped
 from merging.spectral import Factors, Fold, noise_floor
 
@@ -24,14 +25,23 @@ BLOCK = 1 << 18  # entries that share one counter of the random generator
 
 def merged_tensor(plan: Plan, tensor: TensorPlan, peak: Tensor | None, device: str = "cpu") -> Tensor:
     """One tensor of the merge, in its output dtype, on the CPU."""
-    if tensor.action == "copy":
-        return plan.base.read(tensor.base_name)
+    if tensor.action == "copy" or tensor.held is not None:
+        return kept_tensor(plan, tensor)
     if plan.space == "weights":
         return merged_weights(plan, tensor, read_models(plan, tensor, device)).to(tensor.dtype).cpu()
     base, factors = read_deltas(plan, tensor, device)
     delta = merged_delta(plan, tensor, base, factors, peak)
     merged = base.float() + (delta.dense() if isinstance(delta, Fold) else delta)
     return merged.to(tensor.dtype).cpu()
+
+
+def kept_tensor(plan: Plan, tensor: TensorPlan) -> Tensor:
+    """A tensor that is not merged, in its output dtype: of the model it is held to; a copy of its only input's."""
+    part = 0 if tensor.action == "copy" and tensor.inputs else BASE if tensor.held is None else tensor.held
+    if part == BASE:
+        return plan.base.read(tensor.base_name).to(tensor.dtype)
+    held = tensor.inputs[part]
+    return plan.experts[held.model].read(held.name).to(tensor.dtype)
 
 
 def read_models(plan: Plan, tensor: TensorPlan, device: str = "cpu") -> Tensor:

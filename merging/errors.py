@@ -62,3 +62,13 @@ def all_of(problems: "list[UserError] | tuple[UserError, ...]", *, kept: str = "
     error = UserError("E_PROBLEMS", f"{len(problems)} problems:\n" + "\n".join(lines) + "\n", kept=kept)
     error.parts = tuple(problems)
     return error
+
+
+def placed(problem: UserError, place: str) -> UserError:
+    """The problem in one document among several: `place` before its own, in every part, and no fix; itself for ""."""
+    if not place:
+        return problem
+    where = ", ".join(part for part in (place, problem.where) if part)
+    found = UserError(problem.code, problem.what, where=where, kept=problem.kept, do=problem.do)
+    found.parts = tuple(placed(part, place) for part in problem.parts)
+    return found

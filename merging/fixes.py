@@ -8,7 +8,7 @@ import yaml
 
 from merging.errors import Fix, UserError
 from merging.recipe import Recipe, parse_recipe
-from merging.recipe_form import read_yaml
+from merging.safe_yaml import read_yaml
 
 
 def apply_fix(recipe: Recipe, fix: Fix) -> Recipe:
@@ -18,9 +18,10 @@ def apply_fix(recipe: Recipe, fix: Fix) -> Recipe:
 
 def mend_text(text: str, fix: Fix) -> str:
     """A recipe's text with this one change; comments in it are lost. Raises UserError as above."""
-    document = read_yaml(text)
+    document = None
     *above, last = fix.at
     try:
+        (document,) = read_yaml(text)  # a problem of one document among several comes without a fix
         place: Any = document
         for key in above:
             place = _below(place, key)
@@ -30,15 +31,15 @@ def mend_text(text: str, fix: Fix) -> str:
             del place[last]
         else:
             _rename(place, last, fix.value)
-    except (KeyError, IndexError, TypeError):
+    except (KeyError, IndexError, TypeError, ValueError):
         raise UserError("E_FIX", "the recipe has changed since this fix was offered.", do="Check it again.") from None
     return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=100)
 
 
 def leave_out(recipe: Recipe, source: str) -> Fix | None:
-    """The fix that takes a model out of `models:`; None for the base and for the last model."""
+    """The fix that takes a model out of `models:`; None for the base, the last model, and in slices."""
     kept = [expert for expert in recipe.experts if expert.model != source]
-    if recipe.is_base(source) or not kept or len(kept) == len(recipe.experts):
+    if recipe.slices or recipe.is_base(source) or not kept or len(kept) == len(recipe.experts):
         return None
     return Fix(f"Leave {_short(source)} out", "set", ("models",), _listed(recipe, kept))
 

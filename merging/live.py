@@ -23,6 +23,7 @@ from merging.compute import (
     delta_factors,
     expert_delta,
     kept_inputs,
+    kept_tensor,
     merged_delta,
     merged_weights,
     read_deltas,
@@ -132,8 +133,8 @@ class LiveMerge:
 
     def _materialise(self, plan: Plan, deltas: dict[str, Tensor], peak: Tensor | None) -> dict[str, Tensor]:
         def merged(tensor: TensorPlan) -> Tensor:
-            if tensor.action == "copy":
-                return self.base.read(tensor.name)
+            if tensor.action == "copy" or tensor.held is not None:
+                return kept_tensor(plan, tensor)
             if plan.space == "weights":  # the models themselves, so that no bit is lost through a difference
                 return merged_weights(plan, tensor, read_models(plan, tensor)).to(tensor.dtype)
             base = self._family_of(plan, tensor)[0]
@@ -203,6 +204,9 @@ class LiveMerge:
 
     def _delta(self, plan: Plan, tensor: TensorPlan, peak: Tensor | None) -> tuple[Tensor, Fold | None]:
         """Merged minus family base, float32; with the fold it came from if the method makes one."""
+        if tensor.held is not None:
+            base = self._family_of(plan, tensor)[0]
+            return kept_tensor(plan, tensor).float() - base.float(), None
         if plan.space == "weights":
             base = self._resident(tensor.name)[0]
             return merged_weights(plan, tensor, read_models(plan, tensor)) - base.float(), None

@@ -131,7 +131,7 @@ def _stream(
 
 def _triplets(plan: Plan, tensor: TensorPlan, peak: Tensor | None, device: str) -> SVD:
     """All triplets of merged - base; of a low-rank merge from its own factors, exactly."""
-    if plan.space != "weights" and is_matrix(tensor):
+    if plan.space != "weights" and is_matrix(tensor) and tensor.held is None:
         base, factors = read_deltas(plan, tensor, device)
         delta = merged_delta(plan, tensor, base, factors, peak)
         if isinstance(delta, Fold) and delta.u.shape[1] <= min(tensor.shape):

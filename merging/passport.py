@@ -15,7 +15,7 @@ from merging.config_checks import EMBEDDING, HEAD
 from merging.errors import UserError
 from merging.layers import layer_count
 from merging.licences import licence
-from merging.recipe_form import read_yaml
+from merging.safe_yaml import read_yaml
 from merging.sources import regular_file
 from merging.strict_json import read_json
 from merging.vocabulary import read_vocabulary
@@ -189,7 +189,7 @@ def _licence(model: Checkpoint) -> str:
     """`license` of the card's front matter, or `license_name` where that says "other"; the strictest of several."""
     parts = _text(model, "README.md").split("---\n", 2)
     try:
-        front = read_yaml(parts[1]) if len(parts) == 3 and not parts[0].strip() else {}
+        front = (*read_yaml(parts[1]), {})[0] if len(parts) == 3 and not parts[0].strip() else {}
     except UserError:
         front = {}
     found = front.get("license") if isinstance(front, dict) else None

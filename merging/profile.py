@@ -7,6 +7,7 @@ from itertools import combinations
 from merging import analysis
 from merging.analysis import Matrix, Tail
 from merging.compute import read_deltas
+from merging.errors import UserError
 from merging.plan import Plan
 
 
@@ -43,6 +44,9 @@ class MatrixProfile:
 
 def profile(plan: Plan, names: tuple[str, ...]) -> Iterator[MatrixProfile]:
     """Measure every matrix inside the layers; `names` are the plan's experts as shown."""
+    if plan.recipe.slices:
+        raise UserError("E_SLICES", "conflicts are measured between whole models; this recipe has slices",
+                        where="slices", kept="Nothing was written.", do="Write `models:`.")  # fmt: skip
     family = analysis.family(names, {name: info.shape for name, info in plan.base.tensors.items()})
     for done, matrix in enumerate(family.matrices, 1):
         tensor = plan.tensor(matrix.name)

@@ -1,32 +1,22 @@
-"""A recipe file is a mergekit config: reading it safely, writing it, and resolving a setting for one tensor.
+"""A recipe file is a mergekit config: reading it safely and writing it.
 
 Knows the form of a recipe, not what its settings mean: names and ranges are checked against the method in `plan.py`.
 """
 
 import os
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from merging.errors import UserError, all_of
-from merging.recipe_form import MAX_CHARACTERS, NUMBER, faults, read_yaml
+from merging.errors import UserError, all_of, placed
+from merging.recipe_form import faults
+from merging.safe_yaml import MAX_CHARACTERS, read_yaml
 from merging.tokenizer_choice import TokenizerChoice, read_choice
+from merging.values import Settings, plain_settings, read_settings
 from merging.words import shown
-
-
-@dataclass(frozen=True)
-class Case:
-    """`{filter, value}`: the value for tensors whose name contains `filter` (None: for all)."""
-
-    filter: str | None
-    value: "Setting"
-
-
-# A number, switch or word; numbers over depth (a gradient); words (globs); or cases, the first that fits counts.
-Setting = float | int | bool | str | None | tuple["float | str | Case", ...]
-Settings = tuple[tuple[str, Setting], ...]
 
 
 @dataclass(frozen=True)
@@ -44,11 +34,36 @@ class Expert:
 
 
 @dataclass(frozen=True)
+class Source(Expert):
+    """A model's part in a slice: its layers from `layers[0]` up to, not including, `layers[1]`."""
+
+    layers: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Some layers of the merge, made from as many layers of each source."""
+
+    sources: tuple[Source, ...]
+    parameters: Settings = ()
+
+
+@dataclass(frozen=True)
+class Lock:
+    """Holds tensors to the base (`to: base`) or to one model; globs match whole tensor names of the merge."""
+
+    to: str
+    tensors: tuple[str, ...]
+    but: tuple[str, ...] = ()  # `except:` in a file
+
+
+@dataclass(frozen=True)
 class Recipe:
     """A merge, as written down: hashable, comparable, round trips through mergekit's YAML.
 
-    `experts` is the `models:` list as written (it may name the base). `folder` is where relative model folders are
-    looked for; it is no part of the recipe.
+    `experts` is the `models:` list as written (it may name the base); with `slices`, every model they name, once.
+    `stages` are merges that it uses as models by their `name`, each after those that it needs. `folder` is where
+    relative model folders are looked for; it is no part of the recipe.
     """
 
     method: str
@@ -64,6 +79,9 @@ class Recipe:
     name: str = ""
     note: str = ""
     folder: Path = Path()
+    slices: tuple[Slice, ...] = ()
+    locks: tuple[Lock, ...] = ()
+    stages: "tuple[Recipe, ...]" = ()
 
     def is_base(self, model: str) -> bool:
         """Whether an entry of `models:` is the base, however its folder is spelled."""
@@ -74,21 +92,67 @@ class Recipe:
         """What is said about the merge's tokens, in either of mergekit's two ways."""
         return self.tokenizer or (TokenizerChoice(self.tokenizer_source) if self.tokenizer_source else None)
 
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Every model that it and its stages name, once each, its base first; stages themselves are none."""
+        words = self.vocabulary.models if self.vocabulary else ()
+        named = (self.base, *(expert.model for expert in self.experts), *words)
+        below = [source for stage in self.stages for source in stage.sources]
+        made = {stage.name for stage in self.stages}
+        return tuple(dict.fromkeys(s for s in (*named, *below) if s and s not in made))
+
+    def renamed(self, name: Callable[[str], str]) -> "Recipe":
+        """The same merge with `name(model)` wherever a model is named."""
+        made = {stage.name for stage in self.stages}
+
+        def new(recipe: Recipe) -> Recipe:
+            def one(model: str) -> str:
+                return model if model in made else name(model)
+
+            models = {recipe.base, *(expert.model for expert in recipe.experts)}
+            speaker, choice = recipe.tokenizer_source, recipe.tokenizer
+            return replace(
+                recipe,
+                base=recipe.base and one(recipe.base),
+                experts=tuple(replace(expert, model=one(expert.model)) for expert in recipe.experts),
+                slices=tuple(
+                    replace(part, sources=tuple(replace(source, model=one(source.model)) for source in part.sources))
+                    for part in recipe.slices
+                ),
+                locks=tuple(replace(lock, to=one(lock.to)) if lock.to in models else lock for lock in recipe.locks),
+                tokenizer_source=speaker if speaker is None or speaker in ("base", "union") else one(speaker),
+                tokenizer=choice and choice.renamed({model: one(model) for model in choice.models}),
+            )
+
+        return replace(new(self), stages=tuple(new(stage) for stage in self.stages))
+
     def to_yaml(self) -> str:
+        """mergekit's YAML; a document a stage, and the recipe itself last."""
+        return "---\n".join(recipe._document() for recipe in (*self.stages, self))
+
+    def _document(self) -> str:
         document: dict[str, Any] = {"name": self.name, "note": self.note, "merge_method": self.method}
         document["base_model"] = self.base
-        document["models"] = [
-            {"model": e.model, **({"parameters": _plain(e.parameters)} if e.parameters else {})} for e in self.experts
-        ]
-        document["parameters"] = _plain(self.parameters)
+        if self.slices:
+            document["slices"] = [
+                {"sources": [_entry(source) for source in part.sources], **_parameters(part.parameters)}
+                for part in self.slices
+            ]
+        else:
+            document["models"] = [_entry(expert) for expert in self.experts]
+        document["parameters"] = plain_settings(self.parameters)
         for key in ("dtype", "out_dtype", "tokenizer_source", "chat_template", "seed"):
             document[key] = getattr(self, key)
         document["tokenizer"] = self.tokenizer.plain() if self.tokenizer else None
+        document["locks"] = [
+            {"tensors": list(lock.tensors), **({"except": list(lock.but)} if lock.but else {}), "to": lock.to}
+            for lock in self.locks
+        ]
         return yaml.safe_dump(
             {
                 key: value
                 for key, value in document.items()
-                if value not in (None, "", {}) and (key, value) != ("seed", 0)
+                if value not in (None, "", {}, []) and (key, value) != ("seed", 0)
             },
             sort_keys=False,
             allow_unicode=True,
@@ -114,23 +178,48 @@ def load_recipe(path: Path) -> Recipe:
 
 
 def parse_recipe(text: str, folder: Path) -> Recipe:
-    """Build a recipe from YAML text; every fault of form is listed in one UserError."""
-    document = read_yaml(text)
-    if not isinstance(document, dict):
-        raise UserError("E_RECIPE", "a recipe is a mapping such as `merge_method: ties`", where="recipe")
-    problems = list(faults(document))
+    """Build a recipe from YAML text; every fault of form is listed in one UserError.
+
+    Of several documents, one is the merge and the others are its stages, which it names as models.
+    """
+    documents = read_yaml(text) or [None]
+    problems: list[UserError] = []
+    for i, document in enumerate(documents, 1):
+        place = f"document {i}" if len(documents) > 1 else ""
+        if isinstance(document, dict):
+            problems += [placed(fault, place) for fault in faults(document)]
+        else:
+            what = "a recipe is a mapping such as `merge_method: ties`"
+            problems.append(UserError("E_RECIPE", what, where=place or "recipe"))
     if problems:
         raise all_of(problems, kept="")
+    recipes = [_recipe(document, folder) for document in documents]
+    return recipes[0] if len(recipes) == 1 else _staged(recipes)
 
+
+def _recipe(document: dict, folder: Path) -> Recipe:
     def word(key: str) -> str:
         return str(document.get(key) or "")
 
     base = document.get("base_model")
+    slices = tuple(
+        Slice(
+            tuple(
+                Source(str(s["model"]), read_settings(s.get("parameters")), (s["layer_range"][0], s["layer_range"][1]))
+                for s in part["sources"]
+            ),
+            read_settings(part.get("parameters")),
+        )
+        for part in document.get("slices") or ()
+    )
+    experts = tuple(Expert(str(m["model"]), read_settings(m.get("parameters"))) for m in document.get("models") or ())
+    if slices:
+        experts = tuple(Expert(name) for name in dict.fromkeys(s.model for part in slices for s in part.sources))
     return Recipe(
         method=document["merge_method"],
         base=None if base is None else str(base),
-        experts=tuple(Expert(str(m["model"]), _settings(m.get("parameters"))) for m in document["models"]),
-        parameters=_settings(document.get("parameters")),
+        experts=experts,
+        parameters=read_settings(document.get("parameters")),
         dtype=document.get("dtype"),
         out_dtype=document.get("out_dtype"),
         tokenizer_source=word("tokenizer_source") or None,
@@ -140,62 +229,57 @@ def parse_recipe(text: str, folder: Path) -> Recipe:
         name=word("name"),
         note=word("note"),
         folder=folder,
+        slices=slices,
+        locks=tuple(
+            Lock(str(lock["to"]), _words(lock["tensors"]), _words(lock.get("except") or ()))
+            for lock in document.get("locks") or ()
+        ),
     )
 
 
-def resolve(setting: Setting, tensor: str, depth: float) -> float | int | bool | str | tuple[str, ...] | None:
-    """The value of a setting for one tensor at `depth` (0 first layer .. 1 last), as mergekit resolves it.
+def _staged(recipes: list[Recipe]) -> Recipe:
+    """The one recipe among several that no other needs, with the others as its stages in the order of need."""
+    names = [recipe.name for recipe in recipes]
+    unnamed = [i for i, name in enumerate(names, 1) if not name]
+    problems = [
+        UserError("E_STAGE", f"two documents are named {shown(name)}", where=f"document {names.index(name) + 1}")
+        for name in dict.fromkeys(names)
+        if name and names.count(name) > 1
+    ]
+    if len(unnamed) > 1:
+        problems.append(UserError("E_STAGE", "only the last merge may lack a name", where=f"document {unnamed[0]}",
+                                  do="Write `name: WORD`, and use WORD as a model."))  # fmt: skip
+    if problems:
+        raise all_of(problems, kept="")
+    final = recipes[unnamed[0] - 1] if unnamed else recipes[-1]
+    by_name = {recipe.name: recipe for recipe in recipes if recipe.name}
+    ordered: dict[str, Recipe] = {}
 
-    Gradients interpolate linearly; of cases the first whose filter occurs in the tensor's name counts; None where
-    no case fits (the caller then asks the next wider scope).
-    """
-    if not isinstance(setting, tuple):
-        return setting
-    if setting and all(isinstance(item, Case) for item in setting):
-        for case in setting:
-            assert isinstance(case, Case)
-            if case.filter in (None, "*") or case.filter in tensor:
-                return resolve(case.value, tensor, depth)
-        return None
-    numbers = [item for item in setting if isinstance(item, (int, float))]
-    if len(numbers) < len(setting) or not setting:
-        return tuple(str(item) for item in setting)
-    place = depth * (len(numbers) - 1)
-    left = min(int(place), len(numbers) - 1)
-    right = min(left + 1, len(numbers) - 1)
-    return numbers[left] + (place - left) * (numbers[right] - numbers[left])
+    def need(recipe: Recipe, above: tuple[str, ...]) -> None:
+        for model in (recipe.base, *(expert.model for expert in recipe.experts), recipe.tokenizer_source):
+            if model in above:
+                circle = " needs ".join((*above[above.index(model) :], model))
+                raise UserError("E_STAGE", f"the merges need each other: {circle}", where="name")
+            if model in by_name and model not in ordered:
+                need(by_name[model], (*above, model))
+                ordered[model] = by_name[model]
 
-
-def _settings(raw: dict | None) -> Settings:
-    return tuple((key, _setting(value)) for key, value in (raw or {}).items())
-
-
-def _setting(value: Any) -> Setting:
-    if isinstance(value, str) and NUMBER.fullmatch(value):
-        return float(value)
-    if isinstance(value, dict):
-        value = [value]
-    if isinstance(value, list):
-        return tuple(_item(item) for item in value)
-    return value
+    need(final, (final.name,) if final.name else ())
+    unused = [name for name in by_name if name not in ordered and by_name[name] is not final]
+    if unused:
+        do = "Use it as a model, or leave it out."
+        raise all_of([UserError("E_STAGE", "no other document uses it", where=name, do=do) for name in unused], kept="")
+    return replace(final, stages=tuple(ordered.values()))
 
 
-def _item(value: Any) -> float | str | Case:
-    if isinstance(value, dict):
-        return Case(value.get("filter"), _setting(value["value"]))
-    return float(value) if isinstance(value, str) and NUMBER.fullmatch(value) else value
+def _entry(expert: Expert) -> dict[str, Any]:
+    layers = {"layer_range": list(expert.layers)} if isinstance(expert, Source) else {}
+    return {"model": expert.model, **layers, **_parameters(expert.parameters)}
 
 
-def _plain(settings: Settings) -> dict[str, Any]:
-    return {key: _plain_value(value) for key, value in settings}
+def _parameters(settings: Settings) -> dict[str, Any]:
+    return {"parameters": plain_settings(settings)} if settings else {}
 
 
-def _plain_value(value: Setting) -> Any:
-    if not isinstance(value, tuple):
-        return value
-    return [_plain_case(item) if isinstance(item, Case) else item for item in value]
-
-
-def _plain_case(case: Case) -> dict[str, Any]:
-    value = {"value": _plain_value(case.value)}
-    return value if case.filter is None else {"filter": case.filter, **value}
+def _words(value: str | list[str] | tuple[str, ...]) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)

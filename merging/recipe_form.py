@@ -1,23 +1,21 @@
-"""The form of a recipe file: YAML read safely, with caps, and every fault of form named. Knows no method."""
+"""The form of a recipe file: every fault of form named. Knows no method."""
 
 import re
 from collections.abc import Collection, Iterator
 from typing import Any
 
-import yaml
-
 from merging.errors import Fix, UserError
 from merging.tokenizer_choice import choice_faults
 from merging.words import nearest, nearest_name, shown
 
-MAX_CHARACTERS = 200_000
-MAX_DEPTH = 12
-MAX_NODES = 20_000  # after aliases are spelled out
+MAX_SLICES = 512
+MAX_LOCKS = 1024
 
 TOP_KEYS = (
     "merge_method",
     "base_model",
     "models",
+    "slices",
     "parameters",
     "dtype",
     "out_dtype",
@@ -27,67 +25,17 @@ TOP_KEYS = (
     "seed",
     "name",
     "note",
+    "locks",
 )
 DTYPES = ("float32", "float16", "bfloat16")
 # YAML 1.1 as PyYAML reads it takes 1e-3 for text; people mean the number.
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
-def read_yaml(text: str) -> Any:
-    """Safe load with caps on size, depth and aliases, checked before anything is built."""
-    if len(text) > MAX_CHARACTERS:
-        raise UserError("E_RECIPE_SIZE", f"larger than {MAX_CHARACTERS:,} characters", where="recipe")
-    try:
-        _check_shape(yaml.parse(text, Loader=yaml.SafeLoader))
-        return yaml.load(text, Loader=_NoDuplicates)  # derived from SafeLoader
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "recipe"
-        reason = str(getattr(error, "problem", None) or "not YAML")
-        raise UserError("E_YAML", f"not readable as YAML: {reason[:120]}", where=place) from error
-    except (ValueError, OverflowError, RecursionError) as error:  # an impossible date or number
-        raise UserError("E_YAML", "holds a value that YAML cannot read", where="recipe") from error
+At = tuple[str | int, ...]  # a place in a recipe, as a fix names it
 
 
-def _check_shape(events: Iterator[Any]) -> None:
-    """Refuse deep nesting and anything that grows beyond MAX_NODES once its aliases are spelled out."""
-    sizes: dict[str, int] = {}  # nodes below each anchor
-    open_nodes: list[tuple[str | None, int]] = []  # anchor and node count at its start
-    total = 0
-    for event in events:
-        if isinstance(event, yaml.AliasEvent):
-            if event.anchor not in sizes:
-                raise UserError("E_RECIPE_ALIAS", "an alias refers to itself or to nothing", where="recipe")
-            total += sizes[event.anchor]
-        elif isinstance(event, yaml.CollectionStartEvent):
-            total += 1
-            open_nodes.append((event.anchor, total))
-        elif isinstance(event, yaml.CollectionEndEvent):
-            anchor, start = open_nodes.pop()
-            if anchor:
-                sizes[anchor] = total - start + 1
-        elif isinstance(event, yaml.ScalarEvent):
-            total += 1
-            if event.anchor:
-                sizes[event.anchor] = 1
-        if len(open_nodes) > MAX_DEPTH:
-            raise UserError("E_RECIPE_DEPTH", f"nested deeper than {MAX_DEPTH} levels", where="recipe")
-        if total > MAX_NODES:
-            raise UserError("E_RECIPE_SIZE", f"holds more than {MAX_NODES:,} values", where="recipe")
-
-
-class _NoDuplicates(yaml.SafeLoader):
-    """A SafeLoader that refuses a key written twice instead of keeping the last one silently."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        twice = next((key for key in keys if keys.count(key) > 1 and key != "<<"), None)
-        if twice is not None:
-            raise yaml.constructor.ConstructorError(None, None, f"the key {shown(twice)} stands twice", node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
-def mend_key(at: tuple[str | int, ...], known: Collection[str]) -> Fix:
+def mend_key(at: At, known: Collection[str]) -> Fix:
     """The fix of a key that nobody knows: the nearest known one instead of it, or none."""
     name = nearest_name(str(at[-1]), known)
     return Fix(f"Write `{name}`", "rename", at, name) if name else Fix(f"Leave `{at[-1]}` out", "drop", at)
@@ -95,8 +43,8 @@ def mend_key(at: tuple[str | int, ...], known: Collection[str]) -> Fix:
 
 def faults(document: dict) -> Iterator[UserError]:
     for key in document:
-        if key in ("slices", "modules"):
-            yield UserError("E_SLICES", "recipes with layer slices are not read yet", where=key, do="Write `models:`.")
+        if key == "modules":
+            yield UserError("E_SLICES", "not read yet", where=key, do="Write `models:` or `slices:`.")
         elif key not in TOP_KEYS:
             fix = mend_key((key,), TOP_KEYS) if isinstance(key, str) else None
             do = nearest(str(key), TOP_KEYS)
@@ -118,23 +66,101 @@ def faults(document: dict) -> Iterator[UserError]:
             yield UserError("E_RECIPE", "must be text", where=key)
     yield from choice_faults(document)
     yield from _settings_faults(document.get("parameters"), "parameters")
-    models = document.get("models")
-    if not isinstance(models, list) or not models:
+    models, slices = document.get("models"), document.get("slices")
+    if models is not None and slices is not None:
+        yield UserError("E_SLICES", "a recipe has `models:` or `slices:`, not both", where="slices")
+    elif slices is not None:
+        yield from _slices_faults(slices)
+    elif isinstance(models, list) and models:
+        for i, entry in enumerate(models, 1):
+            yield from _entry_faults(entry, f"models, entry {i}", ("models", i - 1), ("model", "parameters"))
+    else:
         yield UserError(
             "E_MODELS", "a recipe lists at least one model", where="models", do="Write `models: [{model: FOLDER}]`."
         )
+    yield from _locks_faults(document.get("locks"))
+
+
+def _entry_faults(entry: Any, place: str, at: At, known: tuple[str, ...]) -> Iterator[UserError]:
+    if not isinstance(entry, dict) or not isinstance(entry.get("model"), str) or not entry["model"].strip():
+        layers = " and `layer_range: [FROM, TO]`," if "layer_range" in known else ""
+        yield UserError("E_MODELS", f"an entry is `model: FOLDER`{layers} with optional `parameters:`", where=place)
         return
-    for i, entry in enumerate(models, 1):
-        place = f"models, entry {i}"
-        if not isinstance(entry, dict) or not isinstance(entry.get("model"), str) or not entry["model"].strip():
-            yield UserError("E_MODELS", "an entry is `model: FOLDER` with optional `parameters:`", where=place)
+    yield from _unknown_keys(entry, place, at, known)
+    yield from _settings_faults(entry.get("parameters"), f"{place}, parameters")
+
+
+def _unknown_keys(entry: dict, place: str, at: At, known: tuple[str, ...]) -> Iterator[UserError]:
+    for key in entry:
+        if key not in known:
+            fix = mend_key((*at, key), known) if isinstance(key, str) else None
+            yield UserError("E_KEY", f"no such key: {shown(key)}.", where=place, do=nearest(str(key), known), fix=fix)
+
+
+def _slices_faults(slices: Any) -> Iterator[UserError]:
+    form = "Write `slices: [{sources: [{model: FOLDER, layer_range: [0, 8]}]}]`."
+    if not isinstance(slices, list) or not slices:
+        yield UserError("E_SLICES", "a recipe lists at least one slice", where="slices", do=form)
+        return
+    if len(slices) > MAX_SLICES:
+        yield UserError("E_RECIPE_SIZE", f"more than {MAX_SLICES} slices", where="slices")
+        return
+    for i, part in enumerate(slices, 1):
+        place = f"slice {i}"
+        sources = part.get("sources") if isinstance(part, dict) else None
+        if not isinstance(sources, list) or not sources:
+            yield UserError("E_SLICES", "a slice lists at least one source", where=place, do=form)
             continue
-        for key in entry:
-            if key not in ("model", "parameters"):
-                do = nearest(str(key), ("model", "parameters"))
-                fix = mend_key(("models", i - 1, key), ("model", "parameters")) if isinstance(key, str) else None
-                yield UserError("E_KEY", f"no such key: {shown(key)}.", where=place, do=do, fix=fix)
-        yield from _settings_faults(entry.get("parameters"), f"{place}, parameters")
+        yield from _unknown_keys(part, place, ("slices", i - 1), ("sources", "parameters"))
+        yield from _settings_faults(part.get("parameters"), f"{place}, parameters")
+        lengths = set()
+        for j, source in enumerate(sources, 1):
+            here = f"{place}, source {j}"
+            at = ("slices", i - 1, "sources", j - 1)
+            yield from _entry_faults(source, here, at, ("model", "layer_range", "parameters"))
+            if isinstance(source, dict) and "model" in source:
+                layers = source.get("layer_range")
+                if isinstance(layers, list) and _is_range(layers):
+                    lengths.add(layers[1] - layers[0])
+                else:
+                    yield UserError("E_LAYERS", f"layer_range is {shown(layers)}; it must be two whole numbers from 0, "
+                                    "the first layer and the one after the last", where=here,
+                                    do="Write `layer_range: [0, 8]`.")  # fmt: skip
+        if len(lengths) > 1:
+            found = ", ".join(map(str, sorted(lengths)))
+            yield UserError("E_LAYERS", f"its sources have ranges of {found} layers; they must be equally long",
+                            where=place)  # fmt: skip
+
+
+def _is_range(value: list[Any]) -> bool:
+    return len(value) == 2 and all(type(item) is int for item in value) and 0 <= value[0] < value[1]
+
+
+def _locks_faults(locks: Any) -> Iterator[UserError]:
+    if locks is None:
+        return
+    if not isinstance(locks, list):
+        yield UserError("E_LOCK", "must be a list such as `[{tensors: ['*.mlp.*'], to: base}]`", where="locks")
+        return
+    if len(locks) > MAX_LOCKS:
+        yield UserError("E_RECIPE_SIZE", f"more than {MAX_LOCKS} locks", where="locks")
+        return
+    for i, lock in enumerate(locks, 1):
+        place = f"locks, entry {i}"
+        if not isinstance(lock, dict):
+            yield UserError("E_LOCK", "an entry is `tensors: [PATTERNS]` and `to: base` or a model", where=place)
+            continue
+        yield from _unknown_keys(lock, place, ("locks", i - 1), ("tensors", "except", "to"))
+        if not isinstance(lock.get("to"), str) or not lock["to"].strip():
+            yield UserError("E_LOCK", "`to` must be `base` or a model of the recipe", where=place)
+        if not lock.get("tensors") or not _are_words(lock["tensors"]):
+            yield UserError("E_LOCK", "`tensors` must list name patterns such as `*.mlp.*`", where=place)
+        if not _are_words(lock.get("except") or []):
+            yield UserError("E_LOCK", "`except` must list name patterns such as `*.mlp.*`", where=place)
+
+
+def _are_words(value: Any) -> bool:
+    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(item, str) for item in value))
 
 
 def _settings_faults(raw: Any, place: str) -> Iterator[UserError]:

@@ -8,9 +8,10 @@ from typing import Any
 from merging.errors import Fix, UserError
 from merging.method import Knob, Method, Value
 from merging.methods import METHODS
-from merging.recipe import Case, Recipe, Setting, Settings, resolve
+from merging.recipe import Recipe
 from merging.recipe_form import mend_key
 from merging.shaping import SHAPING, shared_knobs
+from merging.values import Case, Setting, Settings, resolve
 from merging.words import nearest, nearest_name, shown
 
 ACCEPTED = ("int8_mask",)  # mergekit's memory switch: it changes no number, so it is taken and ignored
@@ -22,9 +23,15 @@ def setting_problems(recipe: Recipe, method: Method, notices: list[str]) -> Iter
     shaping = {knob.key for knob in SHAPING}
     elsewhere = {knob.key for other in METHODS.values() for knob in other.knobs} | {"weight", *shaping, *ACCEPTED}
     scopes: list[tuple[str, Settings, tuple]] = [("parameters", recipe.parameters, ("parameters",))]
-    scopes += [(f"models, {e.name}", e.parameters, ("models", i, "parameters")) for i, e in enumerate(recipe.experts)]
+    if not recipe.slices:
+        scopes += [(f"models, {e.name}", e.parameters, ("models", i, "parameters"))
+                   for i, e in enumerate(recipe.experts)]  # fmt: skip
+    for i, part in enumerate(recipe.slices):
+        scopes.append((f"slice {i + 1}", part.parameters, ("slices", i, "parameters")))
+        scopes += [(f"slice {i + 1}, {s.name}", s.parameters, ("slices", i, "sources", j, "parameters"))
+                   for j, s in enumerate(part.sources)]  # fmt: skip
     for place, settings, at in scopes:
-        of_expert = len(at) > 1
+        of_expert = at[-3:-2] in (("models",), ("sources",))
         for key, value in settings:
             knob = knobs.get(key)
             if knob and (knob.per_expert or not of_expert):

@@ -14,7 +14,8 @@ from merging.analysis import Measure
 from merging.errors import UserError
 from merging.method import Method, Value
 from merging.methods import METHODS
-from merging.recipe import Case, Expert, Recipe, Setting, Settings
+from merging.recipe import Expert, Recipe
+from merging.values import Case, Setting, Settings
 
 MAX_EXPERTS = 6
 Row = Literal["kept", "mass", "weight"]
@@ -124,6 +125,9 @@ def checked(recipe: Recipe, base: str | None) -> Recipe:
         known = ", ".join(METHODS)
         raise UserError("E_METHOD", f"There is no method called `{recipe.method[:60]}`.",
                         where="merge_method", do=nearest(recipe.method, METHODS) or f"Known: {known}.")  # fmt: skip
+    if recipe.slices or recipe.stages:
+        raise UserError("E_SLICES", "The page shows one merge of whole models; this recipe has slices or stages.",
+                        where="recipe", do="Run it with `python -m merging merge RECIPE.yml OUT/`.")  # fmt: skip
     listed = [e for e in recipe.experts if e.model != recipe.base or e.parameters]
     if not 1 <= len(listed) <= MAX_EXPERTS:
         raise UserError("E_EXPERTS", f"The page shows 1 to {MAX_EXPERTS} experts; this recipe has {len(listed)}.",

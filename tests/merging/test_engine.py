@@ -10,7 +10,8 @@ from merging.engine import merged_tensors
 from merging.layers import layer_of
 from merging.live import FocusReady, LiveMerge, LookReady, Stale, StateReady
 from merging.plan import check, make_plan
-from merging.recipe import Case, Expert, Recipe
+from merging.recipe import Expert, Recipe
+from merging.values import Case
 from tests.pico import make_family
 
 NAMES = ("helpful", "honest", "harmless")

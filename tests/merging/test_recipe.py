@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from merging.errors import UserError
-from merging.recipe import Case, Expert, Recipe, load_recipe, parse_recipe, resolve
+from merging.recipe import Expert, Recipe, load_recipe, parse_recipe
+from merging.values import Case, resolve
 
 HERE = Path()
 RECIPE = """
@@ -80,7 +81,7 @@ def test_settings_resolve_as_in_mergekit(setting, tensor, depth, value):
         ("merge_method: ties\nmodels: [{model: a}]\ndtype: int4", "is none of float32, float16, bfloat16"),
         ("merge_method: ties\nmodels: [{model: a}]\nseed: -1", "whole number"),
         ("merge_method: ties\nmodels: [{model: a}]\nseed: true", "whole number"),
-        ("merge_method: ties\nslices: []\nmodels: [{model: a}]", "layer slices"),
+        ("merge_method: ties\nslices: []\nmodels: [{model: a}]", "not both"),
         ("a: " + "[" * 30 + "]" * 30, "nested deeper"),
         ("a: &a [1]\nb: *b", "refers to itself or to nothing"),
         ("a: &a [*a]", "refers to itself or to nothing"),

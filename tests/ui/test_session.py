@@ -96,3 +96,9 @@ def test_an_unknown_method_or_too_many_experts_are_refused():
 def test_twins_have_names_of_their_own():
     recipe = fresh_recipe(METHODS["ties"], "base", ("a/x", "b/x", "c/y"), Path())
     assert names_of(recipe) == ("x", "x 2", "y")
+
+
+def test_a_recipe_with_slices_is_sent_to_the_command_line():
+    sliced = parse_recipe("merge_method: linear\nslices: [{sources: [{model: a, layer_range: [0, 2]}]}]", Path())
+    with pytest.raises(UserError, match=r"slices or stages\. .*python -m merging merge"):
+        with_recipe(session(), sliced)
