@@ -7,10 +7,10 @@ from typing import Any
 import gradio as gr
 
 from merging.methods import METHODS
-from ui import api, controls, desk, live, long, talk
+from ui import api, controls, desk, family, live, long, talk
 from ui.figure import serve_pictures
 from ui.page import Page
-from ui.panels import board, chat, map, method, models, recipe, spectra, status
+from ui.panels import board, chat, map, method, models, passports, recipe, spectra, status
 from ui.pieces import static
 from ui.problem import problem_place, shows_problems
 from ui.services import Services
@@ -18,7 +18,7 @@ from ui.session import names_of
 from ui.theme import Theme
 
 _ASSETS = Path(__file__).resolve().parent.parent / "assets"
-_TABS = ("Map", "Spectra", "Chat", "Board", "Recipe")
+_TABS = ("Map", "Spectra", "Chat", "Board", "Recipe", "Models")
 _PILL = (
     '<label class="pill"><input type="checkbox" id="knobs-open"><span class="shut">Knobs</span>'
     '<span class="opened">Done</span></label>'
@@ -48,6 +48,7 @@ def build_app(services: Services) -> gr.Blocks:
         _wire_chat(services, page)
         api.publish(services)
         jobs = _wire_long(services, page)
+        _wire_models(services, page)
         loaded = demo.load(_live(services, page, desk.start), [page.browser], _all(page), **_QUIET)
         loaded.then(**_settle(services, page))
         loaded.then(_live(services, page, long.attach), **jobs)
@@ -63,7 +64,7 @@ def _layout(services: Services, tabs: dict[str, gr.Tab]) -> Page:
         static(_PILL)
         with gr.Column(elem_id="recipe", scale=0, min_width=0):
             static(_BRAND)
-            family = models.build()
+            chosen_models = models.build()
             preset = method.build_preset(services.presets)
             weights = controls.build_weights()
             chosen = method.build(preset, first.method)
@@ -78,9 +79,10 @@ def _layout(services: Services, tabs: dict[str, gr.Tab]) -> Page:
                 built: dict[str, Any] = {}
                 for title in _TABS:
                     with gr.Tab(title, id=title.lower(), elem_classes=["pane"]) as tabs[title.lower()]:
-                        built[title.lower()] = _PANELS[title](names_of(first), METHODS[first.method].title)
-    desk_controls = controls.Controls(chosen.method, weights, knobs)
-    return Page(session, turns, browser, line, problem, all_tabs, family, chosen, desk_controls, undo, save, **built)
+                        panel = _PANELS[title](names_of(first), METHODS[first.method].title)
+                        built[_FIELDS.get(title, title.lower())] = panel
+    desk_ = controls.Controls(chosen.method, weights, knobs)
+    return Page(session, turns, browser, line, problem, all_tabs, chosen_models, chosen, desk_, undo, save, **built)
 
 
 _PANELS = {
@@ -89,10 +91,15 @@ _PANELS = {
     "Chat": chat.build,
     "Board": lambda experts, title: board.build(),
     "Recipe": lambda experts, title: recipe.build(),
+    "Models": lambda experts, title: passports.build(),
 }
+_FIELDS = {"Models": "passports"}  # of Page, where it is not the tab's title
 _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 # A move waits for nothing but the worker: neither chat nor scoring share its limit.
 _MOVING: dict[str, Any] = {**_QUIET, "trigger_mode": "always_last", "concurrency_limit": 16, "concurrency_id": "moves"}
+
+
+_JOBS: dict[str, Any] = {"concurrency_limit": 8, "concurrency_id": "jobs"}
 
 
 def _wire_desk(services: Services, page: Page) -> None:
@@ -118,17 +125,29 @@ def _wire_desk(services: Services, page: Page) -> None:
         [page.method.preset.input], _live(services, page, desk.take_preset), [*state, page.method.preset], **wide
     ).then(**then)
     gr.on([page.undo.click], _live(services, page, desk.undo), state, **wide).then(**then)
-    page.models.family.input(
-        lambda chosen: gr.update(visible=chosen == models.OWN), page.models.family, page.models.own, **_QUIET
-    )
     page.problem.select(_live(services, page, desk.mend), state, **wide).then(**then)
-    own = shows_problems(page.models.problem)
-    typed = [*state, page.models.base, page.models.experts]
-    family = {**_MOVING, "outputs": _all(page, page.models.problem)}
-    page.models.open.click(own(partial(desk.open_family, services, page)), typed, **family).then(**then)
-    page.models.problem.select(own(partial(desk.mend_family, services, page)), typed, **family).then(**then)
+
+
+def _wire_models(services: Services, page: Page) -> None:
+    """The family: typed, found on the Hub, checked, mended, downloaded, opened."""
+    state = [page.session, page.turns]
+    typed = [*state, page.models.base, page.models.experts, page.passports.token]
+    wide = {**_MOVING, "outputs": [*_all(page, page.models.problem), *page.long]}
+    own, here = shows_problems(page.models.problem), shows_problems(page.passports.problem)
+    then = _settle(services, page)
     picked = [*state, page.models.family]
-    page.models.family.input(own(partial(desk.pick_family, services, page)), picked, **family).then(**then)
+    page.models.family.input(own(partial(family.pick_family, services, page)), picked, **wide).then(**then)
+    page.models.open.click(own(partial(family.open_family, services, page)), typed, **wide).then(**then)
+    for problem in (page.models.problem, page.passports.problem):
+        problem.select(own(partial(family.mend_family, services, page)), typed, **wide).then(**then)
+    page.passports.download.click(own(partial(family.download, services, page)), typed, **wide | _JOBS).then(**then)
+    search = page.passports.search
+    found = {**_QUIET, "outputs": [search, page.passports.problem], "trigger_mode": "always_last"}
+    search.key_up(here(partial(family.find, page)), page.passports.token, **found)
+    boxes = {**_QUIET, "outputs": [page.models.base, page.models.experts, page.models.family, page.models.own,
+                                   page.passports.problem]}  # fmt: skip
+    page.passports.as_base.click(here(partial(family.use_as_base, page)), search, **boxes)
+    page.passports.as_expert.click(here(partial(family.add_as_expert, page)), [search, page.models.experts], **boxes)
 
 
 def _wire_pictures(services: Services, page: Page, tabs: dict[str, gr.Tab]) -> None:
@@ -180,8 +199,7 @@ def _wire_long(services: Services, page: Page) -> dict[str, Any]:
         **_QUIET,
         "inputs": state,
         "outputs": [*page.long, page.problem],
-        "concurrency_limit": 8,
-        "concurrency_id": "jobs",
+        **_JOBS,
     }
     page.board.score.click(_live(services, page, long.score_first), **jobs)
     page.board.more.click(_live(services, page, long.score_more), **jobs)

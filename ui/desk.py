@@ -44,21 +44,6 @@ def open_file(services: Services, page: Page, session: Session, turns: Turns, pa
     yield from settled(services, page, services.sessions[session.id], turns)
 
 
-def open_family(
-    services: Services, page: Page, session: Session, turns: Turns, base: str, experts: str
-) -> Iterator[Updates]:
-    """Folders typed in: checked from their headers first; the last family stays until they fit."""
-    yield from apply_recipe(services, page, session, turns, _typed(services, session, base, experts))
-
-
-def mend_family(services: Services, page: Page, session: Session, turns: Turns, base: str, experts: str,
-                event: gr.EventData) -> Iterator[Updates]:  # fmt: skip
-    """The fix of a problem with what was typed; what it changes is typed anew."""
-    recipe_ = apply_fix(_typed(services, session, base, experts), fix_of(event))
-    yield {page.models.base: recipe_.base, page.models.experts: "\n".join(e.model for e in recipe_.experts)}
-    yield from apply_recipe(services, page, session, turns, recipe_)
-
-
 def mend_yaml(services: Services, page: Page, session: Session, turns: Turns, text: str,
               event: gr.EventData) -> Iterator[Updates]:  # fmt: skip
     """The fix of a problem with the recipe's text."""
@@ -71,17 +56,6 @@ def mend(services: Services, page: Page, session: Session, turns: Turns, event: 
     """The fix of a problem with the recipe on the desk."""
     after = with_recipe(session, apply_fix(session.recipe, fix_of(event)))
     yield from show_recipe(services, page, session, after, turns)
-
-
-def _typed(services: Services, session: Session, base: str, experts: str) -> Recipe:
-    base, listed = models.folders(base, experts)
-    return fresh_recipe(METHODS[session.recipe.method], base, listed, services.folder)
-
-
-def pick_family(services: Services, page: Page, session: Session, turns: Turns, family: str) -> Iterator[Updates]:
-    """Town opens at once; folders of one's own wait until they are typed in."""
-    if family == models.TOWN:
-        yield from apply_recipe(services, page, session, turns, first_recipe(services))
 
 
 def apply_recipe(services: Services, page: Page, session: Session, turns: Turns, recipe_: Recipe) -> Iterator[Updates]:

@@ -164,11 +164,15 @@ class Jobs:
         self.folder(job_id).mkdir(parents=True)
         return job_id
 
-    def start(self, job_id: str, owner: str, kind: str, about: str, commands: Sequence[Sequence[str]]) -> Job:
+    def start(
+        self, job_id: str, owner: str, kind: str, about: str, commands: Sequence[Sequence[str]],
+        token: str | None = None,
+    ) -> Job:  # fmt: skip
+        """`token`: the Hub token of whoever asked, for this job's processes alone; None leaves the machine's own."""
         job = Job(job_id, owner, kind, about, tuple(tuple(command) for command in commands))
         (self.folder(job.id) / "job.json").write_text(json.dumps(asdict(job)))
         (self.folder(job.id) / "log.jsonl").touch()
-        thread = threading.Thread(target=self._run, args=(job,), daemon=True)
+        thread = threading.Thread(target=self._run, args=(job, token), daemon=True)
         self._threads[job.id] = thread
         thread.start()
         return job
@@ -221,7 +225,7 @@ class Jobs:
                 if not lines:
                     time.sleep(0.05)
 
-    def _run(self, job: Job) -> None:
+    def _run(self, job: Job, token: str | None) -> None:
         folder = self.folder(job.id)
         with (folder / "log.jsonl").open("ab", buffering=0) as log:
             for command in job.commands:
@@ -231,7 +235,7 @@ class Jobs:
                 with errors.open("wb") as stderr:
                     process = subprocess.Popen(
                         [sys.executable, *command], stdin=subprocess.DEVNULL, stdout=log, stderr=stderr, cwd=folder,
-                        env=_environment(),
+                        env=_environment(token),
                     )  # fmt: skip
                     self._running[job.id] = process
                     if job.id in self._stopped:  # asked between the check above and the start
@@ -252,9 +256,10 @@ class Jobs:
                     return
 
 
-def _environment() -> dict[str, str]:
+def _environment(token: str | None) -> dict[str, str]:
     path = os.pathsep.join(part for part in (str(_ROOT), os.environ.get("PYTHONPATH", "")) if part)
-    return {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+    own = {} if token is None else {"HF_TOKEN": token}
+    return {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", **own}
 
 
 def _ended(code: int) -> str:

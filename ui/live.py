@@ -10,12 +10,13 @@ from eval.worker import Move, Sources
 from merging.analysis import Look
 from merging.live import FocusReady, LookReady, StateReady
 from merging.methods import METHODS
+from merging.plan import check
 from merging.plots import MEASURES, matrix_spectrum
 from merging.sources import absolute
 from ui import controls
 from ui.conversation import Turns
 from ui.page import Page
-from ui.panels import board, chat, map, method, recipe, spectra, status
+from ui.panels import board, chat, map, method, passports, recipe, spectra, status
 from ui.services import Services, board_of, keep
 from ui.session import Session, moved, names_of, recipe_of
 
@@ -122,6 +123,8 @@ def draw_rest(services: Services, page: Page, session: Session, turns: Turns, lo
         return chat.draw(page.chat, turns, look.family.experts, METHODS[session.recipe.method].title, updating)
     if session.tab == "board":
         return board.draw(page.board, board_of(services, look.digest))
+    if session.tab == "models":
+        return passports.draw(page.passports, recipe_of(session), check(recipe_of(session)))
     return recipe.draw(page.recipe, session)
 
 

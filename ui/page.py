@@ -11,6 +11,7 @@ from ui.panels.chat import ChatPanel
 from ui.panels.map import MapPanel
 from ui.panels.method import MethodPanel
 from ui.panels.models import ModelsPanel
+from ui.panels.passports import PassportsPanel
 from ui.panels.recipe import RecipePanel
 from ui.panels.spectra import SpectraPanel
 from ui.panels.status import StatusPanel
@@ -35,6 +36,7 @@ class Page:
     chat: ChatPanel
     board: BoardPanel
     recipe: RecipePanel
+    passports: PassportsPanel
 
     @cached_property
     def moving(self) -> set[Output]:
@@ -46,7 +48,8 @@ class Page:
     def pictures(self) -> set[Output]:
         """What another tab, measure or matrix changes."""
         return {self.session, self.status.line, self.map.measure, *self.map.outputs, *self.spectra.outputs,
-                self.chat.answers, *self.board.outputs, self.recipe.yaml, self.recipe.command}  # fmt: skip
+                self.chat.answers, *self.board.outputs, self.recipe.yaml, self.recipe.command,
+                *self.passports.outputs}  # fmt: skip
 
     @cached_property
     def answers(self) -> set[Output]:
@@ -70,4 +73,5 @@ class Page:
     @cached_property
     def desk(self) -> set[Output]:
         """What a preset, an undo or a file changes besides: every control."""
-        return {*self.controls.outputs, self.method.card, self.method.preset, self.models.family, self.models.own}
+        return {*self.controls.outputs, self.method.card, self.method.preset, self.models.family, self.models.own,
+                self.models.base, self.models.experts}  # fmt: skip

@@ -23,14 +23,17 @@ class ModelsPanel:
 
 def build() -> ModelsPanel:
     family = gr.Dropdown(
-        [("Town · 1.3 M · built in", TOWN), ("Your own folders…", OWN)],
+        [("Town · 1.3 M · built in", TOWN), ("Your own models…", OWN)],
         value=TOWN, label="Family", filterable=False, interactive=True, elem_id="family",
     )  # fmt: skip
     with gr.Column(visible=False, elem_id="own") as own:
-        base = gr.Textbox(label="Base folder", max_lines=1, placeholder="models/base", interactive=True)
+        base = gr.Textbox(
+            label="Base", info="A folder, or OWNER/NAME of the Hub.", max_lines=1, placeholder="models/base",
+            interactive=True,
+        )  # fmt: skip
         experts = gr.Textbox(
-            label="Expert folders", info=f"One a line, up to {MAX_EXPERTS}; an adapter as base+adapter.",
-            lines=3, interactive=True, placeholder="models/helpful\nmodels/honest",
+            label="Experts", info=f"One a line, up to {MAX_EXPERTS}; base+adapter for LoRA.", lines=3, interactive=True,
+            placeholder="models/helpful\nOWNER/NAME@REVISION",
         )  # fmt: skip
         open_ = gr.Button("Open models", variant="secondary")
     problem = problem_place()
@@ -41,7 +44,7 @@ def folders(base: str, experts: str) -> tuple[str, tuple[str, ...]]:
     """What was typed, as sources."""
     listed = tuple(line.strip() for line in experts.splitlines() if line.strip())
     if not base.strip() or not listed:
-        raise UserError("E_FAMILY", "A family is one base folder and at least one expert folder.",
+        raise UserError("E_FAMILY", "A family is one base and at least one expert.",
                         do="Type both, then open.")  # fmt: skip
     if len(listed) > MAX_EXPERTS:
         raise UserError("E_FAMILY", f"{len(listed)} experts are listed; the page shows up to {MAX_EXPERTS}.",

@@ -1,0 +1,109 @@
+"""Which models are on the desk: typed or found, checked from their headers, downloaded, opened."""
+
+import os
+from collections.abc import Iterator
+
+import gradio as gr
+
+from merging.errors import UserError, all_of
+from merging.fixes import apply_fix
+from merging.hub import Hub, search, this_machine
+from merging.methods import METHODS
+from merging.plan import check
+from merging.recipe import Recipe
+from ui.conversation import Turns
+from ui.desk import apply_recipe, first_recipe
+from ui.live import Updates
+from ui.long import start_job
+from ui.page import Page
+from ui.panels import models, passports
+from ui.problem import fix_of
+from ui.services import Services
+from ui.session import Session, fresh_recipe
+
+
+def open_family(services: Services, page: Page, session: Session, turns: Turns, base: str, experts: str,
+                token: str) -> Iterator[Updates]:  # fmt: skip
+    """What was typed, checked from headers first; the last family stays until they fit and are all here."""
+    recipe = _typed(services, session, base, experts)
+    checked = check(recipe, visitors_hub(token))
+    if checked.plan is None or checked.plan.estimate.download_bytes:
+        yield {page.tabs: gr.Tabs(selected="models"), **passports.draw(page.passports, recipe, checked)}
+    if checked.plan is None:
+        raise all_of(checked.problems, kept="The last family is still open.")
+    if not checked.plan.estimate.download_bytes:
+        yield from apply_recipe(services, page, session, turns, recipe)
+
+
+def mend_family(services: Services, page: Page, session: Session, turns: Turns, base: str, experts: str, token: str,
+                event: gr.EventData) -> Iterator[Updates]:  # fmt: skip
+    """The fix of a problem with what was typed; what it changes is typed anew."""
+    recipe = apply_fix(_typed(services, session, base, experts), fix_of(event))
+    experts = "\n".join(expert.model for expert in recipe.experts)
+    yield {page.models.base: recipe.base, page.models.experts: experts}
+    yield from open_family(services, page, session, turns, recipe.base or "", experts, token)
+
+
+def pick_family(services: Services, page: Page, session: Session, turns: Turns, family: str) -> Iterator[Updates]:
+    """Town opens at once; models of one's own wait until they are typed in."""
+    yield {page.models.own: gr.update(visible=family == models.OWN)}
+    if family == models.TOWN:
+        yield from apply_recipe(services, page, session, turns, first_recipe(services))
+
+
+def download(services: Services, page: Page, session: Session, turns: Turns, base: str, experts: str,
+             token: str) -> Iterator[Updates]:  # fmt: skip
+    """Bring what is missing to this machine, then open the family."""
+    recipe = _typed(services, session, base, experts)
+    checked = check(recipe, visitors_hub(token))
+    if checked.plan is None:
+        raise all_of(checked.problems, kept="Nothing was downloaded.")
+    missing = [m.source for m in (checked.plan.base, *checked.plan.experts) if m.bytes_to_download]
+    commands = [("-m", "merging", "download", source, "--json") for source in dict.fromkeys(missing)]
+    if commands:
+        yield from start_job(services, page, session, turns, "download", {}, commands, token=_token(token))
+    yield from open_family(services, page, session, turns, base, experts, token)
+
+
+def find(page: Page, token: str, event: gr.KeyUpData) -> Updates:
+    """What the Hub has for the letters typed so far."""
+    words = event.input_value.strip()
+    if len(words) < 2 or words.startswith((".", "/", "~")):
+        return {}
+    found = passports.found_choices(search(words, hub=visitors_hub(token)))
+    return {page.passports.search: gr.update(choices=found)}
+
+
+def use_as_base(page: Page, chosen: str | None) -> Updates:
+    return {page.models.base: _chosen(chosen), **_own(page)}
+
+
+def add_as_expert(page: Page, chosen: str | None, experts: str) -> Updates:
+    lines = [line for line in experts.splitlines() if line.strip()]
+    return {page.models.experts: "\n".join([*lines, _chosen(chosen)]), **_own(page)}
+
+
+def visitors_hub(token: str) -> Hub:
+    """The Hub in the visitor's own name. On a Space the owner's login is never lent to visitors."""
+    if token.strip():
+        return Hub(token=token.strip())
+    return Hub() if "SPACE_ID" in os.environ else this_machine()
+
+
+def _token(token: str) -> str:
+    return visitors_hub(token).token or ""
+
+
+def _typed(services: Services, session: Session, base: str, experts: str) -> Recipe:
+    base, listed = models.folders(base, experts)
+    return fresh_recipe(METHODS[session.recipe.method], base, listed, services.folder)
+
+
+def _chosen(chosen: str | None) -> str:
+    if not (chosen or "").strip():
+        raise UserError("E_FAMILY", "No model is chosen.", do="Type a few letters of its name first.")
+    return str(chosen).strip()
+
+
+def _own(page: Page) -> Updates:
+    return {page.models.family: models.OWN, page.models.own: gr.update(visible=True)}
