@@ -141,7 +141,7 @@ class Job:
 
     id: str
     owner: str
-    kind: str  # "score" or "save"
+    kind: str  # "score", "save" or "download"
     about: str  # what it belongs to, such as the digest of the merge that is scored
     commands: tuple[tuple[str, ...], ...]
 

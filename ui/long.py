@@ -3,7 +3,7 @@
 import json
 import shutil
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from html import escape
 from pathlib import Path
@@ -27,6 +27,9 @@ from ui.scores import FIRST, MORE, Scoreboard, with_scored
 from ui.services import Services, board_of, keep
 from ui.session import Session, recipe_of
 
+_DOING = {"score": "Scoring", "save": "Saving", "download": "Downloading"}
+_STOPPED = {"save": "Nothing was saved.", "download": "What is here is kept."}
+
 
 def score_first(services: Services, page: Page, session: Session, turns: Turns) -> Iterator[Updates]:
     """A first look: 90 probes."""
@@ -41,9 +44,8 @@ def score_more(services: Services, page: Page, session: Session, turns: Turns) -
 def _score(services: Services, page: Page, session: Session, turns: Turns, split: str) -> Iterator[Updates]:
     recipe = recipe_of(session)
     digest = make_plan(recipe).digest
-    yield from _run(services, page, session, turns, "score", {"digest": digest, "split": split}, (
-        "-m", "eval", "score", "recipe.yml", "--sources", "--split", split, "--json",
-    ))  # fmt: skip
+    command = ("-m", "eval", "score", "recipe.yml", "--sources", "--split", split, "--json")
+    yield from start_job(services, page, session, turns, "score", {"digest": digest, "split": split}, [command])
 
 
 def save(services: Services, page: Page, session: Session, turns: Turns) -> Iterator[Updates]:
@@ -52,9 +54,8 @@ def save(services: Services, page: Page, session: Session, turns: Turns) -> Iter
     name = file_name(recipe)
     about = {"digest": make_plan(recipe).digest, "name": name}
     yield {page.tabs: gr.Tabs(selected="recipe")}
-    yield from _run(
-        services, page, session, turns, "save", about, ("-m", "eval", "export", "recipe.yml", name, "--json")
-    )
+    command = ("-m", "eval", "export", "recipe.yml", name, "--json")
+    yield from start_job(services, page, session, turns, "save", about, [command])
 
 
 def stop(services: Services, page: Page, session: Session) -> Updates:
@@ -75,7 +76,7 @@ def watch(services: Services, page: Page, session: Session, turns: Turns, job: J
     found = Scoreboard(about.get("split", ""))
     finished, answered, said = False, dict[str, int](), list[str]()
     try:
-        keep(services.busy, session.id, Busy("Scoring" if job.kind == "score" else "Saving", "starting", 0.0))
+        keep(services.busy, session.id, Busy(_DOING[job.kind], "starting", 0.0))
         yield {
             **_status(services, page, session),
             page.status.stop: gr.update(visible=True, value="Stop", interactive=True),
@@ -100,7 +101,7 @@ def watch(services: Services, page: Page, session: Session, turns: Turns, job: J
     finally:
         services.busy.pop(session.id, None)
     if services.jobs.stopped(job):
-        kept_so_far = f"{sum(answered.values())} answers kept." if job.kind == "score" else "Nothing was saved."
+        kept_so_far = f"{sum(answered.values())} answers kept." if job.kind == "score" else _STOPPED[job.kind]
         keep(services.busy, session.id, Busy("Stopped.", kept_so_far, 0.0))
     latest = services.sessions.get(session.id, session)
     look = services.looks.get(session.id)
@@ -135,14 +136,15 @@ def write_recipe(recipe: Recipe, folder: Path) -> None:
     (folder / "recipe.yml").write_text(spelled.to_yaml(), encoding="utf-8")
 
 
-def _run(services: Services, page: Page, session: Session, turns: Turns, kind: str, about: Mapping[str, str],
-         command: tuple[str, ...]) -> Iterator[Updates]:  # fmt: skip
+def start_job(services: Services, page: Page, session: Session, turns: Turns, kind: str, about: Mapping[str, str],
+              commands: Sequence[tuple[str, ...]], token: str | None = None) -> Iterator[Updates]:  # fmt: skip
+    """Start our own command lines as one job, and follow it to its end."""
     running = services.current.get(session.owner)
     if running and services.jobs.is_running(running):
         raise UserError("E_BUSY", "Another long job of yours is still running.", do="Wait for it, or stop it first.")
     job_id = services.jobs.new_id()
     write_recipe(recipe_of(session), services.jobs.folder(job_id))
-    job = services.jobs.start(job_id, session.owner, kind, json.dumps(about), [command])
+    job = services.jobs.start(job_id, session.owner, kind, json.dumps(about), commands, token)
     keep(services.current, session.owner, job)
     latest = services.sessions.get(session.id, session)
     yield {page.recipe.download: gr.update(visible=False), page.recipe.saved: "", page.browser: kept(services, latest)}
@@ -156,6 +158,9 @@ def _busy(event: Mapping[str, Any]) -> Busy | None:
     if event.get("event") == "tensor_done":
         return Busy("Saving", f"{event['done']} of {event['total']} tensors",
                     event["done"] / max(event["total"], 1), event["seconds_left"])  # fmt: skip
+    if event.get("event") == "downloading":
+        done, total = event["done"] / 1e6, max(event["total"], 1) / 1e6
+        return Busy("Downloading", f"{done:,.0f} of {total:,.0f} MB", done / total, event["seconds_left"])
     return Busy("Testing", "loads the saved model and asks it", 1.0) if event.get("event") == "testing" else None
 
 
