@@ -69,6 +69,7 @@ def _layout(services: Services, tabs: dict[str, gr.Tab]) -> Page:
             weights = controls.build_weights()
             chosen = method.build(preset, first.method)
             knobs = {key: controls.build_method(m, key == first.method) for key, m in METHODS.items()}
+            shaping = controls.build_shaping(METHODS[first.method])
             with gr.Row(elem_classes=["foot"]):
                 undo = gr.Button("Undo", min_width=0)
                 save = gr.Button("Save merge…", variant="primary", min_width=0)
@@ -81,7 +82,7 @@ def _layout(services: Services, tabs: dict[str, gr.Tab]) -> Page:
                     with gr.Tab(title, id=title.lower(), elem_classes=["pane"]) as tabs[title.lower()]:
                         panel = _PANELS[title](names_of(first), METHODS[first.method].title)
                         built[_FIELDS.get(title, title.lower())] = panel
-    desk_ = controls.Controls(chosen.method, weights, knobs)
+    desk_ = controls.Controls(chosen.method, weights, knobs, shaping)
     return Page(session, turns, browser, line, problem, all_tabs, chosen_models, chosen, desk_, undo, save, **built)
 
 
@@ -107,11 +108,12 @@ def _wire_desk(services: Services, page: Page) -> None:
     state = [page.session, page.turns]
     then = _settle(services, page)
     for hand in page.controls.hands:
+        shaper = page.controls.shaping.knobs["shaper"] in hand  # another one shows other sliders
         gr.on(
             controls.moves(hand),
             _live(services, page, live.move),
             {*hand, page.controls.method, page.session},
-            [*page.moving, page.problem],
+            [*page.moving, page.problem, *(page.controls.groups if shaper else ())],
             **_MOVING,
         ).then(**then)
     page.method.method.input(

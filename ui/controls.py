@@ -15,9 +15,11 @@ from merging.method import WEIGHT, Knob, Method, Value
 from merging.methods import METHODS
 from merging.plots.picture import COLOURS
 from merging.recipe import Recipe
+from merging.shapers import SHAPERS
+from merging.shaping import SHAPING
 from ui.marks import roles
 from ui.pieces import static
-from ui.session import MAX_EXPERTS, Desk, desk_of, names_of
+from ui.session import MAX_EXPERTS, Desk, desk_of, names_of, settings_of
 
 
 @dataclass(frozen=True)
@@ -28,30 +30,42 @@ class MethodControls:
 
 
 @dataclass(frozen=True)
+class ShapingControls:
+    """What every method on deltas shares: space and shaper, built once."""
+
+    group: gr.Accordion
+    knobs: dict[str, Component]
+    shapers: dict[str, gr.Column]  # each shaper's own knobs, shown while it is chosen
+
+
+@dataclass(frozen=True)
 class Controls:
     """All components that make up the desk."""
 
     method: gr.Dropdown
     weights: tuple[gr.Slider, ...]
     methods: dict[str, MethodControls]
+    shaping: ShapingControls
 
     @property
     def inputs(self) -> set[Component]:
-        return {self.method, *self.weights, *(c for m in self.methods.values() for c in _all(m))}
+        own = (c for m in self.methods.values() for c in _all(m))
+        return {self.method, *self.weights, *own, *self.shaping.knobs.values()}
 
     @property
     def hands(self) -> list[tuple[Component, ...]]:
         """Controls that move together: one method's, and the weights. An event brings only those of its own hand,
         because Gradio reads every input of an event anew."""
-        return [self.weights, *(tuple(_all(m)) for m in self.methods.values() if _all(m))]
+        shared = tuple(self.shaping.knobs.values())
+        return [self.weights, shared, *(tuple(_all(m)) for m in self.methods.values() if _all(m))]
 
     @property
     def outputs(self) -> list[Component | BlockContext]:
         return [*self.inputs, *self.groups]
 
     @property
-    def groups(self) -> list[gr.Column]:
-        return [m.group for m in self.methods.values()]
+    def groups(self) -> list[gr.Column | gr.Accordion]:
+        return [*(m.group for m in self.methods.values()), self.shaping.group, *self.shaping.shapers.values()]
 
 
 def build_method(method: Method, shown: bool) -> MethodControls:
@@ -63,6 +77,19 @@ def build_method(method: Method, shown: bool) -> MethodControls:
             with gr.Accordion("More", open=False, elem_classes=["more"]):
                 _add(rest, knobs, per_expert)
     return MethodControls(group, knobs, per_expert)
+
+
+def build_shaping(method: Method) -> ShapingControls:
+    own = {shaper.id: [knob.key for knob in shaper.knobs] for shaper in SHAPERS.values()}
+    plain = [knob for knob in SHAPING if not any(knob.key in keys for keys in own.values())]
+    with gr.Accordion("Space and shaper", open=False, elem_classes=["more"], visible=_is_shaped(method)) as group:
+        knobs = {knob.key: component(knob) for knob in plain}
+        shapers = {}
+        for shaper in SHAPERS.values():
+            with gr.Column(visible=False, elem_classes=["knobs"]) as shapers[shaper.id]:
+                static(f'<p class="help">{shaper.summary}</p>')
+                knobs |= {knob.key: component(knob) for knob in shaper.knobs}
+    return ShapingControls(group, knobs, shapers)
 
 
 def build_weights() -> tuple[gr.Slider, ...]:
@@ -93,8 +120,9 @@ def desk(controls: Controls, values: Mapping[Component | BlockContext, Any], rec
     """What the controls say by the values that an event brought; the others say what the recipe says."""
     method = values[controls.method] if values[controls.method] in METHODS else recipe.method
     said, chosen, n = desk_of(replace(recipe, method=method)), controls.methods[method], len(recipe.experts)
-    knobs = {k: _value(METHODS[method].knob(k), values[c]) if c in values else said.knobs[k]
-             for k, c in chosen.knobs.items()}  # fmt: skip
+    held = {**chosen.knobs, **controls.shaping.knobs}
+    knobs = {knob.key: _value(knob, values[held[knob.key]]) if held[knob.key] in values else said.knobs[knob.key]
+             for knob in settings_of(METHODS[method]) if not knob.per_expert}  # fmt: skip
     rows = {"weight": controls.weights, **chosen.per_expert}
     per_expert = {k: tuple(float(values[s]) for s in row[:n]) if row[0] in values else said.per_expert[k]
                   for k, row in rows.items()}  # fmt: skip
@@ -105,8 +133,11 @@ def show(controls: Controls, recipe: Recipe, before: Recipe | None) -> dict[Comp
     """Updates that make the controls say what `recipe` says; `before` is what they say now (None: unknown)."""
     wanted, chosen = desk_of(recipe), controls.methods[recipe.method]
     changes: dict[Component | BlockContext, Any] = {}
-    for key, control in chosen.knobs.items():
-        changes[control] = _update(METHODS[recipe.method].knob(key), wanted.knobs[key])
+    held = {**chosen.knobs, **controls.shaping.knobs}
+    for knob in settings_of(METHODS[recipe.method]):
+        if not knob.per_expert:
+            changes[held[knob.key]] = _update(knob, wanted.knobs[knob.key])
+    changes |= show_shaper(controls, wanted)
     for key, row in {"weight": controls.weights, **chosen.per_expert}.items():
         knob = METHODS[recipe.method].knob(key) or WEIGHT
         for slider, value in zip(row, wanted.per_expert[key], strict=False):
@@ -120,7 +151,19 @@ def show(controls: Controls, recipe: Recipe, before: Recipe | None) -> dict[Comp
 
 
 def show_method(controls: Controls, method: str) -> dict[Component | BlockContext, Any]:
-    return {m.group: gr.update(visible=key == method) for key, m in controls.methods.items()}
+    groups: dict[Component | BlockContext, Any] = {
+        m.group: gr.update(visible=key == method) for key, m in controls.methods.items()
+    }
+    return groups | {controls.shaping.group: gr.update(visible=_is_shaped(METHODS[method]))}
+
+
+def show_shaper(controls: Controls, said: Desk) -> dict[Component | BlockContext, Any]:
+    chosen = said.knobs.get("shaper")
+    return {group: gr.update(visible=key == chosen) for key, group in controls.shaping.shapers.items()}
+
+
+def _is_shaped(method: Method) -> bool:
+    return any(knob.key == "shaper" for knob in settings_of(method))
 
 
 def _name(controls: Controls, names: tuple[str, ...], changes: dict[Component | BlockContext, Any]) -> None:

@@ -18,7 +18,7 @@ from ui.conversation import Turns
 from ui.page import Page
 from ui.panels import board, chat, map, method, passports, recipe, spectra, status
 from ui.services import Services, board_of, keep
-from ui.session import Session, moved, names_of, recipe_of
+from ui.session import Session, desk_of, moved, names_of, recipe_of
 
 Updates = dict[Any, Any]
 
@@ -43,6 +43,9 @@ def move(services: Services, page: Page, data: Mapping[Any, Any]) -> Iterator[Up
     changes: Updates = {page.session: session}
     if method.notice(before) != method.notice(session):
         changes |= card(page, session)
+    said = desk_of(session.recipe)
+    if said.knobs.get("shaper") != desk_of(before.recipe).knobs.get("shaper"):
+        changes |= controls.show_shaper(page.controls, said)
     if session.past != before.past:
         changes[page.method.preset] = method.preset_of(session.recipe, services.presets)
     for updates in follow(services, page, session):

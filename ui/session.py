@@ -12,9 +12,10 @@ from typing import Literal
 
 from merging.analysis import Measure
 from merging.errors import UserError
-from merging.method import Method, Value
+from merging.method import WEIGHT, Knob, Method, Value
 from merging.methods import METHODS
 from merging.recipe import Expert, Recipe
+from merging.shaping import shared_knobs
 from merging.values import Case, Setting, Settings
 
 MAX_EXPERTS = 6
@@ -64,13 +65,18 @@ def recipe_of(session: Session) -> Recipe:
 def desk_of(recipe: Recipe) -> Desk:
     """What the controls should say of a recipe."""
     method = METHODS[recipe.method]
-    knobs = {k.key: shown(_find(recipe.parameters, k.key), k.default) for k in method.knobs if not k.per_expert}
+    knobs = {k.key: shown(_find(recipe.parameters, k.key), k.default) for k in settings_of(method) if not k.per_expert}
     keys = {"weight": 1.0} | {k.key: k.default for k in method.knobs if k.per_expert}
     per_expert = {
         key: tuple(_number(shown(_find(e.parameters, key, recipe.parameters), default)) for e in recipe.experts)
         for key, default in keys.items()
     }
     return Desk(recipe.method, knobs, per_expert)
+
+
+def settings_of(method: Method) -> tuple[Knob, ...]:
+    """Its own knobs, then those that it shares with others (space and shaper)."""
+    return (*method.knobs, *(knob for knob in shared_knobs(method) if knob is not WEIGHT))
 
 
 def shown(setting: Setting, default: Value) -> Value:
@@ -171,7 +177,9 @@ def _write(recipe: Recipe, desk: Desk, keys: list[str] | None) -> Recipe:
         for i, e in enumerate(recipe.experts)
     )
     # Changed numbers are no longer what the name and the note speak of.
-    return replace(recipe, parameters=_put(shared, knobs), experts=experts, name="", note="")
+    at_rest = {k.key for k in shared_knobs(METHODS[recipe.method]) if knobs.get(k.key) == k.default}
+    parameters = tuple((k, v) for k, v in _put(shared, knobs) if k not in at_rest)  # not written where they do nothing
+    return replace(recipe, parameters=parameters, experts=experts, name="", note="")
 
 
 def _put(settings: Settings, values: Mapping[str, Value]) -> Settings:

@@ -32,7 +32,8 @@ def with_knob(desk: Desk, key: str, value: object) -> Desk:
 
 def test_a_desk_shows_one_number_for_each_setting():
     desk = desk_of(session().recipe)
-    assert desk.knobs == {"lambda": 1.0, "normalize": True, "rescale": False}
+    assert (desk.knobs["lambda"], desk.knobs["normalize"]) == (1.0, True)
+    assert (desk.knobs["space"], desk.knobs["shaper"]) == ("full", "none")  # shared with other methods
     assert desk.per_expert == {"weight": (1.0, 0.5), "density": (0.2, pytest.approx(0.2))}
 
 
@@ -45,6 +46,14 @@ def test_a_move_writes_its_own_setting_and_leaves_a_list_over_depth_as_written()
     after = moved(session(), with_knob(desk_of(session().recipe), "lambda", 0.5))
     assert dict(after.recipe.parameters)["lambda"] == 0.5
     assert dict(after.recipe.experts[1].parameters)["density"] == (0.1, 0.3)
+
+
+def test_space_and_shaper_stand_in_the_recipe_only_where_they_do_something():
+    before = session()
+    shaped = moved(before, with_knob(desk_of(before.recipe), "shaper", "svc"))
+    assert dict(shaped.recipe.parameters) == {"lambda": 1.0, "normalize": True, "shaper": "svc"}
+    back = moved(shaped, with_knob(desk_of(shaped.recipe), "shaper", "none"))
+    assert "shaper" not in dict(back.recipe.parameters)
 
 
 def test_moving_a_per_expert_knob_writes_it_for_every_expert():

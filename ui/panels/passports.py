@@ -6,16 +6,15 @@ from html import escape
 from typing import Any
 
 import gradio as gr
-from merging.check_report import Report, report
-from merging.passport import Passport
 
+from merging.check_report import Report, report
 from merging.errors import all_of
 from merging.estimate import Estimate
 from merging.hub import Found
+from merging.passport import Passport
 from merging.plan import Checked
 from merging.plots import roles
 from merging.recipe import Recipe
-from merging.words import count
 from ui.marks import label
 from ui.panels.status import seconds
 from ui.pieces import Output, static
@@ -90,7 +89,8 @@ def finding_html(report: Report, names: Mapping[str, str]) -> str:
     n = len(report.models) - 1
     apart = [names.get(source, source) for source, phrases in report.differences if phrases]
     if report.problems:
-        say = f"<b>{count(report.problems, 'problem')}</b> stand{'s' if len(report.problems) == 1 else ''} in the way."
+        many = len(report.problems) > 1
+        say = f"<b>{f'{len(report.problems)} problems' if many else 'One problem'}</b> stand{'' if many else 's'} in the way."
     elif not n:
         say = "One model, and nothing to compare it with."
     elif not apart:
