@@ -53,10 +53,11 @@ def build() -> PassportsPanel:
         )  # fmt: skip
         as_base = gr.Button("Use as base", variant="secondary", min_width=120, scale=1)
         as_expert = gr.Button("Add as expert", variant="secondary", min_width=120, scale=1)
-    token = gr.Textbox(
-        label="Hub token", info="For gated or private models. Used for this visit, kept nowhere.", type="password",
-        max_lines=1, interactive=True, elem_classes=["slim"], elem_id="token",
-    )  # fmt: skip
+    with gr.Accordion("Gated or private models: your Hub token", open=False, elem_classes=["twin"]):
+        token = gr.Textbox(
+            label="Hub token", info="Used for this visit, kept nowhere.", type="password", max_lines=1,
+            interactive=True, elem_id="token",
+        )  # fmt: skip
     return PassportsPanel(finding, problem, table, costs, download, search, as_base, as_expert, token)
 
 
@@ -89,8 +90,8 @@ def finding_html(report: Report, names: Mapping[str, str]) -> str:
     n = len(report.models) - 1
     apart = [names.get(source, source) for source, phrases in report.differences if phrases]
     if report.problems:
-        many = len(report.problems) > 1
-        say = f"<b>{f'{len(report.problems)} problems' if many else 'One problem'}</b> stand{'' if many else 's'} in the way."
+        n_bad = len(report.problems)
+        say = "<b>One problem</b> stands in the way." if n_bad == 1 else f"<b>{n_bad} problems</b> stand in the way."
     elif not n:
         say = "One model, and nothing to compare it with."
     elif not apart:
