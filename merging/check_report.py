@@ -27,7 +27,8 @@ def report(recipe: Recipe, checked: Checked) -> Report:
     """Passports of all models of a recipe that can be opened; headers and small files alone are read."""
     opened = {}
     sources = [recipe.base] if recipe.base else []
-    for source in dict.fromkeys([*sources, *(expert.model for expert in recipe.experts)]):
+    named = recipe.sources if recipe.stages else (*sources, *(expert.model for expert in recipe.experts))
+    for source in dict.fromkeys(named):
         try:
             opened[source] = open_model(source, recipe.folder, base=recipe.base)
         except UserError:  # it is among the problems already

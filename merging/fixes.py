@@ -1,6 +1,7 @@
 """One-click fixes: changes to a recipe as it is written, so that they mend its text too where it is no recipe yet."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def keep_first(recipe: Recipe, sources: Sequence[str]) -> Fix:
 
 def _listed(recipe: Recipe, experts: Sequence[Any]) -> list[Any]:
     """Those entries of `models:`, as written."""
-    entries = yaml.safe_load(recipe.to_yaml())["models"]
+    entries = yaml.safe_load(replace(recipe, stages=()).to_yaml())["models"]
     return [entry for expert, entry in zip(recipe.experts, entries, strict=True) if any(expert is e for e in experts)]
 
 

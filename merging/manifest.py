@@ -17,6 +17,7 @@ from merging.plan import Plan, make_plan
 from merging.recipe import load_recipe, parse_recipe
 from merging.safetensors_header import read_header
 from merging.sources import regular_file
+from merging.stage import leaves
 from merging.strict_json import read_json
 from merging.weight_files import INDEX, INDEX_LIMIT
 from merging.words import shown, some
@@ -40,7 +41,7 @@ class Verified:
 
 def facts_of(plan: Plan) -> dict[str, Any]:
     """What an export is of; the journal starts with it, and only the same export may be resumed."""
-    models = {model.source: model for model in (plan.base, *plan.experts, tokenizer_model(plan))}
+    models = {model.source: model for model in leaves(plan.base, *plan.experts, tokenizer_model(plan))}
     sources = [
         {"model": name, "commit": models[source].commit, "fingerprint": models[source].fingerprint}
         for source, name in short_names(plan.recipe).items()
@@ -74,7 +75,7 @@ def verify(out: Path) -> Verified:
         problems += _index_problems(out, manifest)
     plan, at_hand = plan_of(out, manifest["digest"])
     recorded = [source.get("fingerprint") for source in manifest["sources"] if isinstance(source, dict)]
-    if at_hand == "other" and plan and {c.fingerprint for c in (plan.base, *plan.experts)} <= set(recorded):
+    if at_hand == "other" and plan and {c.fingerprint for c in leaves(plan.base, *plan.experts)} <= set(recorded):
         problems.append(_problem(out, RECIPE, "with the sources at hand it gives another digest than the manifest's."))
     if problems:
         raise all_of(problems, kept="Nothing was changed.")

@@ -10,7 +10,7 @@ from typing import Any
 from merging.alignment import Output, fitted
 from merging.checkpoint import Checkpoint
 from merging.compatibility import mismatches
-from merging.errors import Fix, UserError, all_of
+from merging.errors import Fix, UserError, all_of, placed
 from merging.estimate import Estimate, estimate
 from merging.fixes import keep_first, leave_out
 from merging.hub import Hub
@@ -22,6 +22,7 @@ from merging.methods import METHODS
 from merging.models import open_model
 from merging.recipe import Recipe
 from merging.settings import canonical, setting_problems, text_problems
+from merging.stage import stage, stage_problems
 from merging.tensor_plan import TensorPlan, plan_tensors, weight_problems
 from merging.words import nearest, nearest_name, shown
 
@@ -94,10 +95,32 @@ def make_plan(recipe: Recipe, hub: Hub | None = None) -> Plan:
 
 
 def check(recipe: Recipe, hub: Hub | None = None) -> Checked:
-    """Find every problem of a recipe at once, from its text and the models' headers.
+    """Find every problem of a recipe and its stages at once, from its text and the models' headers.
 
     With a `hub`, the headers of Hub models that are not on this machine are fetched, and never a weight.
     """
+    if not recipe.stages:
+        return _check(recipe, hub, {})
+    made: dict[str, Checkpoint | None] = {}
+    problems: list[UserError] = []
+    notices: list[str] = []
+    seconds, memory, found = 0.0, 0, Checked(None, (), ())
+    for one in (*recipe.stages, recipe):
+        found, name = _check(one, hub, made), shown(one.name)[1:-1] or "the last merge"
+        own = [] if one is recipe else list(stage_problems(one))
+        problems += [placed(problem, name) for problem in (*own, *found.problems)]
+        notices += [f"{name}: {text}" for text in found.notices]
+        if found.plan:
+            seconds, memory = seconds + found.plan.estimate.seconds, memory + found.plan.estimate.memory_bytes
+        made[one.name] = stage(found.plan) if found.plan and one is not recipe else None
+    if problems or found.plan is None:
+        return Checked(None, tuple(problems), tuple(notices))
+    costs = replace(found.plan.estimate, seconds=seconds, memory_bytes=memory)
+    return Checked(replace(found.plan, notices=tuple(notices), estimate=costs), (), tuple(notices))
+
+
+def _check(recipe: Recipe, hub: Hub | None, made: Mapping[str, Checkpoint | None]) -> Checked:
+    """`made` holds the merges before this one by name, None for those that cannot be made."""
     problems: list[UserError] = []
     notices: list[str] = []
     method = METHODS.get(recipe.method)
@@ -118,12 +141,17 @@ def check(recipe: Recipe, hub: Hub | None = None) -> Checked:
     sources += [expert.model for expert in recipe.experts]
     sources += recipe.vocabulary.models if recipe.vocabulary else ()
     for source in dict.fromkeys(sources):
+        if source in made:
+            if ready := made[source]:
+                opened[source] = ready
+            continue
         try:
             opened[source] = open_model(source, recipe.folder, hub, recipe.base)
             notices += [text for text in opened[source].notices if text not in notices]
         except UserError as error:
+            error.do = nearest(source, made) or error.do
             problems.append(_with_fix(error, _without(recipe, source)))
-    if method is None:
+    if method is None or any(source in made and source not in opened for source in sources):
         return Checked(None, tuple(problems), tuple(notices))
 
     problems += _count_problems(recipe, method)

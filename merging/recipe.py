@@ -258,7 +258,7 @@ def _staged(recipes: list[Recipe]) -> Recipe:
     def need(recipe: Recipe, above: tuple[str, ...]) -> None:
         for model in (recipe.base, *(expert.model for expert in recipe.experts), recipe.tokenizer_source):
             if model in above:
-                circle = " needs ".join((*above[above.index(model) :], model))
+                circle = " needs ".join(shown(name)[1:-1] for name in (*above[above.index(model) :], model))
                 raise UserError("E_STAGE", f"the merges need each other: {circle}", where="name")
             if model in by_name and model not in ordered:
                 need(by_name[model], (*above, model))
@@ -268,7 +268,8 @@ def _staged(recipes: list[Recipe]) -> Recipe:
     unused = [name for name in by_name if name not in ordered and by_name[name] is not final]
     if unused:
         do = "Use it as a model, or leave it out."
-        raise all_of([UserError("E_STAGE", "no other document uses it", where=name, do=do) for name in unused], kept="")
+        idle = [UserError("E_STAGE", "no other document uses it", where=shown(name)[1:-1], do=do) for name in unused]
+        raise all_of(idle, kept="")
     return replace(final, stages=tuple(ordered.values()))
 
 

@@ -1,0 +1,78 @@
+"""A merge that feeds a merge: a model whose tensors are computed when they are read, as if it lay in a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from merging.checkpoint import DTYPES, Checkpoint, TensorInfo, is_finite
+from merging.compute import across_layers, merged_tensor, read_deltas
+from merging.errors import UserError
+from merging.recipe import Recipe
+from merging.view import stored
+
+if TYPE_CHECKING:
+    from merging.plan import Plan
+
+_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class Stage(Checkpoint):
+    """The merge of `plan`, in its output dtype; config and tokenizer are its base's."""
+
+    plan: Plan = field(kw_only=True)
+    once: Lock = field(default_factory=Lock, kw_only=True)
+
+    def read(self, name: str) -> Tensor:
+        with self.once:
+            peak = self._peak
+        tensor = merged_tensor(self.plan, self.plan.tensor(name), peak)
+        if not is_finite(tensor):
+            raise UserError("E_NOT_FINITE", f"merged weights are too large for {_NAMES[tensor.dtype]}",
+                            where=f"{self.source}: {name}", kept="Nothing was written.",
+                            do="Lower the weights, or write another `dtype`.")  # fmt: skip
+        return tensor
+
+    @cached_property
+    def _peak(self) -> Tensor | None:
+        return across_layers(self.plan, lambda tensor: read_deltas(self.plan, tensor)[1])
+
+    @cached_property
+    def fingerprint(self) -> str:
+        return self.plan.digest
+
+    @property
+    def bytes_to_download(self) -> int:
+        return sum(model.bytes_to_download for model in leaves(self))
+
+
+def stage(plan: Plan) -> Stage:
+    """The merge of a plan as a model; its name is its recipe's."""
+    tensors = {tensor.name: TensorInfo(tensor.shape, _NAMES[tensor.dtype]) for tensor in plan.tensors}
+    base = stored(plan.base)
+    return Stage(plan.recipe.name, base.folder, dict(plan.config), tensors, over=None, plan=plan)
+
+
+def leaves(*models: Checkpoint) -> tuple[Checkpoint, ...]:
+    """The models that lie in folders, behind views and stages, each once."""
+    found: list[Checkpoint] = []
+    for model in map(stored, models):
+        found += leaves(model.plan.base, *model.plan.experts) if isinstance(model, Stage) else [model]
+    return tuple({id(model): model for model in found}.values())
+
+
+def stage_problems(recipe: Recipe) -> Iterator[UserError]:
+    """What a stage cannot have, because it keeps the tokenizer of its base."""
+    if recipe.chat_template:
+        yield UserError("E_STAGE", "a merge that feeds another has no template of its own", where="chat_template",
+                        do="Write it into the last merge.")  # fmt: skip
+    choice = recipe.vocabulary
+    if choice and (choice.source != "base" or choice.tokens or choice.pad_to_multiple_of):
+        yield UserError("E_STAGE", "a merge that feeds another keeps its base's tokenizer", where="tokenizer",
+                        do="Write it into the last merge.")  # fmt: skip
