@@ -1,0 +1,198 @@
+"""Mergescope against mergekit, FusionBench and the floors of this machine, in one run on one core.
+
+    make bench [SIZE=small] [PEERS=PYTHON]
+
+Makes a synthetic family, gives the peers an environment of their own (or takes PEERS, a Python that has them), and
+writes benchmarks/results.md: ratios of CPU seconds, process start excluded, and peak anonymous memory.
+"""
+
+import argparse
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from benchmarks.family import EXPERTS, SIZES, make_family
+from benchmarks.measured import Cost, run
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = Path(__file__).with_name("results.md")
+PEERS = ("torch==2.13.0", "mergekit==0.1.5", "hydra-core", "bidict", "joblib", "lightning", "matplotlib", "h5py",
+         "tensorboard", "pytest", "scipy")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method with its settings; `models` of the family take part."""
+
+    method: str
+    settings: dict[str, Any]
+    own: dict[str, Any]  # of each expert
+    experts: int = 3
+    base: bool = True
+
+    def recipe(self, home: Path) -> str:
+        models = [{"model": str(home / name), "parameters": self.own} for name in EXPERTS[: self.experts]]
+        document = {"merge_method": self.method, "models": models, "parameters": self.settings, "dtype": "bfloat16"}
+        return yaml.safe_dump({**document, **({"base_model": str(home / "base")} if self.base else {})})
+
+
+HALF = {"weight": 0.33, "density": 0.5}
+ROWS = (
+    Row("linear", {}, {"weight": 1.0}, base=False),
+    Row("task_arithmetic", {}, {"weight": 0.3}),
+    Row("slerp", {"t": 0.5}, {}, experts=1),
+    Row("model_stock", {}, {}),
+    Row("ties", {}, HALF),
+    Row("breadcrumbs", {}, HALF | {"gamma": 0.01}),
+    Row("della", {}, HALF | {"epsilon": 0.1}),
+    Row("sce", {"select_topk": 0.5}, {}),
+    Row("dare_linear", {}, HALF),
+    Row("dare_ties", {}, HALF),
+    Row("karcher", {}, {}, base=False),
+)
+EXCLUDE = {"exclude": ["*embed*", "*lm_head*"]}
+UNIFORM = {"rank_mode": "uniform", "outlier_mode": "none", **EXCLUDE}
+SPECTRAL = (
+    ("TSV-M, k = r/T", Row("tsv_m", EXCLUDE, {})),
+    ("RESM, k = r/T, clamped", Row("resm", {"rank_mode": "uniform", **EXCLUDE}, {})),
+    ("RESM, k = 10 %", Row("resm", UNIFORM | {"rank_budget": 0.3}, {})),
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", choices=SIZES, default="small")
+    parser.add_argument("--peers", help="a Python with mergekit 0.1.5 and fusion_bench 0.2.33")
+    parser.add_argument("--folder", type=Path, default=ROOT / ".bench", help="where family and merges lie")
+    parser.add_argument("--repeat", type=int, default=3, help="times each of ours is run; the least counts")
+    args = parser.parse_args()
+    home = make_family(args.size, args.folder)
+    bench = Bench(args.folder, home, args.peers or _environment(args.folder / "peers"), args.repeat)
+    lines = [*bench.element_wise(), "", *bench.spectral(), "", *bench.live()]
+    text = "\n".join([*_head(args.size), *lines, ""])
+    print(text)
+    RESULTS.write_text(text, encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Bench:
+    folder: Path
+    home: Path
+    peers: str
+    repeat: int
+
+    def element_wise(self) -> list[str]:
+        rows = []
+        for row in ROWS:
+            names = ["base", *EXPERTS[: row.experts]] if row.base else EXPERTS[: row.experts]
+            models = [str(self.home / name) for name in names]
+            floor = self._least("floor", str(self.folder / "floor"), *models)
+            files = self._recipe(row)
+            ours, theirs = self._least("ours", *files), self._run(self.peers, "by_mergekit", *files)
+            rows.append(f"| `{row.method}` | {ours.cpu / floor.cpu:.1f} | {theirs.cpu / floor.cpu:.1f} | "
+                        f"**{theirs.cpu / ours.cpu:.1f}** | {ours.anonymous >> 20} | {theirs.anonymous >> 20} | "
+                        f"{ours.said['first']:.1f} | {theirs.start:.1f} |")  # fmt: skip
+            print(rows[-1], file=sys.stderr)
+        return [
+            "Element-wise: CPU as a multiple of reading the models and writing one (the floor), mergekit's over ours,",
+            "peak anonymous MB above imports; CPU seconds to our first tensor, and to the end of mergekit's imports.",
+            "",
+            "| method | ours | mergekit | mergekit / ours | ours MB | mergekit MB | ours first | mergekit start |",
+            "|---|---|---|---|---|---|---|---|",
+            *rows,
+        ]
+
+    def spectral(self) -> list[str]:
+        peer_out = self.folder / "fusionbench.safetensors"
+        peer = self._run(self.peers, "by_fusionbench", str(self.home), str(peer_out))
+        rows = []
+        for title, row in SPECTRAL:
+            recipe, out = self._recipe(row)
+            ours = self._run(sys.executable, "ours", recipe, out)
+            apart = f"{self._apart(Path(out), peer_out):.1%}" if row.method == "tsv_m" else ""
+            rows.append(f"| {title} | {ours.cpu:.1f} | **{peer.cpu / ours.cpu:.1f}** | {apart} | "
+                        f"{ours.anonymous >> 20} | {peer.anonymous >> 20} |")  # fmt: skip
+            print(rows[-1], file=sys.stderr)
+        return [
+            f"Spectral, without embeddings and head: CPU seconds; FusionBench's TSV-M at k = r/T ({peer.cpu:.1f} s)",
+            "over ours; relative distance of the layers' deltas; peak anonymous MB above imports.",
+            "",
+            "| method | ours s | FusionBench / ours | distance | ours MB | FusionBench MB |",
+            "|---|---|---|---|---|---|",
+            *rows,
+        ]
+
+    def live(self) -> list[str]:
+        said = self._run(sys.executable, "live", str(self.home), "resm").said
+        cold, n = said["cold"], said["matrices"]
+        return [
+            f"Live, RESM at k = 10 %, {n} matrices: CPU until every number and picture is there.",
+            "",
+            "| move | CPU ms | cold / move |",
+            "|---|---|---|",
+            f"| first look | {1e3 * cold:,.0f} | 1 |",
+            *(f"| {name} | {1e3 * said[name]:,.0f} | {cold / said[name]:,.0f} |" for name in ("rank", "weight")),
+        ]
+
+    def _least(self, runner: str, *args: str) -> Cost:
+        return min((self._run(sys.executable, runner, *args) for _ in range(self.repeat)), key=lambda cost: cost.cpu)
+
+    def _run(self, python: str, runner: str, *args: str) -> Cost:
+        shutil.rmtree(self.folder / "out", ignore_errors=True)
+        return run([python, "-m", f"benchmarks.runners.{runner}", *args], ROOT)
+
+    def _recipe(self, row: Row) -> tuple[str, str]:
+        path = self.folder / f"{row.method}.yml"
+        path.write_text(row.recipe(self.home))
+        return str(path), str(self.folder / "out")
+
+    def _apart(self, ours: Path, theirs: Path) -> float:
+        """Relative distance of our merged layers from the peer's, both rounded to bfloat16."""
+        merged, base, peer = _load(ours), _load(self.home / "base"), load_file(theirs)
+        far, size = 0.0, 0.0
+        for name, delta in peer.items():
+            expected = (base[name].float() + delta).bfloat16().float()
+            far += float((merged[name].float() - expected).square().sum())
+            size += float(delta.square().sum())
+        return (far / size) ** 0.5
+
+
+def _load(folder: Path) -> dict[str, torch.Tensor]:
+    return {k: v for path in sorted(folder.glob("*.safetensors")) for k, v in load_file(path).items()}
+
+
+def _environment(folder: Path) -> str:
+    python = folder / "bin" / "python"
+    if not python.exists():
+        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+        pip = [str(python), "-m", "pip", "install", "--quiet"]
+        subprocess.run([*pip, PEERS[0]], check=True)
+        subprocess.run([*pip, *PEERS[1:]], check=True)
+        subprocess.run([*pip, "--no-deps", "fusion-bench==0.2.33"], check=True)
+    return str(python)
+
+
+def _head(size: str) -> list[str]:
+    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "numpy", "safetensors"))
+    return [
+        "# Speed and memory",
+        "",
+        f"`make bench SIZE={size}`: Python {platform.python_version()}, {packages},",
+        f"mergekit 0.1.5, FusionBench 0.2.33; {platform.machine()}, one of {os.cpu_count()} cores.",
+        "Ratios of one run; they vary by about 30 % from run to run.",
+        "",
+    ]
+
+
+if __name__ == "__main__":
+    main()
