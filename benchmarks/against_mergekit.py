@@ -91,8 +91,15 @@ def _row(case: str, runs: dict[str, Path]) -> Row:
     def worst(run: str) -> float:
         return max(float((ours[run][n].float() - theirs[run][n].float()).abs().max()) for n in names)
 
+    def before(name: str) -> Tensor:
+        tensor = plan.tensor(name)
+        if tensor.base_name:
+            return plan.base.read(tensor.base_name).double()
+        first = tensor.inputs[0]  # of a merge of models without a base
+        return plan.experts[first.model].read(first.name).double()
+
     def change(run: dict[str, Tensor]) -> Tensor:
-        return torch.cat([(run[n].double() - plan.base.read(n).double()).flatten() for n in names])
+        return torch.cat([(run[n].double() - before(n)).flatten() for n in names])
 
     exact = change(ours["exact"])
     errors = [float((change(run["bfloat16"]) - exact).norm() / exact.norm()) for run in (ours, theirs)]
