@@ -41,7 +41,8 @@ class Family:
 class Answering:
     """`move` and `ask` may run in two threads at a time; each of them in one only."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder = folder  # where what was learnt of a family outlives the process
         self._families: OrderedDict[tuple[object, ...], Family] = OrderedDict()
         self._opening = Lock()
         self._models: Models | None = None
@@ -99,7 +100,7 @@ class Answering:
             if key not in self._families:
                 base, *experts = opened
                 models = {**dict(zip(sources.names, experts, strict=True)), "base": base}
-                self._families[key] = Family(models, LiveMerge(base, experts, sources.names))
+                self._families[key] = Family(models, LiveMerge(base, experts, sources.names, self._folder))
                 if len(self._families) > _FAMILIES:
                     self._families.popitem(last=False)
             self._families.move_to_end(key)

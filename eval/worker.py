@@ -64,6 +64,7 @@ class _Job:
 def serve(connection: Connection) -> None:
     """Answers requests until the other end closes."""
     from eval.answering import Answering  # the page imports this file for its requests and need not load torch
+    from eval.answers import data_folder
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal reaches this process too; the page ends it
     under_way: dict[int, _Job] = {}
@@ -83,7 +84,7 @@ def serve(connection: Connection) -> None:
             under_way.pop(job.id, None)
             reply(job, None)
 
-    answering = Answering()
+    answering = Answering(data_folder() / "live")
     Thread(target=lane, args=(moves, answering.move), daemon=True).start()
     Thread(target=lane, args=(questions, answering.ask), daemon=True).start()
     Thread(target=answering.models, daemon=True).start()  # while the page is still being built

@@ -9,8 +9,9 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 from torch import Tensor
@@ -31,9 +32,12 @@ from merging.compute import (
 )
 from merging.engine import one_thread_a_matrix
 from merging.errors import UserError
+from merging.facts import Profile
+from merging.measures import Crossed, Numbers, cross, numbers_of_delta, numbers_of_fold, pair_measures
 from merging.plan import Plan, TensorPlan
 from merging.shaping import shared_knobs
-from merging.spectral import SVD, Factors, Fold, singular_values
+from merging.spectral import Factors, Fold
+from merging.store import Store
 from merging.view import View, stored
 
 What = Literal["nothing", "diagonal", "fold", "factors", "tensors"]
@@ -74,19 +78,27 @@ LiveEvent = Stale | FocusReady | LookReady | StateReady
 
 @dataclass(frozen=True)
 class _Seen:
-    """One matrix of one recipe: its picture, its measures and its merged delta."""
+    """One matrix of one recipe: its picture, its measures, and its merged delta or what it unfolds from."""
 
     view: MatrixView
     measures: dict[str, list[float]]  # measure -> one value a row
-    delta: Tensor
+    delta: Tensor | Fold
 
 
 class LiveMerge:
-    """Base and experts of one family in memory, with everything derived from them so far."""
+    """Base and experts of one family in memory, with everything derived from them so far.
 
-    def __init__(self, base: Checkpoint, experts: Sequence[Checkpoint], names: Sequence[str]) -> None:
+    folder: where the profile of the deltas outlives the process; None keeps it in memory only.
+    """
+
+    def __init__(
+        self, base: Checkpoint, experts: Sequence[Checkpoint], names: Sequence[str], folder: Path | None = None
+    ) -> None:
         self.base, self.experts = base, tuple(experts)
         self.family = analysis.family(names, {name: info.shape for name, info in base.tensors.items()})
+        pictured = [matrix.name for matrix in self.family.matrices]
+        self._profile = Profile(base, experts, pictured, None if folder is None else Store(folder / "profile"))
+        self._crossed: dict[str, Crossed] = {}  # name -> cross terms of the fold seen last
         self._tensors: dict[str, tuple[Tensor, Factors]] = {}  # name -> base, deltas of all experts
         self._moved: dict[str, tuple[tuple[str, ...], tuple[Tensor, Factors]]] = {}  # by a choice of vocabulary
         self._states: OrderedDict[str, dict[str, Tensor]] = OrderedDict()
@@ -131,15 +143,15 @@ class LiveMerge:
                 found = self._materialise(plan, {}, self._across(plan))
         return found
 
-    def _materialise(self, plan: Plan, deltas: dict[str, Tensor], peak: Tensor | None) -> dict[str, Tensor]:
+    def _materialise(self, plan: Plan, deltas: dict[str, Tensor | Fold], peak: Tensor | None) -> dict[str, Tensor]:
         def merged(tensor: TensorPlan) -> Tensor:
             if tensor.action == "copy" or tensor.held is not None:
                 return kept_tensor(plan, tensor)
             if plan.space == "weights":  # the models themselves, so that no bit is lost through a difference
                 return merged_weights(plan, tensor, read_models(plan, tensor)).to(tensor.dtype)
             base = self._family_of(plan, tensor)[0]
-            delta = deltas[tensor.name] if tensor.name in deltas else self._delta(plan, tensor, peak)[0]
-            return (base.float() + delta).to(tensor.dtype)
+            delta = deltas[tensor.name] if tensor.name in deltas else self._delta(plan, tensor, peak)
+            return (base.float() + (delta.dense() if isinstance(delta, Fold) else delta)).to(tensor.dtype)
 
         state = dict(zip((t.name for t in plan.tensors), self._pool.map(merged, plan.tensors), strict=True))
         self._states[plan.digest] = state
@@ -150,43 +162,43 @@ class LiveMerge:
     def _see(self, plan: Plan, matrix: Matrix, peak: Tensor | None) -> _Seen:
         tensor = plan.tensor(matrix.name)
         base, factors = self._resident(matrix.name)
-        delta, fold = self._delta(plan, tensor, peak)
+        facts = self._profile.learn(matrix.name, base, factors.deltas)
+        delta = self._delta(plan, tensor, peak)
+        fold = delta if isinstance(delta, Fold) else None
         names = self.family.experts
         kept, weights = self._kept(plan, tensor, fold)
+        merged = self._numbers(matrix.name, delta, factors.deltas)
         parts = [factors.svd(t) for t in range(len(names))]
-        spectra = [analysis.spectrum(name, parts[t].s, kept[t]) for t, name in enumerate(names)]
-        strengths = singular_values(delta) if fold is None else fold.singular_values()
-        spectra.append(analysis.spectrum("merge", strengths, None))
+        spectra = [
+            factors.remember(("spectrum", t, kept[t]), partial(analysis.spectrum, name, parts[t].s, kept[t]))
+            for t, name in enumerate(names)
+        ]
+        spectra.append(analysis.spectrum("merge", merged.strengths, None))
         kappa, eta = tensor.settings.get("outlier_threshold", 3.0), tensor.settings.get("sparsity_threshold", 0.1)
-        norm = factors.remember("base norm", lambda: float(base.float().norm()))
-        tails = []
-        for t, name in enumerate(names):
-            measure = partial(
-                analysis.tail, name, factors.deltas[t], norm, kappa=kappa, eta=eta, outlier_weight=weights[t]
+        tails = [
+            replace(
+                factors.remember(
+                    ("tail", t, kappa, eta), partial(facts.deltas[t].tail, name, facts.base_norm, kappa=kappa, eta=eta)
+                ),
+                outlier_weight=weights[t],
             )
-            tails.append(factors.remember(("tail", t, kappa, eta, weights[t]), measure))
+            for t, name in enumerate(names)
+        ]
         view = MatrixView(matrix, tuple(spectra), tuple(tails), fold.dropped if fold else 0)
-        return _Seen(view, self._measures(factors, parts, kept, delta), delta)
+        measures = pair_measures(facts, factors, parts, kept)
+        measures["kept"] = merged.cosines([each.norm for each in facts.deltas])
+        return _Seen(view, measures, delta)
 
-    def _measures(
-        self, factors: Factors, parts: list[SVD], kept: list[int | None], delta: Tensor
-    ) -> dict[str, list[float]]:
-        found: dict[str, list[float]] = {measure: [] for measure in ("sign", "cosine", "shared", "interference")}
-        n = len(parts)
-        cuts = [factors.full_rank // n if k is None else k for k in kept]
-        for a in range(n):
-            for b in range(a + 1, n):
-                left, right = factors.deltas[a], factors.deltas[b]
-                heads, cut = (parts[a].head(cuts[a]), parts[b].head(cuts[b])), (a, b, cuts[a], cuts[b])
-                for key, make in (
-                    (("sign", a, b), partial(analysis.sign_conflict, left, right)),
-                    (("cosine", a, b), partial(analysis.cosine, left, right)),
-                    (("shared", *cut), partial(analysis.subspace_overlap, *heads)),
-                    (("interference", *cut), partial(analysis.interference, *heads)),
-                ):
-                    found[key[0]].append(factors.remember(key, make))
-        found["kept"] = [analysis.cosine(delta, factors.deltas[t]) for t in range(n)]
-        return found
+    def _numbers(self, name: str, delta: Tensor | Fold, deltas: Tensor) -> Numbers:
+        """In closed form where the method orthogonalised the experts' triplets: such directions last many moves."""
+        if not isinstance(delta, Fold):
+            return numbers_of_delta(delta, deltas)
+        if not delta.ranks:
+            return numbers_of_delta(delta.dense(), deltas, delta.singular_values())
+        crossed = self._crossed.get(name)
+        if crossed is None or not crossed.fits(delta):
+            crossed = self._crossed[name] = cross(delta, deltas)
+        return numbers_of_fold(delta, crossed)
 
     def _kept(self, plan: Plan, tensor: TensorPlan, fold: Fold | None) -> tuple[list[int | None], list[float]]:
         """Per expert of the family: directions kept (None where the method does not cut) and mean outlier weight."""
@@ -202,17 +214,16 @@ class LiveMerge:
             weights[order[t]] = fold.outlier_weights[i] if fold.outlier_weights else 1.0
         return kept, weights
 
-    def _delta(self, plan: Plan, tensor: TensorPlan, peak: Tensor | None) -> tuple[Tensor, Fold | None]:
-        """Merged minus family base, float32; with the fold it came from if the method makes one."""
+    def _delta(self, plan: Plan, tensor: TensorPlan, peak: Tensor | None) -> Tensor | Fold:
+        """Merged minus family base, float32, or the fold that it is."""
         if tensor.held is not None:
             base = self._family_of(plan, tensor)[0]
-            return kept_tensor(plan, tensor).float() - base.float(), None
+            return kept_tensor(plan, tensor).float() - base.float()
         if plan.space == "weights":
             base = self._resident(tensor.name)[0]
-            return merged_weights(plan, tensor, read_models(plan, tensor)) - base.float(), None
+            return merged_weights(plan, tensor, read_models(plan, tensor)) - base.float()
         base, factors = self._family_of(plan, tensor)
-        delta = merged_delta(plan, tensor, base, factors, peak)
-        return (delta.dense(), delta) if isinstance(delta, Fold) else (delta, None)
+        return merged_delta(plan, tensor, base, factors, peak)
 
     def _order(self, plan: Plan) -> list[int]:
         """Where each of the plan's experts stands in this family."""

@@ -1,0 +1,180 @@
+"""What one pass over a family's deltas tells of every matrix, kept on disk: norms, cosines, signs, magnitudes.
+
+Every map of signs and cosines and every threshold on magnitudes follows from it without the models.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
+from threading import Lock
+
+import torch
+from torch import Tensor
+
+from merging.analysis import Tail
+from merging.checkpoint import Checkpoint
+from merging.store import Store, key_of
+
+VERSION = 1  # of what the files hold
+BLOCK = 1 << 18  # entries worked on at a time: they stay in the processor's cache
+
+
+@dataclass(frozen=True, eq=False)
+class DeltaFacts:
+    """One expert's delta on one matrix (m, n).
+
+    rows: (m,) float32 norms of the rows. codes, counts, sums: the magnitudes that occur, by the upper 16 bits of their
+    float32 form; how many entries each code has, and their sum. A difference of bfloat16 weights has one magnitude a
+    code, so that thresholds are exact; other deltas are told apart to 1 part in 128.
+    """
+
+    rows: Tensor
+    codes: Tensor
+    counts: Tensor
+    sums: Tensor
+
+    @cached_property
+    def norm(self) -> float:
+        return float(self.rows.double().square().sum().sqrt())
+
+    def tail(self, model: str, base_norm: float, *, kappa: float, eta: float, outlier_weight: float = 1.0) -> Tail:
+        """As `analysis.tail`, without the delta."""
+        n, mass = int(self.counts.sum()), float(self.sums.sum())
+        sizes = self.sums / self.counts
+        mean, mean_square = mass / n, self.norm**2 / n
+        theta = mean + kappa * math.sqrt(max(0.0, mean_square - mean**2))
+        beyond, below = sizes > theta, sizes < eta * math.sqrt(mean_square)
+        return Tail(
+            model,
+            threshold=theta,
+            entries=float(self.counts[beyond].sum()) / n,
+            mass=float(self.sums[beyond].sum()) / mass if mass > 0 else 0.0,
+            sparsity=float(self.counts[below].sum()) / n,
+            norm_ratio=self.norm / base_norm if base_norm > 0 else math.inf,
+            outlier_weight=outlier_weight,
+        )
+
+
+@dataclass(frozen=True)
+class PairFacts:
+    """Two deltas on one matrix: inner product; entries that both moved, and moved in opposite directions."""
+
+    dot: float
+    both: float
+    opposite: float
+
+    @property
+    def sign_conflict(self) -> float:
+        return self.opposite / self.both if self.both else math.nan
+
+
+@dataclass(frozen=True)
+class MatrixFacts:
+    base_norm: float
+    deltas: tuple[DeltaFacts, ...]
+    pairs: Mapping[tuple[int, int], PairFacts]
+
+    def cosine(self, a: int, b: int) -> float:
+        norms = self.deltas[a].norm * self.deltas[b].norm
+        return self.pairs[a, b].dot / norms if norms > 0 else math.nan
+
+
+def facts_of(base: Tensor, deltas: Tensor) -> MatrixFacts:
+    """Measure one matrix: `base` (m, n) as stored, `deltas` (T, m, n) float32."""
+    n = len(deltas)
+    flat = deltas.reshape(n, -1)
+    dots, agree, both = torch.zeros(3, n, n, dtype=torch.float64)
+    for at in range(0, flat.shape[1], BLOCK):  # a block's counts are whole numbers that float32 holds exactly
+        block = flat[:, at : at + BLOCK]
+        signs = block.sign()
+        dots += block @ block.T
+        agree += signs @ signs.T
+        signs.abs_()
+        both += signs @ signs.T
+    pairs = {
+        (a, b): PairFacts(float(dots[a, b]), float(both[a, b]), float(both[a, b] - agree[a, b]) / 2)
+        for a, b in combinations(range(n), 2)
+    }
+    return MatrixFacts(float(base.float().norm()), tuple(_delta_facts(delta) for delta in deltas), pairs)
+
+
+def _delta_facts(delta: Tensor) -> DeltaFacts:
+    bits = delta.reshape(-1).view(torch.int32) & 0x7FFFFFFF
+    codes = bits >> 16
+    counts = torch.bincount(codes)
+    if bool((bits & 0xFFFF).any()):
+        sums = torch.bincount(codes, weights=bits.view(torch.float32).double())
+    else:
+        sums = (torch.arange(len(counts), dtype=torch.int32) << 16).view(torch.float32).double() * counts
+    there = counts.nonzero().flatten()
+    return DeltaFacts(delta.norm(dim=1), there.to(torch.int16), counts[there], sums[there])
+
+
+class Profile:
+    """The facts of every matrix of a family that is known so far; whole ones outlive the process in `store`.
+
+    Experts and pairs have a file each, so that a family which changes by one expert keeps what does not concern it.
+    """
+
+    def __init__(self, base: Checkpoint, experts: Sequence[Checkpoint], names: Sequence[str], store: Store | None):
+        self._names = list(names)
+        self._store = store
+        self._found: dict[str, MatrixFacts] = {}
+        self._lock = Lock()
+        prints = [expert.fingerprint for expert in experts]
+        self._keys = [key_of("delta", VERSION, base.fingerprint, each) for each in prints]
+        self._pairs = {
+            (a, b): key_of("pair", VERSION, base.fingerprint, sorted((prints[a], prints[b])))
+            for a, b in combinations(range(len(prints)), 2)
+        }
+        self._kept = self._load()
+
+    def get(self, name: str) -> MatrixFacts | None:
+        return self._found.get(name)
+
+    def learn(self, name: str, base: Tensor, deltas: Tensor) -> MatrixFacts:
+        """The facts of a matrix, measured if they are not known; written once all matrices are."""
+        if name not in self._found:
+            self._found[name] = facts_of(base, deltas)
+        with self._lock:
+            if not self._kept and len(self._found) == len(self._names):
+                self._kept = True
+                self._save()
+        return self._found[name]
+
+    def _save(self) -> None:
+        if self._store is None:
+            return
+        for t, key in enumerate(self._keys):
+            tensors = {}
+            for name, found in self._found.items():
+                facts = found.deltas[t]
+                parts = {"rows": facts.rows, "codes": facts.codes, "counts": facts.counts, "sums": facts.sums}
+                tensors |= {f"{name}.{part}": tensor for part, tensor in parts.items()}
+                tensors[f"{name}.base"] = torch.tensor(found.base_norm, dtype=torch.float64)
+            self._store.save(key, tensors)
+        for pair, key in self._pairs.items():
+            each = {name: found.pairs[pair] for name, found in self._found.items()}
+            numbers = {name: [facts.dot, facts.both, facts.opposite] for name, facts in each.items()}
+            self._store.save(key, {k: torch.tensor(value, dtype=torch.float64) for k, value in numbers.items()})
+
+    def _load(self) -> bool:
+        """Whether all files are there and whole; the facts are then those of the files."""
+        if self._store is None:
+            return False
+        try:
+            experts = [self._store.load(key) or {} for key in self._keys]
+            pairs = {pair: self._store.load(key) or {} for pair, key in self._pairs.items()}
+            for name in self._names:
+                deltas = tuple(
+                    DeltaFacts(*(file[f"{name}.{part}"] for part in ("rows", "codes", "counts", "sums")))
+                    for file in experts
+                )
+                numbers = {pair: PairFacts(*file[name].tolist()) for pair, file in pairs.items()}
+                self._found[name] = MatrixFacts(float(experts[0][f"{name}.base"]), deltas, numbers)
+        except (KeyError, TypeError, ValueError, RuntimeError):  # files of another making
+            self._found.clear()
+            return False
+        return True

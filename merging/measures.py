@@ -1,0 +1,87 @@
+"""The numbers of a merged delta, in closed form where it is a fold: a slider that moves one vector costs one vector.
+
+For `D = U diag(x) V^T` the norm is `sqrt(x^T H x)` with `H = (U^T U) * (V^T V)`, and the inner product with an expert's
+delta E is `sum_i x_i u_i^T E v_i`: both need the matrices once a fold, not once a move.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import combinations
+
+from torch import Tensor, stack
+
+from merging import analysis
+from merging.facts import MatrixFacts
+from merging.spectral import SVD, Factors, Fold, singular_values
+
+
+@dataclass(frozen=True, eq=False)
+class Crossed:
+    """What a fold's directions have to do with the experts and with each other.
+
+    inner: (T, R) float64, `u_i^T E_t v_i`. gram: H (R, R) float64, None where it is the identity.
+    """
+
+    u: Tensor
+    v: Tensor
+    inner: Tensor
+    gram: Tensor | None
+
+    def fits(self, fold: Fold) -> bool:
+        """Whether it was made of these very directions."""
+        return self.u is fold.u and self.v is fold.v
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """strengths: singular values, descending; along: inner product with each expert's delta."""
+
+    strengths: Tensor
+    norm: float
+    along: tuple[float, ...]
+
+    def cosines(self, norms: Sequence[float]) -> list[float]:
+        """With each expert's delta, whose norms are given; nan where one is 0."""
+        return [
+            along / (self.norm * norm) if self.norm * norm > 0 else math.nan
+            for along, norm in zip(self.along, norms, strict=True)
+        ]
+
+
+def cross(fold: Fold, deltas: Tensor) -> Crossed:
+    """The cross terms of a fold with the experts' deltas (T, m, n)."""
+    inner = stack([((delta @ fold.v) * fold.u).double().sum(0) for delta in deltas])
+    gram = None
+    if fold.core is not None:
+        left, right = (part.double() for part in fold.core)
+        gram = (left.T @ left) * (right.T @ right)
+    return Crossed(fold.u, fold.v, inner, gram)
+
+
+def numbers_of_fold(fold: Fold, crossed: Crossed) -> Numbers:
+    x = fold.x.double()
+    square = float(x @ (x if crossed.gram is None else crossed.gram @ x))
+    return Numbers(fold.singular_values(), math.sqrt(max(0.0, square)), tuple((crossed.inner @ x).tolist()))
+
+
+def numbers_of_delta(delta: Tensor, deltas: Tensor, strengths: Tensor | None = None) -> Numbers:
+    """The same of any merged delta (m, n), by going over it."""
+    along = tuple(float((delta * each).sum()) for each in deltas)
+    return Numbers(singular_values(delta) if strengths is None else strengths, float(delta.norm()), along)
+
+
+def pair_measures(
+    facts: MatrixFacts, factors: Factors, parts: Sequence[SVD], kept: Sequence[int | None]
+) -> dict[str, list[float]]:
+    """The measures of every pair of experts; `parts` are their triplets, of which `kept` count (None: r / T)."""
+    found: dict[str, list[float]] = {measure: [] for measure in ("sign", "cosine", "shared", "interference")}
+    cuts = [factors.full_rank // len(parts) if k is None else k for k in kept]
+    for a, b in combinations(range(len(parts)), 2):
+        heads, cut = (parts[a].head(cuts[a]), parts[b].head(cuts[b])), (a, b, cuts[a], cuts[b])
+        found["sign"].append(facts.pairs[a, b].sign_conflict)
+        found["cosine"].append(facts.cosine(a, b))
+        found["shared"].append(factors.remember(("shared", *cut), partial(analysis.subspace_overlap, *heads)))
+        found["interference"].append(factors.remember(("interference", *cut), partial(analysis.interference, *heads)))
+    return found
