@@ -4,13 +4,14 @@ import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from merging.companions import RECIPE, short_names, without_paths
 from merging.events import Reloaded
-from merging.manifest import facts_of
+from merging.licences import hub_fields, strictest
+from merging.manifest import facts_of, source_models
+from merging.passport import licence_of
 from merging.plan import Plan
 from merging.sources import HUB_ID, model_parts
 
@@ -28,20 +29,20 @@ def card(plan: Plan, title: str, tested: Reloaded | None = None, scores: Scores 
         f"{counts['merge']:,} parameters{beside}.",
         section("Tested", *(f"- {line}" for line in found)),
         _scores(scores) if scores else "",
-        sources(plan),
+        *sources(plan),
         recipe_part(plan, f"python -m merging merge {RECIPE} OUT/"),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def opening(plan: Plan, title: str, kind: str, tags: Sequence[str], library: str, **more: Any) -> str:
+def opening(plan: Plan, title: str, kind: str, tags: Sequence[str], library: str) -> str:
     """Front matter, title, and the method in one sentence."""
     recipe = without_paths(plan.recipe)
     models = [part for source in short_names(plan.recipe) for part in model_parts(source, plan.recipe.folder)]
     front = {
         "base_model": list(dict.fromkeys(map(_model_id, models))),
-        "base_model_relation": "merge", "library_name": library, "pipeline_tag": "text-generation", "tags": list(tags),
-        **more,
+        "base_model_relation": "merge", **hub_fields(strictest(_licences(plan).values())[0]),
+        "library_name": library, "pipeline_tag": "text-generation", "tags": list(tags),
     }  # fmt: skip
     paper = plan.method.paper
     return (
@@ -50,10 +51,15 @@ def opening(plan: Plan, title: str, kind: str, tags: Sequence[str], library: str
     )
 
 
-def sources(plan: Plan) -> str:
-    rows = ["| model | commit |", "|---|---|"]
-    rows += [f"| {plain(entry['model'])} | {entry['commit'] or '—'} |" for entry in facts_of(plan)["sources"]]
-    return section("Sources", "\n".join(rows))
+def sources(plan: Plan) -> tuple[str, str]:
+    """The models with their commits and licences, and what the strictest licence asks."""
+    licences = _licences(plan)
+    rows = ["| model | commit | licence |", "|---|---|---|"]
+    rows += [f"| {plain(name)} | {model.commit or '—'} | {plain(licences[name])} |"
+             for name, model in source_models(plan).items()]  # fmt: skip
+    words = plain(strictest(licences.values())[1])
+    told = f"The strictest of its sources, as their cards say; this is no legal advice. {words}"
+    return section("Sources", "\n".join(rows)), section("Licence", told)
 
 
 def recipe_part(plan: Plan, command: str) -> str:
@@ -79,6 +85,10 @@ def _scores(scores: Scores) -> str:
              for h, (value, low, high, n) in scores.items()]  # fmt: skip
     return section("Scores", "\n".join(rows), "By exact rules on Mergescope's own probes; differences inside the "
                    "intervals may be chance.")  # fmt: skip
+
+
+def _licences(plan: Plan) -> dict[str, str]:
+    return {name: licence_of(model) for name, model in source_models(plan).items()}
 
 
 def _model_id(source: str) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from merging.checkpoint import bytes_to_download
 from merging.errors import UserError
 from merging.licences import strictest
 from merging.models import open_model
@@ -21,6 +22,7 @@ class Report:
     problems: tuple[UserError, ...]
     notices: tuple[str, ...]
     checked: Checked
+    download_bytes: int
 
 
 def report(recipe: Recipe, checked: Checked) -> Report:
@@ -41,7 +43,8 @@ def report(recipe: Recipe, checked: Checked) -> Report:
     apart.sort(key=lambda pair: list(models).index(pair[0]))
     found = strictest([model.licence for model in models.values()]) if models else ("", "")
     problems = tuple(part for problem in checked.problems for part in problem.parts or (problem,))
-    return Report(tuple(models.values()), tuple(apart), *found, problems, checked.notices, checked)
+    return Report(tuple(models.values()), tuple(apart), *found, problems, checked.notices, checked,
+                  bytes_to_download(opened.values()))  # fmt: skip
 
 
 def as_json(found: Report) -> dict[str, Any]:
@@ -72,8 +75,8 @@ def lines(found: Report) -> Iterator[str]:
             one = model.adapter
             yield (f"{_name(model.source)}: a {one.kind} adapter of {one.base or 'a base it does not name'}, rank "
                    f"{one.rank}, alpha {one.alpha:g}, {_count(one.parameters)} parameters.")  # fmt: skip
-    if total := sum(model.download_bytes for model in found.models):
-        yield f"To download first: {total / 1e6:,.1f} MB."
+    if found.download_bytes:
+        yield f"To download first: {found.download_bytes / 1e6:,.1f} MB."
     if found.models:
         yield f"Strictest licence: {found.licence_words}"
 

@@ -5,7 +5,7 @@ Tensors are read into memory of their own, never mapped: a file cut short meanwh
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -54,21 +54,26 @@ class Checkpoint:
     absent: Absent | None = None  # what of a Hub model is not downloaded; its tensors cannot be read
 
     @property
-    def bytes_to_download(self) -> int:
-        """0 for a model that is on this machine, its base included."""
-        own = self.absent.n_bytes if self.absent else 0
-        return own + (self.over.bytes_to_download if self.over else 0)
+    def chain(self) -> "tuple[Checkpoint, ...]":
+        """Itself, then below an adapter the models that it lies over."""
+        return (self, *(self.over.chain if self.over else ()))
 
     @property
     def folders(self) -> tuple[Path, ...]:
-        """Where it lies: an adapter's own folder, then those of the model below it."""
-        return (self.folder, *(self.over.folders if self.over else ()))
+        """Where it lies: an adapter's own folder, then those of the models below it."""
+        return tuple(model.folder for model in self.chain)
+
+    @property
+    def bytes_to_download(self) -> int:
+        """0 for a model that is on this machine, its base included."""
+        return bytes_to_download([self])
 
     def read(self, name: str) -> Tensor:
         """The tensor in its own dtype on the CPU, in memory of its own; every number in it is finite."""
         if self.absent:
             raise UserError("E_NOT_DOWNLOADED", "only the headers of this model are on this machine.",
-                            where=self.source, do=f"Run: python -m merging download {self.source}")  # fmt: skip
+                            where=self.source,
+                            do=f"Run: python -m merging download {self.source.rpartition('+')[2]}")  # fmt: skip
         path, entry = self.places[name]
         data = torch.empty(entry.end - entry.start, dtype=torch.uint8)
         left = data.numpy().data
@@ -118,6 +123,12 @@ class Checkpoint:
     def _changed(self, path: Path, why: str) -> UserError:
         return UserError("E_SOURCE_CHANGED", f"{why}.", where=f"{self.source}/{path.name}",
                          do="Leave the source alone while it is merged, and start again.")  # fmt: skip
+
+
+def bytes_to_download(models: Iterable[Checkpoint]) -> int:
+    """Of these models and those below adapters, each folder once."""
+    parts = {part.folder: part.absent for model in models for part in model.chain}
+    return sum(absent.n_bytes for absent in parts.values() if absent)
 
 
 def is_finite(tensor: Tensor) -> bool:

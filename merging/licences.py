@@ -52,6 +52,16 @@ _TERMS = (
     ("mnpl", "Mistral AI Non-Production License", RESEARCH, "For tests and research, not for production."),
     ("mrl", "Mistral AI Research License", RESEARCH, "For research only, and so are all derivatives."),
 )  # fmt: skip
+_NOT_ON_HUB = (
+    "deepseek",
+    "nvidia-open-model-license",
+    "qwen",
+    "tongyi-qianwen",
+    "qwen-research",
+    "tongyi-qianwen-research",
+    "mnpl",
+    "mrl",
+)  # models name them as `license_name`
 _ASKS = {
     FREE: "It asks for nothing.",
     NOTICE: "Its text and the makers' names go with the merge.",
@@ -115,6 +125,13 @@ def strictest(names: Collection[str | None]) -> tuple[str, str]:
         title = found.id if found.title == found.id else f"{found.id} ({found.title})"
         text = f"{title}. {found.asks}"
     return found.id, " ".join([text, *clashes(names)])
+
+
+def hub_fields(name: str) -> dict[str, str]:
+    """The front matter by which the Hub knows a licence: its own id, or `other` and the licence's name."""
+    if name == UNKNOWN or (name in LICENCES and name not in _NOT_ON_HUB):
+        return {"license": name}
+    return {"license": "other", "license_name": name}
 
 
 def clashes(names: Collection[str | None]) -> list[str]:

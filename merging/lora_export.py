@@ -210,7 +210,7 @@ def _card(plan: Plan, title: str, loss: LoraLoss) -> str:
         opening(plan, title, "a LoRA of a merge", ["merge", "mergekit", "mergescope", "lora"], "peft"),
         section("Loss", *(f"- {line}" for line in loss.words())),
         "\n".join(rows),
-        sources(plan),
+        *sources(plan),
         recipe_part(plan, f"python -m merging merge {RECIPE} OUT/ --lora-rank {loss.rank}"),
     ]
     return "\n\n".join(parts) + "\n"

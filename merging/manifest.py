@@ -41,11 +41,9 @@ class Verified:
 
 def facts_of(plan: Plan) -> dict[str, Any]:
     """What an export is of; the journal starts with it, and only the same export may be resumed."""
-    models = {model.source: model for model in leaves(plan.base, *plan.experts, tokenizer_model(plan))}
     sources = [
-        {"model": name, "commit": models[source].commit, "fingerprint": models[source].fingerprint}
-        for source, name in short_names(plan.recipe).items()
-        if source in models
+        {"model": name, "commit": model.commit, "fingerprint": model.fingerprint}
+        for name, model in source_models(plan).items()
     ]
     merged = sum(prod(tensor.shape) for tensor in plan.tensors if tensor.dtype.is_floating_point)
     return {
@@ -54,6 +52,12 @@ def facts_of(plan: Plan) -> dict[str, Any]:
         "parameters": {"base": n_parameters(plan.base), "merge": merged},
         "libraries": {"python": python_version()} | {name: version(name) for name in ("torch", "numpy")},
     }  # fmt: skip
+
+
+def source_models(plan: Plan) -> dict[str, Checkpoint]:
+    """The models that a merge is made from, by the names they have where no absolute path may stand; the base first."""
+    models = {model.source: model for model in leaves(plan.base, *plan.experts, tokenizer_model(plan))}
+    return {name: models[source] for source, name in short_names(plan.recipe).items() if source in models}
 
 
 def n_parameters(model: Checkpoint) -> int:

@@ -8,7 +8,8 @@ from merging.adapter_config import AdapterConfig, is_adapter, read_config
 from merging.checkpoint import Checkpoint, open_checkpoint
 from merging.errors import UserError, all_of
 from merging.hub import Hub
-from merging.remote import fetch_headers
+from merging.hub_cache import local_model
+from merging.remote import fetch_headers, hub_parts
 from merging.sources import find_folder, split_source
 
 
@@ -39,6 +40,21 @@ def open_model(source: str, folder: Path, hub: Hub | None = None, base: str | No
     return replace(model, notices=(*model.notices, *assumed))
 
 
+def written_out(source: str, folder: Path) -> str:
+    """An adapter that is named alone as `base+adapter`, where its own files name a Hub model that this machine knows.
+
+    All other sources stay as they are.
+    """
+    try:
+        below, last = split_source(source, folder)
+        home = find_folder(last, folder)
+        config = read_config(home, source, []) if below is None and is_adapter(home) else None
+    except UserError:  # told by whoever opens it
+        return source
+    base = config.base if config else None
+    return f"{base}+{source}" if base and hub_parts(base, folder) == [base] and local_model(base) else source
+
+
 def _base_of(
     config: AdapterConfig, source: str, folder: Path, hub: Hub | None, base: str | None
 ) -> tuple[Checkpoint, tuple[str, ...]]:
@@ -48,6 +64,8 @@ def _base_of(
     why = "its adapter_config.json names no base"
     if config.base:
         try:
+            if hub:
+                fetch_headers(config.base, folder, hub)
             over = open_checkpoint(config.base, folder)
             return over, (f"{source}: taken over {config.base}, the base that its adapter_config.json names.",)
         except UserError as error:

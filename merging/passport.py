@@ -9,6 +9,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from merging.adapter import AdapterCheckpoint
 from merging.checkpoint import Checkpoint
 from merging.compatibility import mismatches
 from merging.config_checks import EMBEDDING, HEAD
@@ -28,8 +29,8 @@ class Adapter:
     """What an adapter's own files say."""
 
     base: str  # as its maker named it; of a path only the last part
-    rank: int | None
-    alpha: float | None
+    rank: int
+    alpha: float
     kind: str  # "LoRA", "rsLoRA", "DoRA"
     targets: tuple[str, ...]
     parameters: int
@@ -43,7 +44,7 @@ class Passport:
     architecture: str | None
     model_type: str | None
     parameters: int  # a tied head is counted once
-    n_bytes: int  # of the weights as stored
+    n_bytes: int  # of the weights as stored, an adapter's base included
     dtypes: tuple[tuple[str, float], ...]  # with their share of the parameters, largest first
     layers: int
     hidden_size: int | None
@@ -55,7 +56,7 @@ class Passport:
     eos: tuple[int, ...]  # config.json
     eos_generation: tuple[int, ...]  # generation_config.json
     eos_agree: bool
-    licence: str  # the Hub's id, or "unknown"
+    licence: str  # the Hub's id, or "unknown"; the stricter of an adapter's own and its base's
     commit: str | None  # of a Hub model
     download_bytes: int  # of a Hub model that is not on this machine
     tied: bool
@@ -81,7 +82,7 @@ def passport(model: Checkpoint) -> Passport:
         architecture=str(names[0])[:80] if isinstance(names, list) and names else None,
         model_type=config.get("model_type"),
         parameters=total,
-        n_bytes=sum(entry.end - entry.start for _, entry in model.places.values()),
+        n_bytes=sum(entry.end - entry.start for part in model.chain for _, entry in _stored(part).places.values()),
         dtypes=tuple((name, size / total) for name, size in of_dtype.most_common() if size),
         layers=layer_count(model.tensors),
         hidden_size=next((config[key] for key in ("hidden_size", "n_embd", "d_model") if key in config), None),
@@ -93,11 +94,11 @@ def passport(model: Checkpoint) -> Passport:
         eos=eos,
         eos_generation=eos_generation,
         eos_agree=not (eos and eos_generation) or set(eos) <= set(eos_generation),
-        licence=_licence(model),
+        licence=licence_of(model),
         commit=model.commit,
         download_bytes=model.bytes_to_download,
         tied=tied,
-        adapter=_adapter(model) if model.over is not None else None,
+        adapter=_adapter(model) if isinstance(model, AdapterCheckpoint) else None,
     )
 
 
@@ -135,13 +136,21 @@ def _hash(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
 
 
+def _stored(part: Checkpoint) -> Checkpoint:
+    """The checkpoint that holds the tensors of its folder."""
+    return part.file if isinstance(part, AdapterCheckpoint) else part
+
+
 def _file(model: Checkpoint, name: str) -> Path | None:
     """The model's own file, else that of the base below an adapter."""
+    return next((path for folder in model.folders if (path := _own_file(folder, name))), None)
+
+
+def _own_file(folder: Path, name: str) -> Path | None:
     try:
-        path = regular_file(model.folder, name)
+        return regular_file(folder, name)
     except (ValueError, OSError):
-        path = None
-    return path or (_file(model.over, name) if model.over is not None else None)
+        return None
 
 
 def _json(model: Checkpoint, name: str, limit: int = CARD_LIMIT) -> dict[str, Any]:
@@ -153,8 +162,7 @@ def _json(model: Checkpoint, name: str, limit: int = CARD_LIMIT) -> dict[str, An
     return value if isinstance(value, dict) else {}
 
 
-def _text(model: Checkpoint, name: str) -> str:
-    path = _file(model, name)
+def _text(path: Path | None) -> str:
     try:
         return path.read_text("utf-8") if path and path.stat().st_size <= CARD_LIMIT else ""
     except (ValueError, OSError):
@@ -176,7 +184,7 @@ def _token_ids(model: Checkpoint) -> Mapping[str, int]:
 
 
 def _template(model: Checkpoint) -> str:
-    if text := _text(model, "chat_template.jinja"):
+    if text := _text(_file(model, "chat_template.jinja")):
         return text
     found = _json(model, "tokenizer_config.json", TOKENIZER_LIMIT).get("chat_template")
     if isinstance(found, list):  # several, by name
@@ -185,9 +193,16 @@ def _template(model: Checkpoint) -> str:
     return found if isinstance(found, str) else ""
 
 
-def _licence(model: Checkpoint) -> str:
-    """`license` of the card's front matter, or `license_name` where that says "other"; the strictest of several."""
-    parts = _text(model, "README.md").split("---\n", 2)
+def licence_of(model: Checkpoint) -> str:
+    """The Hub's id of the strictest licence that its card names, and below an adapter its base's; or "unknown"."""
+    cards = [text for folder in model.folders if (text := _text(_own_file(folder, "README.md")))]
+    found = [licence(name) for text in cards for name in _named_licences(text)]
+    return max(found or [licence(None)], key=lambda one: one.level).id
+
+
+def _named_licences(card: str) -> list[str | None]:
+    """`license` of a card's front matter, or `license_name` where that says "other"."""
+    parts = card.split("---\n", 2)
     try:
         front = (*read_yaml(parts[1]), {})[0] if len(parts) == 3 and not parts[0].strip() else {}
     except UserError:
@@ -196,24 +211,19 @@ def _licence(model: Checkpoint) -> str:
     if found == "other":
         found = front.get("license_name") or found
     names = found if isinstance(found, list) else [found]
-    known = [licence(name if isinstance(name, str) else None) for name in names or [None]]
-    return max(known, key=lambda one: one.level).id
+    return [name if isinstance(name, str) else None for name in names or [None]]
 
 
-def _adapter(model: Checkpoint) -> Adapter:
+def _adapter(model: AdapterCheckpoint) -> Adapter:
     config = _json(model, "adapter_config.json")
     targets = config.get("target_modules")
     kind = "DoRA" if config.get("use_dora") else "rsLoRA" if config.get("use_rslora") else "LoRA"
-    file = getattr(model, "file", None)
-    own = sum(prod(info.shape) for info in file.tensors.values()) if file else 0
     base = str(config.get("base_model_name_or_path") or "")
     return Adapter(
         base=Path(base).name if base.startswith((".", "/", "~")) else base[:120],
-        rank=config["r"] if type(config.get("r")) is int else None,
-        alpha=float(config["lora_alpha"]) if type(config.get("lora_alpha")) in (int, float) else None,
+        rank=int(config.get("r", 8)),  # PEFT's defaults
+        alpha=float(config.get("lora_alpha", 8)),
         kind=kind,
         targets=tuple(map(str, targets))[:40] if isinstance(targets, list) else (str(targets),) if targets else (),
-        parameters=own,
+        parameters=sum(prod(info.shape) for info in model.file.tensors.values()),
     )
-
-

@@ -1,22 +1,26 @@
 """The Hub ids of a recipe: which are not downloaded yet, and the recipe with each one's commit written out."""
 
 from merging.hub_cache import ABSENT, local_model, split
+from merging.models import written_out
 from merging.recipe import Recipe
 from merging.remote import hub_parts
+from merging.sources import model_parts
 
 
 def missing(recipe: Recipe) -> list[str]:
     """The Hub ids whose weights are not on this machine, each once."""
-    parts = [part for source in recipe.sources for part in hub_parts(source, recipe.folder)]
+    sources = [written_out(source, recipe.folder) for source in recipe.sources]
+    parts = [part for source in sources for part in hub_parts(source, recipe.folder)]
     return [part for part in dict.fromkeys(parts) if not (folder := local_model(part)) or (folder / ABSENT).exists()]
 
 
 def pinned(recipe: Recipe) -> Recipe:
-    """The same recipe with `id@commit` for each Hub model that this machine knows."""
+    """The same recipe with `id@commit` for each Hub model that this machine knows, below adapters too."""
 
     def name(source: str) -> str:
-        parts = hub_parts(source, recipe.folder)
-        return "+".join(_pinned(part) if part in parts else part for part in source.split("+")) if parts else source
+        whole = written_out(source, recipe.folder)
+        there = hub_parts(whole, recipe.folder)
+        return "+".join(_pinned(part) if part in there else part for part in model_parts(whole, recipe.folder))
 
     return recipe.renamed(name)
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from merging.alignment import Output, fitted
-from merging.checkpoint import Checkpoint
+from merging.checkpoint import Checkpoint, bytes_to_download
 from merging.compatibility import mismatches
 from merging.errors import Fix, UserError, all_of, placed
 from merging.estimate import Estimate, estimate
@@ -22,7 +22,8 @@ from merging.methods import METHODS
 from merging.models import open_model
 from merging.recipe import Recipe
 from merging.settings import canonical, setting_problems, text_problems
-from merging.stage import stage, stage_problems
+from merging.shapers import SHAPERS
+from merging.stage import leaves, stage, stage_problems
 from merging.tensor_plan import TensorPlan, plan_tensors, weight_problems
 from merging.words import nearest, nearest_name, shown
 
@@ -47,26 +48,34 @@ class Plan:
 
     @cached_property
     def digest(self) -> str:
-        """sha256 of what decides the merged bytes: method and version, settings, sources' fingerprints."""
+        """sha256 of what decides the merged bytes: method and version, settings, sources' fingerprints.
+
+        Models count by what they hold, so that it is the same however their folders are spelled.
+        """
         models = [m for m in self.recipe.experts if self.space == "weights" or not self.recipe.is_base(m.model)]
+        held = {model.source: model.fingerprint for model in (self.tokenizer.source, self.base, *self.experts)}
+        named = self.recipe.renamed(lambda source: held.get(source, ""))  # others only fill rows: a view's fingerprint
         form = {
             "method": [self.method.id, self.method.version],
             "base": self.base.fingerprint,
             "models": [c.fingerprint for c in self.experts],
             "parameters": [canonical(self.recipe.parameters), *(canonical(m.parameters) for m in models)],
             "dtype": [self.recipe.dtype, self.recipe.out_dtype],
-            "text": [self.recipe.tokenizer_source, self.recipe.chat_template],
+            "text": [named.tokenizer_source, self.recipe.chat_template],
             "seed": self.recipe.seed,
         }
-        if self.recipe.tokenizer:
-            form["tokenizer"] = repr(self.recipe.tokenizer)
-        if self.recipe.slices:
+        if named.tokenizer:
+            form["tokenizer"] = repr(named.tokenizer)
+        if named.slices:
             form["slices"] = [
                 [canonical(part.parameters), *([s.model, s.layers, canonical(s.parameters)] for s in part.sources)]
-                for part in self.recipe.slices
+                for part in named.slices
             ]
         if self.recipe.locks:
             form["held"] = [[tensor.name, tensor.held] for tensor in self.tensors if tensor.held is not None]
+        shapers = {str(tensor.settings.get("shaper")) for tensor in self.tensors} & SHAPERS.keys()
+        if shapers:
+            form["shapers"] = [[name, SHAPERS[name].version] for name in sorted(shapers)]
         return hashlib.sha256(json.dumps(form, sort_keys=True).encode()).hexdigest()
 
     def tensor(self, name: str) -> TensorPlan:
@@ -176,7 +185,7 @@ def _check(recipe: Recipe, hub: Hub | None, made: Mapping[str, Checkpoint | None
     layers = layer_sources(recipe, method, opened) if recipe.slices else ()
     config = merged_config(base.config, recipe.out_dtype or recipe.dtype, layers)
     costs = estimate(method, len(experts), tensors)
-    costs = replace(costs, download_bytes=sum(model.bytes_to_download for model in {base, *experts}))
+    costs = replace(costs, download_bytes=bytes_to_download(leaves(*opened.values())))
     plan = Plan(recipe, method, base, experts, tensors, tuple(notices), costs, tokenizer, config)
     return Checked(plan, (), tuple(notices))
 

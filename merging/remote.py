@@ -9,6 +9,7 @@ from merging.errors import UserError
 from merging.hub import Hub, HubFile, Listing, explained, listing, read_range
 from merging.hub_cache import HUB_ID, Absent, headers, keep_absent, keep_ref, local_model
 from merging.safetensors_header import HEADER_LIMIT
+from merging.sources import model_parts
 
 
 def fetch_headers(source: str, beside: Path, hub: Hub) -> None:
@@ -30,8 +31,7 @@ def fetch_headers(source: str, beside: Path, hub: Hub) -> None:
 
 def hub_parts(source: str, beside: Path) -> list[str]:
     """The Hub ids in a recipe's name of a model: none in a folder, two in `base+adapter`."""
-    parts = [source] if HUB_ID.fullmatch(source) else source.split("+")
-    return [part for part in parts if HUB_ID.fullmatch(part) and not (beside / part).exists()]
+    return [part for part in model_parts(source, beside) if HUB_ID.fullmatch(part) and not (beside / part).exists()]
 
 
 def _fetch(source: str, hub: Hub) -> None:

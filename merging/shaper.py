@@ -24,6 +24,7 @@ class Shaper:
     sees: Sees
     knobs: tuple[Knob, ...]
     fn: Callable[..., Any]
+    version: int = 1  # goes up when the same settings give other numbers
 
     def __call__(self, *args: Any, **settings: Any) -> Any:
         return self.fn(*args, **settings)
@@ -33,7 +34,7 @@ class Shaper:
         return {knob.key.removeprefix(f"{self.id}_"): resolved[knob.key] for knob in self.knobs}
 
 
-def shaper(*, title: str, paper: Paper, sees: Sees) -> Callable[[Callable[..., Any]], Shaper]:
+def shaper(*, title: str, paper: Paper, sees: Sees, version: int = 1) -> Callable[[Callable[..., Any]], Shaper]:
     """Register the function below as a shaper named after it.
 
     sees: "spectrum": `fn(merged: SVD, experts: Factors) -> s`, new singular values for the real directions of the
@@ -49,6 +50,6 @@ def shaper(*, title: str, paper: Paper, sees: Sees) -> Callable[[Callable[..., A
         knobs = tuple(replace(knob, key=f"{fn.__name__}_{knob.key}") for knob in knobs_of(fn))
         for knob in knobs:
             check_defaults(fn.__name__, knob)
-        return Shaper(fn.__name__, title, paper, summary, sees, knobs, fn)
+        return Shaper(fn.__name__, title, paper, summary, sees, knobs, fn, version)
 
     return decorate

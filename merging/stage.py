@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from merging.checkpoint import DTYPES, Checkpoint, TensorInfo, is_finite
+from merging.checkpoint import DTYPES, Checkpoint, TensorInfo, bytes_to_download, is_finite
 from merging.compute import across_layers, merged_tensor, read_deltas
 from merging.errors import UserError
 from merging.recipe import Recipe
@@ -49,7 +49,7 @@ class Stage(Checkpoint):
 
     @property
     def bytes_to_download(self) -> int:
-        return sum(model.bytes_to_download for model in leaves(self))
+        return bytes_to_download(leaves(self))
 
 
 def stage(plan: Plan) -> Stage:

@@ -66,10 +66,6 @@ class View(Checkpoint):
             return tensor
         return self.rows.take(tensor, name).to(DTYPES[self.tensors[name].dtype])
 
-    @property
-    def bytes_to_download(self) -> int:
-        return self.model.bytes_to_download
-
     def placed(self, row: int) -> int | None:
         """Where the merge has a row of this model."""
         if self.rows is None:

@@ -9,6 +9,7 @@ from merging.errors import UserError, all_of
 from merging.fixes import apply_fix
 from merging.hub import Hub, search, this_machine
 from merging.methods import METHODS
+from merging.pins import missing
 from merging.plan import check
 from merging.recipe import Recipe
 from ui.conversation import Turns
@@ -58,8 +59,7 @@ def download(services: Services, page: Page, session: Session, turns: Turns, bas
     checked = check(recipe, visitors_hub(token))
     if checked.plan is None:
         raise all_of(checked.problems, kept="Nothing was downloaded.")
-    missing = [m.source for m in (checked.plan.base, *checked.plan.experts) if m.bytes_to_download]
-    commands = [("-m", "merging", "download", source, "--json") for source in dict.fromkeys(missing)]
+    commands = [("-m", "merging", "download", source, "--json") for source in missing(recipe)]
     if commands:
         yield from start_job(services, page, session, turns, "download", {}, commands, token=_token(token))
     yield from open_family(services, page, session, turns, base, experts, token)

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from merging import writer
 from merging.__main__ import main
-from merging.engine import merged_tensors
+from merging.engine import merge, merged_tensors
 from merging.errors import UserError
 from merging.manifest import VERSION, verify
 from merging.plan import make_plan
@@ -80,6 +80,25 @@ def test_a_whole_folder_is_verified_and_its_digest_computed_again(out):
     moved.parent.mkdir()
     out.rename(moved)
     assert verify(moved).sources == "none"
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "tokenizer_source: {0}/honest\n",
+        "tokenizer: {{source: {0}/honest}}\n",
+        "tokenizer: {{tokens: {{w4: {{source: {0}/honest, force: true}}}}}}\n",
+        "locks: [{{tensors: '*norm*', to: {0}/honest}}]\n",
+    ],
+)
+def test_a_digest_does_not_depend_on_how_folders_are_spelled(family, more):
+    text = "merge_method: linear\nmodels: [{{model: {0}/base}}, {{model: {0}/honest}}]\n" + more
+    one, two = (make_plan(parse_recipe(text.format(home), family)) for home in (family, "."))
+    plain = make_plan(parse_recipe(text.removesuffix(more).format("."), family))
+    assert one.digest == two.digest != plain.digest
+    out = family / "out"
+    list(merge(one, out))
+    assert verify(out).sources == "same"
 
 
 def test_changed_sources_are_told_apart_from_a_changed_export(out):

@@ -41,7 +41,7 @@ def test_town():
     assert 2 * parameters < size < 2 * parameters + 20_000
     assert (found.dtypes, found.hidden_size, found.vocab_rows) == ((("BF16", 1.0),), 128, 1024)
     assert (found.eos, found.eos_generation, found.eos_agree) == ((1,), (1,), True)
-    assert found.licence == "unknown"
+    assert found.licence == "apache-2.0"
     assert found.adapter is None
     assert found.template_start.startswith("{")
     assert passport_of(TOWN / "honest").tokenizer == found.tokenizer

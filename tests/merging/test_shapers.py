@@ -1,5 +1,7 @@
 """Shapers by hand-worked spectra, their invariants, and their place in a recipe: method, shaper, scale."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import tensor
@@ -227,6 +229,17 @@ class TestInARecipe:
         checked = check(recipe(folder, "{shaper: svc, space: core}", "linear"))
         assert not checked.problems
         assert sum("has no effect" in notice for notice in checked.notices) == 2
+
+
+def test_the_digest_names_the_versions_of_the_shapers_in_use(pico_family, monkeypatch):
+    def digests():
+        text = "merge_method: ties\nbase_model: base\nmodels: [{model: helpful}]\n"
+        texts = (text, text + "parameters: {shaper: svc}\n", text + "parameters: {shaper: cap}\n")
+        return [make_plan(parse_recipe(text, pico_family["base"].parent)).digest for text in texts]
+
+    before = digests()
+    monkeypatch.setattr("merging.plan.SHAPERS", {**SHAPERS, "svc": replace(SHAPERS["svc"], version=2)})
+    assert [a == b for a, b in zip(before, digests(), strict=True)] == [True, False, True]
 
 
 def test_readme_names_every_shaper_and_space():
