@@ -61,7 +61,7 @@ def _layout(services: Services, tabs: dict[str, gr.Tab]) -> Page:
     session, turns = gr.State(None), gr.State(())
     browser = gr.BrowserState(None, storage_key="mergescope", secret="mergescope")  # fixed: survives a server restart
     with gr.Row(elem_id="shell"):
-        static(_PILL)
+        gr.HTML(_PILL, apply_default_css=False, js_on_load=(_ASSETS / "keys.js").read_text(encoding="utf-8"))
         with gr.Column(elem_id="recipe", scale=0, min_width=0):
             static(_BRAND)
             chosen_models = models.build()
@@ -171,6 +171,10 @@ def _wire_pictures(services: Services, page: Page, tabs: dict[str, gr.Tab]) -> N
     gr.on([figure.select for figure in figures], _live(services, page, live.open_cell), state, **looks)
     pickers = [page.map.layer, page.map.kind]
     gr.on([p.input for p in pickers], _live(services, page, live.pick_matrix), [*state, *pickers], **looks)
+    page.map.scope.input(_live(services, page, live.pick_scope), [*state, page.map.scope], **looks)
+    locks = {**looks, "outputs": [*page.pictures, page.method.preset, page.problem]}
+    taken = page.map.source.input(_live(services, page, live.take_from), [*state, page.map.source], **locks)
+    taken.then(**_settle(services, page))
     file = shows_problems(page.recipe.problem)
     # Nothing follows these two with `.then`: after a problem the text must stay as it was typed.
     wide = {**_MOVING, "outputs": {*_all(page, page.recipe.problem), *page.settled}}

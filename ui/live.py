@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import gradio as gr
 
@@ -15,10 +15,11 @@ from merging.plots import MEASURES, matrix_spectrum
 from merging.sources import absolute
 from ui import controls
 from ui.conversation import Turns
+from ui.locking import taken_from
 from ui.page import Page
 from ui.panels import board, chat, map, method, passports, recipe, spectra, status
 from ui.services import Services, board_of, keep
-from ui.session import Session, desk_of, moved, names_of, recipe_of
+from ui.session import Scope, Session, desk_of, moved, names_of, recipe_of, with_locks
 
 Updates = dict[Any, Any]
 
@@ -71,9 +72,12 @@ def card(page: Page, session: Session) -> Updates:
 
 
 def follow(services: Services, page: Page, session: Session, *, whole: bool = False) -> Iterator[Updates]:
-    """Ask the worker for this session's recipe and draw what comes; `whole` draws also what no slider changes."""
-    keep(services.sessions, session.id, session)
+    """Ask the worker for this session's recipe and draw what comes; `whole` draws also what no slider changes (other
+    locks do so too)."""
+    shown = services.sessions.get(session.id)
+    whole = whole or bool(shown and shown.recipe.locks != session.recipe.locks)
     before = None if whole else services.looks.get(session.id)
+    keep(services.sessions, session.id, session)
     stream = services.worker.ask(Move(session.id, sources_of(session), recipe_of(session), session.focus))
     keep(services.moves, session.id, stream)
     for event in stream:
@@ -190,6 +194,24 @@ def pick_matrix(
     matrix = look.family.at(int(layer), kind) if look and str(layer).isdecimal() else None
     if matrix:
         yield from _show(services, page, replace(session, focus=matrix.name), turns)
+
+
+def pick_scope(services: Services, page: Page, session: Session, turns: Turns, scope: str) -> Iterator[Updates]:
+    if scope in get_args(Scope):
+        yield from _show(services, page, replace(session, scope=scope), turns)  # pyright: ignore
+
+
+def take_from(services: Services, page: Page, session: Session, turns: Turns, source: str) -> Iterator[Updates]:
+    """The open matrix, or those around it, from the merge, the base or an expert."""
+    look = services.looks.get(session.id)
+    models = {map.MERGE: None, "base": "base"}
+    models |= {name: e.model for name, e in zip(names_of(session.recipe), session.recipe.experts, strict=True)}
+    if look and source in models:
+        matrix = map.opened(look, session)
+        locks = taken_from(session.recipe, look.family, matrix, session.scope, models[source])
+        after = replace(with_locks(session, locks), focus=matrix.name)
+        yield {page.session: after, page.method.preset: method.preset_of(after.recipe, services.presets)}
+        yield from follow(services, page, after)
 
 
 def open_tables(services: Services, page: Page, is_open: bool, session: Session, turns: Turns) -> Iterator[Updates]:

@@ -14,13 +14,14 @@ from merging.analysis import Measure
 from merging.errors import UserError
 from merging.method import WEIGHT, Knob, Method, Value
 from merging.methods import METHODS
-from merging.recipe import Expert, Recipe
+from merging.recipe import Expert, Lock, Recipe
 from merging.shaping import shared_knobs
 from merging.values import Case, Setting, Settings
 
 MAX_EXPERTS = 6
 Row = Literal["kept", "mass", "weight"]
 Quantity = Literal["strength", "energy"]
+Scope = Literal["matrix", "layer", "kind"]  # how far around the open matrix a lock reaches
 _MAX_UNDO = 40
 
 
@@ -48,6 +49,7 @@ class Session:
     first: int = 0  # the expert it begins with
     tables: frozenset[str] = frozenset()  # tabs whose tables are open; closed ones are not filled: it takes 0.1 s
     focus: str | None = None  # the open matrix, by tensor name
+    scope: Scope = "matrix"
     past: tuple[Recipe, ...] = ()
     touched: str = ""  # what moved last: a whole drag is one step of undo
 
@@ -59,7 +61,9 @@ def recipe_of(session: Session) -> Recipe:
     if len(recipe.experts) <= most:
         return recipe
     chosen = [e for e in recipe.experts if shown(_find(e.parameters, "weight", recipe.parameters), 1.0) != 0]
-    return replace(recipe, experts=tuple((chosen or list(recipe.experts))[:most]))
+    experts = tuple((chosen or list(recipe.experts))[:most])
+    left_out = {e.model for e in recipe.experts} - {e.model for e in experts}
+    return replace(recipe, experts=experts, locks=tuple(lock for lock in recipe.locks if lock.to not in left_out))
 
 
 def desk_of(recipe: Recipe) -> Desk:
@@ -139,6 +143,11 @@ def checked(recipe: Recipe, base: str | None) -> Recipe:
         raise UserError("E_EXPERTS", f"The page shows 1 to {MAX_EXPERTS} experts; this recipe has {len(listed)}.",
                         where="models", do="Larger recipes run on the command line.")  # fmt: skip
     return replace(recipe, base=recipe.base or base, experts=tuple(listed))
+
+
+def with_locks(session: Session, locks: tuple[Lock, ...]) -> Session:
+    """Other matrices are taken from a model as they are: one step of undo."""
+    return _step(session, replace(session.recipe, locks=locks, name="", note=""), "")
 
 
 def undone(session: Session) -> Session:

@@ -1,12 +1,12 @@
 """Heat maps over layer x kind: conflicts, directions kept, tails."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import numpy as np
 
 from merging.analysis import Conflict, Family, Look, Matrix, MatrixView, Measure, gather
-from merging.plots.picture import VALUES_UP_TO, Picture, grid_layout, grid_trace, rounded, text
+from merging.plots.picture import SYMBOLS, VALUES_UP_TO, Picture, grid_layout, grid_trace, roles, rounded, text
 from merging.plots.scale import scale_of, signed
 
 HEIGHT = 224
@@ -52,18 +52,22 @@ def row_name(conflict: Conflict, row: Row) -> str:
     return {"worst": "worst of all", "mean": "mean of all"}[row]
 
 
-def conflict_map(look: Look, measure: Measure, row: Row, open_matrix: Matrix | None) -> Picture:
+def conflict_map(look: Look, measure: Measure, row: Row, open_matrix: Matrix | None,
+                 held: Mapping[str, str] | None = None) -> Picture:  # fmt: skip
+    """`held`: tensor name -> the model that a lock takes it from; its cell carries that model's mark."""
     conflict = look.conflicts[measure]
     scale = scale_of(conflict)
     values = 100 * row_values(conflict, row)
     who = [[" and ".join(conflict.rows[i]) for i in line] for line in _worst(conflict)] if row == "worst" else None
     says = _SAYS[measure] + ("<br>%{customdata[2]}" if who else "")
     low, high = sorted((scale.first, scale.last))
-    return _map(
+    picture = _map(
         look.family, values, open_matrix, says, ramp=scale.ramp, low=low, high=high, reverse=scale.first > scale.last,
         extra=[[text(name, 40) for name in line] for line in who] if who else None,
         label=f"{MEASURES[measure]}, {row_name(conflict, row)}, by layer and kind of matrix",
     )  # fmt: skip
+    picture.figure["data"] += _marks(look.family, held or {})
+    return picture
 
 
 def kept_map(look: Look, expert: str, open_matrix: Matrix | None) -> Picture:
@@ -121,6 +125,20 @@ def _map(family: Family, values: np.ndarray, open_matrix: Matrix | None, says: s
         trace["meta"] = "values"
     layout = grid_layout(family, layers, open_matrix, HEIGHT)
     return Picture({"data": [trace], "layout": layout}, {}, label, HEIGHT)
+
+
+def _marks(family: Family, held: Mapping[str, str]) -> list[dict]:
+    """The mark of each cell's holder, in its upper left corner, on a rim of paper."""
+    colours = roles(family.experts)
+    cells = {(m.layer, m.kind): (m.layer - 0.36, family.kinds.index(m.kind) - 0.22, colours[held[m.name]])
+             for m in family.matrices if m.name in held}  # fmt: skip
+    if not cells:
+        return []
+    x, y, roles_ = zip(*cells.values(), strict=True)
+    small = family.n_layers > VALUES_UP_TO
+    marker = {"symbol": [SYMBOLS[role] for role in roles_], "color": [f"@{role}" for role in roles_],
+              "size": 5 if small else 9, "opacity": 1, "line": {"color": "@paper", "width": 1 if small else 1.5}}
+    return [{"type": "scatter", "mode": "markers", "x": list(x), "y": list(y), "marker": marker, "hoverinfo": "skip"}]
 
 
 def _worst(conflict: Conflict) -> np.ndarray:

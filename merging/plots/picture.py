@@ -15,6 +15,8 @@ from merging.analysis import Family, Matrix
 
 NAMED = ("helpful", "honest", "harmless")
 COLOURS = (*NAMED, "teal", "clay", "olive")
+SYMBOLS = {"base": "square", "helpful": "triangle-up", "honest": "square", "harmless": "diamond",
+           "teal": "triangle-down", "clay": "pentagon", "olive": "cross"}  # fmt: skip
 VALUES_UP_TO = 12  # layers; deeper models have no numbers in their cells
 
 

@@ -71,6 +71,15 @@ def test_cells_stand_where_their_matrix_is_and_missing_ones_are_empty():
     assert trace["meta"] == "values"
 
 
+def test_a_locked_cell_carries_the_mark_of_its_holder():
+    l = look()  # noqa: E741
+    held = {"layers.1.q": "base", "layers.0.down": "math", "lm_head": "math"}
+    *_, marks = conflict_map(l, "sign", 0, None, held).figure["data"]
+    assert list(zip(marks["x"], marks["y"], strict=True)) == [(-0.36, 0.78), (0.64, -0.22)]
+    assert marks["marker"]["color"] == ["@honest", "@base"]  # the first free colour is math's
+    assert len(conflict_map(l, "sign", 0, None).figure["data"]) == 1
+
+
 def test_the_open_matrix_has_the_frame_of_its_cell():
     l = look()  # noqa: E741
     *_, frame = conflict_map(l, "sign", 0, l.family.at(1, "down")).figure["layout"]["shapes"]

@@ -20,9 +20,12 @@ from merging.plots import (
 )
 from ui.figure import Figure
 from ui.findings import map_finding
+from ui.locking import holders, in_scope
 from ui.marks import colour_bar, label, mark, pair
 from ui.pieces import ABREAST, Output, maps_abreast, static, table_value
-from ui.session import Session
+from ui.session import Session, names_of, recipe_of
+
+MERGE = "merge"
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,8 @@ class MapPanel:
     matrix_title: gr.HTML
     matrix: Figure
     readings: gr.HTML
+    source: gr.Radio
+    scope: gr.Dropdown
     layer: gr.Dropdown
     kind: gr.Dropdown
     twin: gr.Accordion
@@ -50,7 +55,7 @@ class MapPanel:
     @property
     def outputs(self) -> set[Output]:
         return {self.finding, self.pair, *self.columns, *self.titles, *self.maps, self.bar, self.matrix_title,  # pyright: ignore
-                self.matrix, self.readings, self.layer, self.kind, self.table}  # fmt: skip
+                self.matrix, self.readings, self.source, self.scope, self.layer, self.kind, self.table}  # fmt: skip
 
 
 def build() -> MapPanel:
@@ -69,13 +74,16 @@ def build() -> MapPanel:
             matrix = Figure(height=268)
         with gr.Column(scale=4, min_width=0):
             readings = static(elem_classes=["readings"])
+            source = gr.Radio([MERGE], value=MERGE, label="Take it from", interactive=True, elem_classes=["seg"])
+            scope = gr.Dropdown(_scopes(0, "q"), value="matrix", label="Where", show_label=False, filterable=False,
+                                interactive=True, elem_id="scope")  # fmt: skip
     with gr.Accordion("Pick by keyboard, or read the map as a table", open=False, elem_classes=["twin"]) as twin:
         with gr.Row():
             layer = gr.Dropdown([], label="Layer", interactive=True)
             kind = gr.Dropdown([], label="Matrix", interactive=True)
         table = gr.Dataframe(interactive=False, show_label=False, wrap=True)
     return MapPanel(finding, measure, pair_, columns, titles, maps, bar, matrix_title, matrix,
-                    readings, layer, kind, twin, table)  # fmt: skip
+                    readings, source, scope, layer, kind, twin, table)  # fmt: skip
 
 
 def opened(look: Look, session: Session) -> Matrix:
@@ -107,8 +115,9 @@ def draw(panel: MapPanel, look: Look, session: Session, before: Look | None) -> 
     del updates[panel.matrix_title]
     if not _same(before, look, session.measure):
         updates[panel.finding] = map_finding(look, session.measure)
+        held = holders(recipe_of(session), look.family.matrices)
         for row, figure in zip(rows_shown(look.conflicts[session.measure], session.pair), panel.maps, strict=False):
-            updates[figure] = conflict_map(look, session.measure, row, matrix)
+            updates[figure] = conflict_map(look, session.measure, row, matrix, held)
     return updates
 
 
@@ -121,7 +130,9 @@ def _draw_maps(panel: MapPanel, look: Look, session: Session, matrix: Matrix) ->
     conflict = look.conflicts[measure]
     rows = rows_shown(conflict, session.pair)
     colours = roles(look.family.experts)
+    held = holders(recipe_of(session), look.family.matrices)
     updates: dict[Output, Any] = {
+        **_draw_source(panel, look, session, matrix, held),
         panel.finding: map_finding(look, measure),
         panel.bar: colour_bar(scale_of(conflict), "open a cell to see its matrix") if rows else _LONELY,
         panel.pair: _pair_picker(look, session),
@@ -135,8 +146,22 @@ def _draw_maps(panel: MapPanel, look: Look, session: Session, matrix: Matrix) ->
             names = conflict.rows[row] if isinstance(row, int) else ()
             head = pair(*names, colours) if len(names) == 2 else label(names[0], colours[names[0]]) if names else ""
             updates[title] = f"<h3>{head or escape(row_name(conflict, row).capitalize())}</h3>"
-            updates[figure] = conflict_map(look, measure, row, matrix)
+            updates[figure] = conflict_map(look, measure, row, matrix, held)
     return updates
+
+
+def _draw_source(panel: MapPanel, look: Look, session: Session, matrix: Matrix, held: dict[str, str]) -> dict:
+    """Who holds what the scope covers; nothing is chosen where that differs from matrix to matrix."""
+    found = {held.get(m.name, MERGE) for m in in_scope(look.family, matrix, session.scope)}
+    return {
+        panel.source: gr.update(choices=[MERGE, "base", *names_of(session.recipe)],
+                                value=found.pop() if len(found) == 1 else None),
+        panel.scope: gr.update(choices=_scopes(matrix.layer, matrix.kind), value=session.scope),
+    }  # fmt: skip
+
+
+def _scopes(layer: int, kind: str) -> list[tuple[str, str]]:
+    return [("this matrix only", "matrix"), (f"all of layer {layer}", "layer"), (f"{kind} in every layer", "kind")]
 
 
 def draw_matrix(panel: MapPanel, view: MatrixView) -> dict[Output, Any]:
