@@ -119,9 +119,11 @@ def _refusal(base: _Member, differing: list[_Member]) -> UserError:
         parts += [f"{len(lacking):,} only in the base ({some(lacking, 3)})"] * bool(lacking)
         parts += [f"{len(moved):,} under other ids ({some(moved, 3)})"] * bool(moved)
         lines.append(f"{member.name} has {', '.join(parts)}")
-    return UserError("E_VOCABULARY", "the vocabularies differ: " + "; ".join(lines), where="models",
+    place = ("tokenizer_source",)
+    fix = Fix("Keep every token", "set", place, "union", instead=Fix("Keep the base's", "set", place, "base"))
+    return UserError("E_VOCABULARY", "the vocabularies differ: " + "; ".join(lines), where="models", fix=fix,
                      do="Write `tokenizer_source: union` to keep every token, or `tokenizer_source: base` to keep "
-                        "the base's.", fix=Fix("Keep every token", "set", ("tokenizer_source",), "union"))  # fmt: skip
+                        "the base's.")  # fmt: skip
 
 
 def _aligned(asked: TokenizerChoice, speaker: _Member, family: list[_Member], donors: list[_Member], first: _Member,

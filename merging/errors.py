@@ -10,12 +10,14 @@ class Fix:
 
     at: the place in the recipe as written: `("dtype",)`, `("models", 1, "parameters", "weight")`.
     value: what stands there afterwards ("set"), or the key's new name ("rename").
+    instead: another change that would do as well.
     """
 
     label: str  # what a button says: "Use the base's vocabulary"
     action: Literal["set", "drop", "rename"]
     at: tuple[str | int, ...]
     value: Any = None
+    instead: "Fix | None" = None
 
 
 class UserError(Exception):
@@ -41,7 +43,10 @@ class UserError(Exception):
 
     def to_dict(self) -> dict[str, Any]:
         told = {"code": self.code, "what": self.what, "where": self.where, "kept": self.kept, "do": self.do}
-        return told if self.fix is None else told | {"fix": asdict(self.fix)}
+        if self.fix is None:
+            return told
+        fix = asdict(self.fix)
+        return told | {"fix": fix if fix["instead"] else {k: v for k, v in fix.items() if k != "instead"}}
 
 
 def _rebuild(code: str, what: str, where: str, kept: str, do: str) -> UserError:

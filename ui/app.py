@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
 
 from merging.methods import METHODS
 from ui import api, controls, desk, family, live, long, talk
@@ -32,6 +34,7 @@ def launch_kwargs(services: Services) -> dict[str, Any]:
         "allowed_paths": [str(services.jobs.root)],  # finished merges; their folders' names are 128 random bits
         "theme": Theme(),
         "css_paths": [_ASSETS / "theme.css"],
+        "app_kwargs": {"middleware": [Middleware(GZipMiddleware, compresslevel=6)]},  # 1.9 MB of page and plotly.js
         "footer_links": ["api", "settings"],
         "ssr_mode": False,
         "show_error": True,
@@ -210,6 +213,8 @@ def _wire_long(services: Services, page: Page) -> dict[str, Any]:
     page.board.score.click(_live(services, page, long.score_first), **jobs)
     page.board.more.click(_live(services, page, long.score_more), **jobs)
     gr.on([page.save.click, page.recipe.save.click], _live(services, page, long.save), **jobs)
+    sent = [*state, page.recipe.repo, page.recipe.private, page.recipe.token]
+    page.recipe.send.click(_live(services, page, long.push), **{**jobs, "inputs": sent})
     page.status.stop.click(partial(long.stop, services, page), page.session, [page.status.stop], **_QUIET)
     return jobs
 

@@ -1,13 +1,12 @@
 """Which models are on the desk: typed or found, checked from their headers, downloaded, opened."""
 
-import os
 from collections.abc import Iterator
 
 import gradio as gr
 
 from merging.errors import UserError, all_of
 from merging.fixes import apply_fix
-from merging.hub import Hub, search, this_machine
+from merging.hub import search
 from merging.methods import METHODS
 from merging.pins import missing
 from merging.plan import check
@@ -19,21 +18,15 @@ from ui.long import start_job
 from ui.page import Page
 from ui.panels import models, passports
 from ui.problem import fix_of
-from ui.services import Services
+from ui.services import Services, keep
 from ui.session import Session, fresh_recipe
+from ui.visitor import visitors_hub
 
 
 def open_family(services: Services, page: Page, session: Session, turns: Turns, base: str, experts: str,
                 token: str) -> Iterator[Updates]:  # fmt: skip
     """What was typed, checked from headers first; the last family stays until they fit and are all here."""
-    recipe = _typed(services, session, base, experts)
-    checked = check(recipe, visitors_hub(token))
-    if checked.plan is None or checked.plan.estimate.download_bytes:
-        yield {page.tabs: gr.Tabs(selected="models"), **passports.draw(page.passports, recipe, checked)}
-    if checked.plan is None:
-        raise all_of(checked.problems, kept="The last family is still open.")
-    if not checked.plan.estimate.download_bytes:
-        yield from apply_recipe(services, page, session, turns, recipe)
+    yield from _open(services, page, session, turns, _typed(services, session, base, experts), token)
 
 
 def mend_family(services: Services, page: Page, session: Session, turns: Turns, base: str, experts: str, token: str,
@@ -42,7 +35,19 @@ def mend_family(services: Services, page: Page, session: Session, turns: Turns, 
     recipe = apply_fix(_typed(services, session, base, experts), fix_of(event))
     experts = "\n".join(expert.model for expert in recipe.experts)
     yield {page.models.base: recipe.base, page.models.experts: experts}
-    yield from open_family(services, page, session, turns, recipe.base or "", experts, token)
+    yield from _open(services, page, session, turns, recipe, token)
+
+
+def _open(services: Services, page: Page, session: Session, turns: Turns, recipe: Recipe,
+          token: str) -> Iterator[Updates]:  # fmt: skip
+    keep(services.offered, session.id, recipe)
+    checked = check(recipe, visitors_hub(token))
+    if checked.plan is None or checked.plan.estimate.download_bytes:
+        yield {page.tabs: gr.Tabs(selected="models"), **passports.draw(page.passports, recipe, checked)}
+    if checked.plan is None:
+        raise all_of(checked.problems, kept="The last family is still open.")
+    if not checked.plan.estimate.download_bytes:
+        yield from apply_recipe(services, page, session, turns, recipe)
 
 
 def pick_family(services: Services, page: Page, session: Session, turns: Turns, family: str) -> Iterator[Updates]:
@@ -83,19 +88,16 @@ def add_as_expert(page: Page, chosen: str | None, experts: str) -> Updates:
     return {page.models.experts: "\n".join([*lines, _chosen(chosen)]), **_own(page)}
 
 
-def visitors_hub(token: str) -> Hub:
-    """The Hub in the visitor's own name. On a Space the owner's login is never lent to visitors."""
-    if token.strip():
-        return Hub(token=token.strip())
-    return Hub() if "SPACE_ID" in os.environ else this_machine()
-
-
 def _token(token: str) -> str:
     return visitors_hub(token).token or ""
 
 
 def _typed(services: Services, session: Session, base: str, experts: str) -> Recipe:
+    """A fresh recipe of what was typed; one that was mended already keeps its fixes."""
     base, listed = models.folders(base, experts)
+    offered = services.offered.get(session.id)
+    if offered and (offered.base, tuple(expert.model for expert in offered.experts)) == (base, listed):
+        return offered
     return fresh_recipe(METHODS[session.recipe.method], base, listed, services.folder)
 
 

@@ -26,9 +26,10 @@ from ui.panels.status import Busy
 from ui.scores import FIRST, MORE, Scoreboard, with_scored
 from ui.services import Services, board_of, keep
 from ui.session import Session, recipe_of
+from ui.visitor import visitors_hub
 
-_DOING = {"score": "Scoring", "save": "Saving", "download": "Downloading"}
-_STOPPED = {"save": "Nothing was saved.", "download": "What is here is kept."}
+_DOING = {"score": "Scoring", "save": "Saving", "download": "Downloading", "push": "Pushing"}
+_STOPPED = {"save": "Nothing was saved.", "download": "What is here is kept.", "push": "The repository is as it was."}
 
 
 def score_first(services: Services, page: Page, session: Session, turns: Turns) -> Iterator[Updates]:
@@ -58,6 +59,21 @@ def save(services: Services, page: Page, session: Session, turns: Turns) -> Iter
     yield from start_job(services, page, session, turns, "save", about, [command])
 
 
+def push(services: Services, page: Page, session: Session, turns: Turns, repo: str, private: bool,
+         token: str) -> Iterator[Updates]:  # fmt: skip
+    """The merge that was saved last, from its archive to a repository of the visitor's."""
+    archive = services.exports.get(session.owner)
+    if archive is None or not archive.is_file():
+        raise UserError("E_PUSH", "No merge has been saved yet.", kept="Nothing was sent.", do="Save it first.")
+    owned = visitors_hub(token).token
+    if not owned:
+        raise UserError("E_TOKEN", "A push needs a token that may write.", kept="Nothing was sent.",
+                        do="Make one at huggingface.co/settings/tokens and paste it.")  # fmt: skip
+    send = ("-m", "merging", "push", archive.stem, repo.strip(), "--json", *(() if private else ("--public",)))
+    commands = [("-m", "zipfile", "-e", str(archive), "."), send]
+    yield from start_job(services, page, session, turns, "push", {"name": archive.stem}, commands, owned)
+
+
 def stop(services: Services, page: Page, session: Session) -> Updates:
     if job := services.current.get(session.owner):
         services.jobs.stop(job)
@@ -66,6 +82,8 @@ def stop(services: Services, page: Page, session: Session) -> Updates:
 
 def attach(services: Services, page: Page, session: Session, turns: Turns) -> Iterator[Updates]:
     """After a reload: the browser's last job, running or done."""
+    if (archive := services.exports.get(session.owner)) and archive.is_file():
+        yield _download(page, archive, [])
     if job := services.current.get(session.owner):
         yield from watch(services, page, session, turns, job)
 
@@ -96,9 +114,15 @@ def watch(services: Services, page: Page, session: Session, turns: Turns, job: J
         if job.kind == "save" and finished:
             keep(services.busy, session.id, Busy("Zipping", about["name"], 1.0))
             yield _status(services, page, session)
-            yield _download(page, zipped(services.jobs.folder(job.id) / about["name"]), said)
+            archive = zipped(services.jobs.folder(job.id) / about["name"])
+            keep(services.exports, session.owner, archive)
             keep(services.saved, session.owner, about["digest"])
+            yield _download(page, archive, said)
+        if job.kind == "push" and said:
+            yield {page.recipe.pushed: _listed(said)}
     finally:
+        if job.kind == "push" and not services.jobs.is_running(job):  # unpacked for this push alone
+            shutil.rmtree(services.jobs.folder(job.id) / about["name"], ignore_errors=True)
         services.busy.pop(session.id, None)
     if services.jobs.stopped(job):
         kept_so_far = f"{sum(answered.values())} answers kept." if job.kind == "score" else _STOPPED[job.kind]
@@ -147,7 +171,9 @@ def start_job(services: Services, page: Page, session: Session, turns: Turns, ki
     job = services.jobs.start(job_id, session.owner, kind, json.dumps(about), commands, token)
     keep(services.current, session.owner, job)
     latest = services.sessions.get(session.id, session)
-    yield {page.recipe.download: gr.update(visible=False), page.recipe.saved: "", page.browser: kept(services, latest)}
+    gone = {page.recipe.download: gr.update(visible=False), page.recipe.push: gr.update(visible=False),
+            page.recipe.saved: ""} if kind == "save" else {}  # fmt: skip
+    yield {**gone, page.browser: kept(services, latest)}
     yield from watch(services, page, session, turns, job)
 
 
@@ -161,15 +187,21 @@ def _busy(event: Mapping[str, Any]) -> Busy | None:
     if event.get("event") == "downloading":
         done, total = event["done"] / 1e6, max(event["total"], 1) / 1e6
         return Busy("Downloading", f"{done:,.0f} of {total:,.0f} MB", done / total, event["seconds_left"])
+    if event.get("event") == "uploading":
+        return Busy("Pushing", event["file"], event["done"] / max(event["total"], 1), event["seconds_left"])
     return Busy("Testing", "loads the saved model and asks it", 1.0) if event.get("event") == "testing" else None
 
 
 def _words(event: Mapping[str, Any]) -> list[str]:
-    """What an export says of itself: its notices, and what its reload test found."""
+    """What an export or a push says of itself, as HTML: notices, what the reload test found, where it went."""
     if event.get("event") == "notice":
-        return [event["text"]]
+        return [escape(event["text"])]
+    if event.get("event") == "pushed":
+        url, who = escape(event["url"]), "private" if event["private"] else "public"
+        return [f'<a href="{url}" target="_blank" rel="noreferrer">{url}</a>: {event["n_files"]} files, {who}.']
     if event.get("event") == "reloaded":
-        return Reloaded(**{key: value for key, value in event.items() if key != "event"}).words()
+        found = Reloaded(**{key: value for key, value in event.items() if key != "event"})
+        return [escape(line) for line in found.words()]
     return []
 
 
@@ -180,6 +212,10 @@ def _status(services: Services, page: Page, session: Session) -> Updates:
 
 
 def _download(page: Page, archive: Path, said: list[str]) -> Updates:
-    lines = "".join(f"<li>{escape(line)}</li>" for line in said)
-    return {page.recipe.download: gr.update(value=str(archive), visible=True),
-            page.recipe.saved: f'<ul class="help">{lines}</ul>'}  # fmt: skip
+    return {page.recipe.download: gr.update(value=str(archive), visible=True), page.recipe.saved: _listed(said),
+            page.recipe.push: gr.update(visible=True),
+            page.recipe.pushed: f'<p class="help">Pushes <b>{escape(archive.stem)}</b> as it was saved.</p>'}
+
+
+def _listed(lines: list[str]) -> str:
+    return f'<ul class="help">{"".join(f"<li>{line}</li>" for line in lines)}</ul>'

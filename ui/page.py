@@ -60,8 +60,7 @@ class Page:
     def long(self) -> set[Output]:
         """What a long job changes."""
         board = self.board.outputs
-        return {self.tabs, self.browser, self.status.line, self.status.stop, self.recipe.download, self.recipe.saved,
-                *board}  # fmt: skip
+        return {self.tabs, self.browser, self.status.line, self.status.stop, *self.recipe.long, *board}
 
     @cached_property
     def settled(self) -> set[Output]:

@@ -18,6 +18,10 @@ def static(value: str = "", **kwargs: Any) -> gr.HTML:
     return gr.HTML(value, apply_default_css=False, js_on_load=None, **kwargs)
 
 
+def token_box(info: str, elem_id: str) -> gr.Textbox:
+    """A visitor's Hub token: goes with one request or job, and is kept nowhere."""
+    return gr.Textbox(label="Hub token", info=info, type="password", max_lines=1, interactive=True, elem_id=elem_id)
+
 
 def maps_abreast() -> tuple[tuple[gr.Column, ...], tuple[gr.HTML, ...], tuple[Figure, ...]]:
     """A row of titled maps: columns, titles, figures. On a phone it scrolls sideways."""

@@ -5,7 +5,7 @@ import inspect
 import json
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from html import escape
 from typing import Any, get_type_hints
 
@@ -77,11 +77,12 @@ def problem_html(error: UserError) -> str:
 
 
 def _button(problem: UserError) -> str:
-    if problem.fix is None:
-        return ""
-    return (
-        f' <button type="button" class="fix" data-fix="{escape(json.dumps(asdict(problem.fix)))}">'
-        f"{_marked(problem.fix.label)}</button>"
+    fixes = [problem.fix, problem.fix and problem.fix.instead]
+    return "".join(
+        f' <button type="button" class="fix" data-fix="{escape(json.dumps(asdict(replace(fix, instead=None))))}">'
+        f"{_marked(fix.label)}</button>"
+        for fix in fixes
+        if fix
     )
 
 

@@ -33,6 +33,8 @@ class Services:
     boards: dict[str, Scoreboard] = field(default_factory=dict)  # by "digest split"
     current: dict[str, Job] = field(default_factory=dict)  # the last long job, by owner
     saved: dict[str, str] = field(default_factory=dict)  # digest that was saved last, by owner
+    exports: dict[str, Path] = field(default_factory=dict)  # the archive that was saved last, by owner
+    offered: dict[str, Recipe] = field(default_factory=dict)  # typed or mended, not opened yet, by session id
     asks: dict[str, Stream] = field(default_factory=dict)  # a question being answered
 
 

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Request, sync_playwright
 
+from tests.fake_hub import FakeHub
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -33,16 +35,30 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def hub() -> Iterator[FakeHub]:
+    """The Hub that the server asks: one on loopback."""
+    made = FakeHub()
+    with made.serving():
+        yield made
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The server's data folder, with its log and the Hub library's cache."""
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="session")
+def server(home: Path, hub: FakeHub) -> Iterator[str]:
     """The address of `python app.py`, started as a user starts it."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    home = tmp_path_factory.mktemp("home")
     log = (home / "server.log").open("w")
     process = subprocess.Popen(
         [sys.executable, "app.py"], cwd=ROOT, stdout=log, stderr=log,
-        env={**os.environ, "PORT": str(port), "MERGESCOPE_HOME": str(home)},
+        env={**os.environ, "PORT": str(port), "MERGESCOPE_HOME": str(home), "HF_ENDPOINT": hub.url,
+             "HF_HOME": str(home / "hf"), "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": ""},
     )  # fmt: skip
     address = f"http://127.0.0.1:{port}/"
     try:

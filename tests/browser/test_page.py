@@ -85,6 +85,26 @@ def test_a_cell_is_a_door_and_the_keyboard_has_its_own(page: Page):
     expect(page.locator(".bar").first).to_contain_text("unrelated")
 
 
+def test_a_matrix_is_taken_from_the_base_by_keyboard_and_its_layer_from_an_expert(page: Page):
+    source = page.locator(".drill .seg")
+    source.locator("input").first.focus()
+    page.keyboard.press("ArrowRight")
+    expect(source.get_by_label("base")).to_be_checked()
+    marks = page.locator(".pairs .scatterlayer .point")
+    expect(marks).to_have_count(3)  # one in each map
+    page.get_by_label("Where").click()
+    page.get_by_role("option", name="all of layer").click()
+    expect(source.locator("input:checked")).to_have_count(0)  # base here, merge elsewhere
+    source.get_by_text("honest", exact=True).click()
+    expect(marks).to_have_count(3 * 7)
+    tab(page, "Recipe")
+    expect(page.locator("#yaml .cm-content")).to_contain_text("to: assets/town/honest")
+    page.get_by_role("button", name="Undo").click()
+    expect(page.locator("#yaml .cm-content")).to_contain_text("to: base", timeout=30_000)
+    tab(page, "Map")
+    expect(marks).to_have_count(3, timeout=30_000)
+
+
 def test_every_model_answers_and_nothing_is_markup(page: Page):
     tab(page, "Chat")
     page.locator("#q textarea").fill("<b>What</b> is 7 plus 5?")

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from merging.analysis import Matrix, family
+from merging.analysis import family
 from merging.recipe import Lock, parse_recipe
 from ui.locking import holders, in_scope, taken_from
 from ui.session import Session, recipe_of, undone, with_locks
@@ -13,9 +13,7 @@ FAMILY = family(
     ("helpful", "honest"),
     {f"model.layers.{i}.{part}.weight": (4, 4) for i in range(2) for part in ("self_attn.q_proj", "mlp.down_proj")},
 )
-Q0, DOWN0, Q1, DOWN1 = (
-    FAMILY.at(layer, kind) or Matrix("", 0, "", (0, 0)) for layer, kind in ((0, "q"), (0, "down"), (1, "q"), (1, "down"))
-)
+Q0, DOWN0, Q1, DOWN1 = FAMILY.matrices
 
 
 def held_by(locks: tuple[Lock, ...]) -> list[str | None]:

@@ -17,7 +17,7 @@ from merging.plots import roles
 from merging.recipe import Recipe
 from ui.marks import label
 from ui.panels.status import seconds
-from ui.pieces import Output, static
+from ui.pieces import Output, static, token_box
 from ui.problem import problem_html, problem_place
 from ui.session import names_of
 
@@ -54,10 +54,7 @@ def build() -> PassportsPanel:
         as_base = gr.Button("Use as base", variant="secondary", min_width=120, scale=1)
         as_expert = gr.Button("Add as expert", variant="secondary", min_width=120, scale=1)
     with gr.Accordion("Gated or private models: your Hub token", open=False, elem_classes=["twin"]):
-        token = gr.Textbox(
-            label="Hub token", info="Used for this visit, kept nowhere.", type="password", max_lines=1,
-            interactive=True, elem_id="token",
-        )  # fmt: skip
+        token = token_box("Used for this visit, kept nowhere.", "token")
     return PassportsPanel(finding, problem, table, costs, download, search, as_base, as_expert, token)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from merging.recipe import Recipe
-from ui.pieces import Output, static
+from ui.pieces import Output, static, token_box
 from ui.problem import problem_place
 from ui.session import Session, recipe_of
 
@@ -21,7 +21,18 @@ class RecipePanel:
     save: gr.Button
     saved: gr.HTML
     download: gr.File
+    push: gr.Column  # shown once a merge was saved
+    repo: gr.Textbox
+    private: gr.Checkbox
+    token: gr.Textbox
+    send: gr.Button
+    pushed: gr.HTML
     problem: gr.HTML
+
+    @property
+    def long(self) -> set[Output]:
+        """What a long job changes."""
+        return {self.download, self.saved, self.push, self.pushed}
 
 
 def build() -> RecipePanel:
@@ -43,7 +54,16 @@ def build() -> RecipePanel:
         save = gr.Button("Save merge…", variant="secondary", min_width=90)
     saved = static()
     download = gr.File(visible=False, label="Merged model", interactive=False, elem_id="merged")
-    return RecipePanel(yaml, apply_, upload, command, save, saved, download, problem)
+    with gr.Column(visible=False, elem_id="push") as push:
+        static("<h2>To the Hub</h2>")
+        pushed = static()
+        repo = gr.Textbox(label="Repository", info="OWNER/NAME; a new or empty one. It gets all files in one commit.",
+                          max_lines=1, placeholder="me/my-merge", interactive=True, elem_id="repo")  # fmt: skip
+        token = token_box("One that may write. Used for this push, kept nowhere.", "push-token")
+        private = gr.Checkbox(True, label="Private: only you see it", interactive=True)
+        send = gr.Button("Push to the Hub", variant="secondary", min_width=90, elem_id="send")
+    return RecipePanel(yaml, apply_, upload, command, save, saved, download, push, repo, private, token, send, pushed,
+                       problem)  # fmt: skip
 
 
 def draw(panel: RecipePanel, session: Session) -> dict[Output, Any]:

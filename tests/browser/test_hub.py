@@ -1,0 +1,61 @@
+"""The Hub on the page, against a fake one on loopback: found, downloaded, opened, and a merge pushed to it."""
+
+import re
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.test_page import tab
+from tests.fake_hub import FakeHub
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture
+def models(hub: FakeHub, pico_family: dict[str, Path]) -> None:
+    for name, folder in pico_family.items():
+        hub.add(f"pico/{name}", folder)
+
+
+def choose(page: Page, typed: str, found: str) -> None:
+    page.locator("#find-model input").fill("")
+    page.locator("#find-model input").press_sequentially(typed, delay=30)
+    page.get_by_role("option", name=found).click()
+
+
+@pytest.mark.usefixtures("models")
+def test_a_family_is_found_downloaded_and_opened(page: Page):
+    tab(page, "Models")
+    choose(page, "pico/b", "pico/base")
+    page.get_by_role("button", name="Use as base").click()
+    for name in ("helpful", "honest"):
+        choose(page, f"pico/{name[:3]}", f"pico/{name}")
+        page.get_by_role("button", name="Add as expert").click()
+        expect(page.locator("#own textarea")).to_have_value(re.compile(f"pico/{name}$"))
+    page.get_by_role("button", name="Open models").click()
+    download = page.locator("#download")
+    expect(download).to_have_text(re.compile("Download .* kB"))
+    expect(page.locator(".passports th .who")).to_have_text(["base", "helpful", "honest"])
+    download.click()
+    tab(page, "Map")
+    expect(page.locator(".pairs .main-svg").first).to_be_visible()
+    expect(page.locator("#own")).to_contain_text("Base")
+    expect(page.locator(".drill h3").first).to_contain_text("32", timeout=60_000)  # pico's width
+
+
+def test_a_merge_goes_to_the_hub_and_its_token_nowhere_else(page: Page, hub: FakeHub, home: Path):
+    page.locator("#recipe").get_by_role("button", name="Save merge").click()
+    page.locator("#send").wait_for(timeout=180_000)
+    page.locator("#repo input, #repo textarea").fill("me/from-the-page")
+    page.locator("#push-token input").fill(hub.token)
+    page.locator("#send").click()
+    expect(page.locator("#push a")).to_have_attribute("href", f"{hub.url}/me/from-the-page", timeout=90_000)
+    pushed = hub.repos["me/from-the-page"]
+    assert pushed.private
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= pushed.files.keys()
+    assert hub.token not in page.content()
+    files = [path for path in home.rglob("*") if path.is_file()]
+    assert any(path.name == "job.json" for path in files)
+    assert [path for path in files if hub.token.encode() in path.read_bytes()] == []
+    assert not any(path.is_dir() and path.name == "balanced" for path in home.rglob("*"))  # only the archive stays

@@ -1,0 +1,19 @@
+"""Problems on the page: each fix a button, and nothing from a model is markup."""
+
+import html
+import json
+import re
+
+from merging.errors import Fix, UserError
+from ui.problem import problem_html
+
+
+def test_a_problem_with_two_ways_out_has_two_buttons():
+    other = Fix("Keep the base's", "set", ("tokenizer_source",), "base")
+    fix = Fix("Keep every token", "set", ("tokenizer_source",), "union", other)
+    shown = problem_html(UserError("E_VOCABULARY", "<b>they</b> differ.", fix=fix))
+    sent = [json.loads(html.unescape(text)) for text in re.findall('data-fix="([^"]*)"', shown)]
+    assert [(one["label"], one["value"], one["instead"]) for one in sent] == [
+        ("Keep every token", "union", None), ("Keep the base's", "base", None),
+    ]  # fmt: skip
+    assert "<b>they" not in shown

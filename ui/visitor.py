@@ -1,0 +1,12 @@
+"""Whose name the Hub is asked in."""
+
+import os
+
+from merging.hub import Hub, this_machine
+
+
+def visitors_hub(token: str) -> Hub:
+    """The Hub in the visitor's own name. On a Space the owner's login is never lent to visitors."""
+    if token.strip():
+        return Hub(token=token.strip())
+    return Hub() if "SPACE_ID" in os.environ else this_machine()
