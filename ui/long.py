@@ -69,7 +69,7 @@ def push(services: Services, page: Page, session: Session, turns: Turns, repo: s
     if not owned:
         raise UserError("E_TOKEN", "A push needs a token that may write.", kept="Nothing was sent.",
                         do="Make one at huggingface.co/settings/tokens and paste it.")  # fmt: skip
-    send = ("-m", "merging", "push", archive.stem, repo.strip(), "--json", *(() if private else ("--public",)))
+    send = ("-m", "merging", "push", archive.stem, (repo or "").strip(), "--json", *(() if private else ("--public",)))
     commands = [("-m", "zipfile", "-e", str(archive), "."), send]
     yield from start_job(services, page, session, turns, "push", {"name": archive.stem}, commands, owned)
 
