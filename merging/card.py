@@ -58,7 +58,7 @@ def sources(plan: Plan) -> tuple[str, str]:
     rows += [f"| {plain(name)} | {model.commit or '—'} | {plain(licences[name])} |"
              for name, model in source_models(plan).items()]  # fmt: skip
     words = plain(strictest(licences.values())[1])
-    told = f"The strictest of its sources, as their cards say; this is no legal advice. {words}"
+    told = f"Of the strictest of its sources, as their cards say (this is no legal advice): {words}"
     return section("Sources", "\n".join(rows)), section("Licence", told)
 
 
