@@ -468,3 +468,12 @@ def test_check_shows_an_adapter_that_is_named_alone(lone: Path, capsys: pytest.C
     assert "a: fits the base." in said
     assert "a: a LoRA adapter of a base it does not name, rank 4, alpha 8" in said
     assert "taken over the recipe's base" in said
+
+
+def test_check_knows_peft_s_defaults(lone: Path, capsys: pytest.CaptureFixture[str]):
+    (lone / "a" / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    save_file({name: torch.cat([tensor] * 2, dim=0 if "lora_A" in name else 1).contiguous()
+               for name, tensor in load_file(lone / "a" / FILE).items()}, lone / "a" / FILE)  # fmt: skip
+    (lone / "r.yml").write_text("merge_method: task_arithmetic\nbase_model: base\nmodels: [{model: base+a}]\n")
+    assert main(["check", str(lone / "r.yml")]) == 0
+    assert "base+a: a LoRA adapter of a base it does not name, rank 8, alpha 8" in capsys.readouterr().out

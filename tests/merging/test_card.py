@@ -28,7 +28,7 @@ def test_front_matter_is_what_the_hub_reads(family):
     [
         (("mit", "llama3.1", "apache-2.0"), {"license": "llama3.1"}, "Built with Llama"),
         (("qwen", "mit", "apache-2.0"), {"license": "other", "license_name": "qwen"}, "Built with Qwen"),
-        (("mit", None, "mit"), {"license": "unknown"}, "licence unknown for 1 of 3 models"),
+        (("mit", None, "mit"), {"license": "unknown"}, "advice): licence unknown for 1 of 3 models"),
         (("mit", "our <own> terms", "mit"), {"license": "other", "license_name": "our-<own>-terms"}, "&lt;own&gt;"),
         (("gemma", "llama3.1", "mit"), {"license": "llama3.1"}, "gemma and llama3.1 clash"),
     ],

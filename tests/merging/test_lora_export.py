@@ -14,7 +14,7 @@ from merging.lora_export import LoraLoss, write_lora
 from merging.manifest import verify
 from merging.plan import make_plan
 from merging.recipe import parse_recipe
-from tests.pico import make_family
+from tests.pico import make_family, write_adapter
 
 RECIPE = "merge_method: task_arithmetic\nbase_model: base\nmodels: [{model: helpful}]\n"
 Q = "model.layers.0.self_attn.q_proj.weight"
@@ -59,6 +59,21 @@ def test_at_rank_2_nothing_is_lost(exact, method):
     found = dict(merged_tensors(make_plan(parse_recipe(text, exact))))[Q]
     torch.testing.assert_close(product(exact / "out"), found)
     assert write(exact, 999, text, "full").rank == 32
+
+
+@pytest.mark.parametrize("method", ["tsv_m", "iso_c", "resm"])
+def test_a_merge_of_adapters_keeps_its_own_factors(tmp_path, monkeypatch, method):
+    """Two ranks of 4 fit into one of 8, and no dense matrix is decomposed for it."""
+    make_family(tmp_path, 0, dtype=torch.float32)
+    for name, modules in (("one", (Q,)), ("two", (Q, "model.layers.1.mlp.down_proj.weight"))):
+        shapes = {Q: (32, 32), "model.layers.1.mlp.down_proj.weight": (32, 64)}
+        write_adapter(tmp_path / name, {module.removesuffix(".weight"): shapes[module] for module in modules})
+    text = f"merge_method: {method}\nbase_model: base\nmodels: [{{model: base+one}}, {{model: base+two}}]\n"
+    monkeypatch.setattr("merging.lora_export.svd", lambda matrix: pytest.fail("a dense matrix is decomposed"))
+    assert write(tmp_path, 8, text).whole < 1e-6
+    merged = dict(merged_tensors(make_plan(parse_recipe(text, tmp_path))))
+    base = load_file(tmp_path / "base" / "model.safetensors")
+    torch.testing.assert_close(product(tmp_path / "out"), merged[Q] - base[Q], atol=1e-5, rtol=0)
 
 
 def test_what_a_lora_cannot_hold_is_counted(exact):
