@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from merging.chat_templates import NAMED
 from merging.checkpoint import Checkpoint
 from merging.errors import UserError
 from merging.model_files import OLD_TEMPLATE, TEMPLATE, TEMPLATES, TOKENIZER
+from merging.passport import template_of
 from merging.plan import Plan
 from merging.recipe import Recipe
 from merging.settings import KEPT_TEMPLATE
@@ -43,9 +45,10 @@ def companions(plan: Plan) -> Companions:
     notices: list[str] = []
     files = _carried(speaker, (*TOKENIZER, TEMPLATE, OLD_TEMPLATE, *_more_templates(speaker)))
     files = with_added(files, plan.tokenizer)
-    if recipe.chat_template not in KEPT_TEMPLATE:
+    template = _wanted_template(plan, speaker)
+    if template:
         files.pop(OLD_TEMPLATE, None)
-        files[TEMPLATE] = recipe.chat_template.encode()
+        files[TEMPLATE] = template.encode()
     elif not has_template(files) and OLD_TEMPLATE in files:
         files |= _modern(files[OLD_TEMPLATE], f"{speaker.source}/{OLD_TEMPLATE}")
     files |= _generation(plan, speaker)
@@ -134,6 +137,22 @@ def _generation(plan: Plan, speaker: Checkpoint) -> dict[str, bytes]:
     if "eos_token_id" in ends:
         return {GENERATION: _text(ends)}
     return {} if speaker is stored(plan.base) else _carried(plan.base, (GENERATION,))
+
+
+def _wanted_template(plan: Plan, speaker: Checkpoint) -> str:
+    """The template that the recipe asks for; empty where the tokenizer's own stays.
+
+    `auto`: the one that most models have, base included; of equally many the tokenizer's own, as mergekit counts.
+    """
+    wanted = plan.recipe.chat_template
+    if wanted not in KEPT_TEMPLATE:
+        return NAMED.get(wanted, wanted)
+    if wanted != "auto":
+        return ""
+    own = template_of(speaker)
+    found = [template for model in (plan.base, *plan.experts) if (template := template_of(stored(model)))]
+    most = max(found, key=lambda template: (found.count(template), template == own), default=own)
+    return "" if most == own else most
 
 
 def _more_templates(model: Checkpoint) -> list[str]:

@@ -75,7 +75,7 @@ def passport(model: Checkpoint) -> Passport:
     for name, size in sizes.items():
         of_dtype[model.tensors[name].dtype] += size
     total = sum(sizes.values())
-    ids, template = _token_ids(model), _template(model)
+    ids, template = _token_ids(model), template_of(model)
     eos, eos_generation = _ids(config), _ids(_json(model, "generation_config.json"))
     return Passport(
         source=model.source,
@@ -183,7 +183,8 @@ def _token_ids(model: Checkpoint) -> Mapping[str, int]:
     return found.ids if found else {}
 
 
-def _template(model: Checkpoint) -> str:
+def template_of(model: Checkpoint) -> str:
+    """The chat template that the model's files hold; empty where they hold none."""
     if text := _text(_file(model, "chat_template.jinja")):
         return text
     found = _json(model, "tokenizer_config.json", TOKENIZER_LIMIT).get("chat_template")

@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from merging.chat_templates import NAMED
 from merging.errors import Fix, UserError
 from merging.method import Knob, Method, Value
 from merging.methods import METHODS
@@ -59,9 +60,9 @@ def setting_problems(recipe: Recipe, method: Method, notices: list[str]) -> Iter
 def text_problems(recipe: Recipe) -> Iterator[UserError]:
     """What is wrong with the chat template."""
     template = recipe.chat_template
-    if template not in KEPT_TEMPLATE and "{{" not in template and "{%" not in template:
-        yield UserError("E_TEMPLATE", f"{shown(template)} is not a chat template", where="chat_template",
-                        do="Leave it out to keep the base's own, or write a Jinja template.",
+    if template not in (*KEPT_TEMPLATE, *NAMED) and "{{" not in template and "{%" not in template:
+        near = nearest(template, NAMED) or "Leave it out to keep the base's own, or write a Jinja template."
+        yield UserError("E_TEMPLATE", f"{shown(template)} is not a chat template", where="chat_template", do=near,
                         fix=Fix("Keep the base's template", "drop", ("chat_template",)))  # fmt: skip
 
 
