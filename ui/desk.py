@@ -12,13 +12,13 @@ import gradio as gr
 from merging.errors import UserError
 from merging.fixes import apply_fix, mend_text
 from merging.methods import METHODS
-from merging.plan import make_plan
+from merging.plan import check, make_plan
 from merging.recipe import Recipe, load_recipe, parse_recipe
 from ui import controls
 from ui.conversation import Turns
 from ui.live import Updates, card, follow, settled
 from ui.page import Page
-from ui.panels import method, models
+from ui.panels import method, models, passports
 from ui.problem import fix_of
 from ui.services import Services, keep, town_sources
 from ui.session import Session, checked, fresh_recipe, recipe_of, undone, with_recipe
@@ -78,7 +78,9 @@ def _told(services: Services, page: Page, after: Session, before: Session | None
     base, experts = town_sources(services)
     built_in = (after.recipe.base, tuple(e.model for e in after.recipe.experts)) == (base, experts)
     town = models.TOWN if built_in else models.OWN
+    passed = after.tab == "models" and before is not None and after.recipe.sources != before.recipe.sources
     return {
+        **(passports.draw(page.passports, recipe_of(after), check(recipe_of(after))) if passed else {}),
         **controls.show(page.controls, after.recipe, before.recipe if before else None),
         **card(page, after),
         page.method.preset: method.preset_of(after.recipe, services.presets),

@@ -98,7 +98,8 @@ def settled(services: Services, page: Page, session: Session, turns: Turns) -> I
     """What may follow a move a moment later: tables, texts, and the news that Chat has the merged weights."""
     stream = services.moves.pop(session.id, None)
     look = services.looks.get(session.id)
-    if look and (updates := draw_rest(services, page, session, turns, look)):
+    # No move changes what Models says, and what it says may be of a family that was typed and does not open.
+    if look and session.tab != "models" and (updates := draw_rest(services, page, session, turns, look)):
         yield updates
     for event in stream or ():
         look = services.looks.get(session.id)

@@ -67,7 +67,7 @@ class Page:
         """What may follow a move a moment later."""
         return {self.browser, self.chat.answers, self.board.finding, self.board.empty, self.board.full,
                 self.recipe.yaml, self.recipe.command, self.map.table, self.spectra.table,
-                self.spectra.row_table, *self.passports.outputs}  # fmt: skip
+                self.spectra.row_table}  # fmt: skip
 
     @cached_property
     def desk(self) -> set[Output]:

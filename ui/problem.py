@@ -67,11 +67,12 @@ def _each(made: Any) -> Iterator[dict[Any, Any]]:
 def problem_html(error: UserError) -> str:
     """Bold count, numbered list with place, fact and mend, each with its button, and what was kept."""
     if error.parts:
-        items = "".join(f"<li>{_marked(str(part))}{_button(part)}</li>" for part in error.parts)
+        items = "".join(f"<li>{marked(str(part))}{_button(part)}</li>" for part in error.parts)
         body = f"<b>{len(error.parts)} problems</b><ol>{items}</ol>"
     else:
         where = f"<code>{escape(error.where)}</code>: " if error.where else ""
-        body = f"<b>This did not work.</b><p>{where}{_marked(error.what)} {_marked(error.do)}{_button(error)}</p>"
+        what = error.what if error.what.endswith((".", "!", "?")) else f"{error.what}."
+        body = f"<b>This did not work.</b><p>{where}{marked(what)} {marked(error.do)}{_button(error)}</p>"
     kept = error.kept or "Your last good merge is still live."
     return f'<div class="problem" role="alert">{body}<p class="kept">{escape(kept)}</p></div>'
 
@@ -80,12 +81,12 @@ def _button(problem: UserError) -> str:
     fixes = [problem.fix, problem.fix and problem.fix.instead]
     return "".join(
         f' <button type="button" class="fix" data-fix="{escape(json.dumps(asdict(replace(fix, instead=None))))}">'
-        f"{_marked(fix.label)}</button>"
+        f"{marked(fix.label)}</button>"
         for fix in fixes
         if fix
     )
 
 
-def _marked(text: str) -> str:
+def marked(text: str) -> str:
     """What stands in backticks as code."""
     return re.sub("`([^`]+)`", r"<code>\1</code>", escape(text))

@@ -18,7 +18,7 @@ from merging.recipe import Recipe
 from ui.marks import label
 from ui.panels.status import seconds
 from ui.pieces import Output, static, token_box
-from ui.problem import problem_html, problem_place
+from ui.problem import marked, problem_html, problem_place
 from ui.session import names_of
 
 
@@ -115,7 +115,7 @@ def table_html(report: Report, names: Mapping[str, str]) -> str:
             tds = "".join(f'<td{"" if c == cells[0] else " class=differs"}>{escape(c or "–")}</td>' for c in cells)
             rows.append(f"<tr><th scope=row>{title}</th>{tds}</tr>")
     apart = dict(report.differences)
-    told = "".join(f"<td>{escape('; '.join(apart.get(m.source, ())) or 'nothing')}</td>" for m in models[1:])
+    told = "".join(f"<td>{marked('; '.join(apart.get(m.source, ())) or 'nothing')}</td>" for m in models[1:])
     rows.append(f"<tr><th scope=row>differs from the base in</th><td>–</td>{told}</tr>" if told else "")
     return f"<table><thead><tr><td></td>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 
