@@ -47,7 +47,7 @@ def widen(tensors):
             {"model": "honest"}]}),
         (RECIPE + "tokenizer_source: nowhere\n", "E_MODEL_MISSING", "Use the base's vocabulary",
          {"tokenizer_source": "base"}),
-        (RECIPE + "chat_template: chatml\n", "E_TEMPLATE", "Keep the base's template", {"chat_template": None}),
+        (RECIPE + "chat_template: chatmal\n", "E_TEMPLATE", "Keep the base's template", {"chat_template": None}),
         (RECIPE.replace("ties", "slerp").replace("density: 0.5", "density: 0.5").replace("- model: honest",
          "- model: base\n- model: honest"), "E_MODELS", "Merge only the first 2", {"models": [
             {"model": "helpful", "parameters": {"weight": 0.5, "density": 0.5}}, {"model": "base"}]}),

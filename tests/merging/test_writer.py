@@ -150,7 +150,7 @@ def test_a_chat_template_in_the_recipe_is_written(family):
     write(plan_in(family, RECIPE + "chat_template: 'Q: {{ messages[-1].content }}'\n"), family / "out")
     assert (family / "out" / "chat_template.jinja").read_text() == "Q: {{ messages[-1].content }}"
     with pytest.raises(UserError, match="not a chat template"):
-        write(plan_in(family, RECIPE + "chat_template: chatml\n"), family / "out2")
+        write(plan_in(family, RECIPE + "chat_template: chatmal\n"), family / "out2")
 
 
 def test_no_path_of_this_machine_is_written(family):
