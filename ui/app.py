@@ -146,13 +146,12 @@ def _wire_models(services: Services, page: Page) -> None:
     for problem in (page.models.problem, page.passports.problem):
         problem.select(own(partial(family.mend_family, services, page)), typed, **wide).then(**then)
     page.passports.download.click(own(partial(family.download, services, page)), typed, **wide | _JOBS).then(**then)
-    search = page.passports.search
-    found = {**_QUIET, "outputs": [search, page.passports.problem], "trigger_mode": "always_last"}
-    search.key_up(here(partial(family.find, page)), page.passports.token, **found)
+    found = {**_QUIET, "outputs": [page.passports.found, page.passports.problem], "trigger_mode": "always_last"}
+    words = [page.passports.search, page.passports.token]
+    page.passports.search.input(here(partial(family.find, page)), words, **found)
     boxes = {**_QUIET, "outputs": [page.models.base, page.models.experts, page.models.family, page.models.own,
                                    page.passports.problem]}  # fmt: skip
-    page.passports.as_base.click(here(partial(family.use_as_base, page)), search, **boxes)
-    page.passports.as_expert.click(here(partial(family.add_as_expert, page)), [search, page.models.experts], **boxes)
+    page.passports.found.select(here(partial(family.take, page)), page.models.experts, **boxes)
 
 
 def _wire_pictures(services: Services, page: Page, tabs: dict[str, gr.Tab]) -> None:

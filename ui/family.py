@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import gradio as gr
 
-from merging.errors import UserError, all_of
+from merging.errors import all_of
 from merging.fixes import apply_fix
 from merging.hub import search
 from merging.methods import METHODS
@@ -67,26 +67,29 @@ def download(services: Services, page: Page, session: Session, turns: Turns, bas
     commands = [("-m", "merging", "download", source, "--json") for source in missing(recipe)]
     if commands:
         yield from start_job(services, page, session, turns, "download", {}, commands, token=_token(token))
+        session = services.sessions.get(session.id, session)  # another tab may be in front by now
     yield from open_family(services, page, session, turns, base, experts, token)
 
 
-def find(page: Page, token: str, event: gr.KeyUpData) -> Updates:
+def find(page: Page, typed: str | None, token: str) -> Iterator[Updates]:
     """What the Hub has for the letters typed so far."""
-    words = event.input_value.strip()
-    if len(words) < 2 or words.startswith((".", "/", "~")):
-        return {}
-    found = passports.found_choices(search(words, hub=visitors_hub(token)))
-    return {page.passports.search: gr.update(choices=found)}
+    words = (typed or "").strip()
+    if len(words) < 2:
+        yield {page.passports.found: ""}
+        return
+    yield {page.passports.found: passports.found_html(words, ())}
+    if not words.startswith((".", "/", "~")):
+        yield {page.passports.found: passports.found_html(words, search(words, hub=visitors_hub(token)))}
 
 
-def use_as_base(page: Page, chosen: str | None) -> Updates:
-    return {page.models.base: _chosen(chosen), **_own(page)}
-
-
-def add_as_expert(page: Page, chosen: str | None, experts: str) -> Updates:
-    lines = [line for line in experts.splitlines() if line.strip()]
-    return {page.models.experts: "\n".join([*lines, _chosen(chosen)]), **_own(page)}
-
+def take(page: Page, experts: str | None, event: gr.EventData) -> Updates:
+    """A found model becomes the base or one more expert of what is typed."""
+    model = str(event._data.get("model", "")).strip()
+    lines = [line for line in (experts or "").splitlines() if line.strip()]
+    typed = {page.models.base: model}
+    if event._data.get("use") == "expert":
+        typed = {page.models.experts: "\n".join([*lines, model])}
+    return {**typed, page.models.family: models.OWN, page.models.own: gr.update(visible=True)}
 
 def _token(token: str) -> str:
     return visitors_hub(token).token or ""
@@ -99,13 +102,3 @@ def _typed(services: Services, session: Session, base: str, experts: str) -> Rec
     if offered and (offered.base, tuple(expert.model for expert in offered.experts)) == (base, listed):
         return offered
     return fresh_recipe(METHODS[session.recipe.method], base, listed, services.folder)
-
-
-def _chosen(chosen: str | None) -> str:
-    if not (chosen or "").strip():
-        raise UserError("E_FAMILY", "No model is chosen.", do="Type a few letters of its name first.")
-    return str(chosen).strip()
-
-
-def _own(page: Page) -> Updates:
-    return {page.models.family: models.OWN, page.models.own: gr.update(visible=True)}

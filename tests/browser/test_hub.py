@@ -18,20 +18,18 @@ def models(hub: FakeHub, pico_family: dict[str, Path]) -> None:
         hub.add(f"pico/{name}", folder)
 
 
-def choose(page: Page, typed: str, found: str) -> None:
-    page.locator("#find-model input").fill("")
-    page.locator("#find-model input").press_sequentially(typed, delay=30)
-    page.get_by_role("option", name=found).click()
+def choose(page: Page, typed: str, found: str, use: str) -> None:
+    page.locator("#find-model input, #find-model textarea").fill("")
+    page.locator("#find-model input, #find-model textarea").press_sequentially(typed, delay=30)
+    page.locator(f'.found [data-model="{found}"]').get_by_text(use).click()
 
 
 @pytest.mark.usefixtures("models")
 def test_a_family_is_found_downloaded_and_opened(page: Page):
     tab(page, "Models")
-    choose(page, "pico/b", "pico/base")
-    page.get_by_role("button", name="Use as base").click()
+    choose(page, "pico/b", "pico/base", "Use as base")
     for name in ("helpful", "honest"):
-        choose(page, f"pico/{name[:3]}", f"pico/{name}")
-        page.get_by_role("button", name="Add as expert").click()
+        choose(page, f"pico/{name[:3]}", f"pico/{name}", "Add as expert")
         expect(page.locator("#own textarea")).to_have_value(re.compile(f"pico/{name}$"))
     page.get_by_role("button", name="Open models").click()
     download = page.locator("#download")

@@ -21,6 +21,11 @@ from ui.pieces import Output, static, token_box
 from ui.problem import marked, problem_html, problem_place
 from ui.session import names_of
 
+_CLICKS = """element.addEventListener("click", (event) => {
+  const hit = event.target.closest("[data-use]");
+  if (hit) trigger("select", { use: hit.dataset.use, model: hit.closest("[data-model]").dataset.model });
+});"""
+
 
 @dataclass(frozen=True)
 class PassportsPanel:
@@ -29,9 +34,8 @@ class PassportsPanel:
     table: gr.HTML
     costs: gr.HTML
     download: gr.Button
-    search: gr.Dropdown
-    as_base: gr.Button
-    as_expert: gr.Button
+    search: gr.Textbox
+    found: gr.HTML
     token: gr.Textbox
 
     @property
@@ -46,16 +50,14 @@ def build() -> PassportsPanel:
     costs = static()
     download = gr.Button("Download", variant="primary", visible=False, elem_id="download")
     static('<h2>More models</h2><p class="help">Found on the Hub, or typed as a folder. Nothing is downloaded yet.</p>')
-    with gr.Row(elem_classes=["slim"]):
-        search = gr.Dropdown(
-            [], value=None, label="Find on the Hub", info="Type a few letters, OWNER/NAME, or a folder.", scale=6,
-            allow_custom_value=True, interactive=True, elem_id="find-model",
-        )  # fmt: skip
-        as_base = gr.Button("Use as base", variant="secondary", min_width=120, scale=1)
-        as_expert = gr.Button("Add as expert", variant="secondary", min_width=120, scale=1)
+    search = gr.Textbox(
+        label="Find on the Hub", info="Type a few letters, OWNER/NAME, or a folder.", max_lines=1, interactive=True,
+        elem_id="find-model",
+    )  # fmt: skip
+    found = gr.HTML(apply_default_css=False, js_on_load=_CLICKS, elem_classes=["found"])
     with gr.Accordion("Gated or private models: your Hub token", open=False, elem_classes=["twin"]):
         token = token_box("Used for this visit, kept nowhere.", "token")
-    return PassportsPanel(finding, problem, table, costs, download, search, as_base, as_expert, token)
+    return PassportsPanel(finding, problem, table, costs, download, search, found, token)
 
 
 def draw(panel: PassportsPanel, recipe: Recipe, checked: Checked) -> dict[Output, Any]:
@@ -75,12 +77,20 @@ def draw(panel: PassportsPanel, recipe: Recipe, checked: Checked) -> dict[Output
     }
 
 
-def found_choices(found: Iterable[Found]) -> list[tuple[str, str]]:
-    """What the search offers: id, size and whether a licence must be accepted first."""
-    return [
-        (" · ".join([one.id, *([size(one.n_bytes)] if one.n_bytes else []), *(["gated"] if one.gated else [])]), one.id)
+def found_html(typed: str, found: Iterable[Found]) -> str:
+    """What was typed and what the search found, each with its two uses."""
+    rows = {typed: "as typed"} | {
+        one.id: " · ".join([*([size(one.n_bytes)] if one.n_bytes else []), *(["gated"] if one.gated else [])])
         for one in found
-    ]
+    }
+    uses = "".join(
+        f'<button type="button" class="fix" data-use="{use}">{words}</button>'
+        for use, words in (("base", "Use as base"), ("expert", "Add as expert"))
+    )
+    return "".join(
+        f'<p data-model="{escape(model)}"><b>{escape(model)}</b> <small>{escape(note)}</small> {uses}</p>'
+        for model, note in rows.items()
+    )
 
 
 def finding_html(report: Report, names: Mapping[str, str]) -> str:
