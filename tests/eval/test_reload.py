@@ -84,12 +84,12 @@ def test_tied_stays_tied(tmp_path, monkeypatch):
     assert (one.n_parameters, one.n_parameters_base, one.logit_difference) == (N - 96 * 32, N - 96 * 32, 0.0)
 
 
-def test_a_head_of_its_own_that_config_ties_is_told(recipe):
+def test_a_head_of_its_own_that_config_ties_is_refused_before_the_merge(recipe):
     config = recipe.parent / "base" / "config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "tie_word_embeddings": True}))
-    events = run(recipe)
-    assert any("head and embedding one" in text for text in notices(events))
-    assert (found(events).n_parameters, found(events).logit_difference) == (N, 0.0)
+    with pytest.raises(UserError, match="ties the head to the embedding"):
+        run(recipe)
+    assert not (recipe.parent / "out").exists()
 
 
 @pytest.mark.parametrize("where", ["lm_head.weight", "model.norm.weight"])
