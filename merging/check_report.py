@@ -11,6 +11,7 @@ from merging.models import open_model
 from merging.passport import Passport, differences, misfits, passport
 from merging.plan import Checked
 from merging.recipe import Recipe
+from merging.words import large
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def lines(found: Report) -> Iterator[str]:
         if model.adapter:
             one = model.adapter
             yield (f"{_name(model.source)}: a {one.kind} adapter of {one.base or 'a base it does not name'}, rank "
-                   f"{one.rank}, alpha {one.alpha:g}, {_count(one.parameters)} parameters.")  # fmt: skip
+                   f"{one.rank}, alpha {one.alpha:g}, {large(one.parameters)} parameters.")  # fmt: skip
     if found.download_bytes:
         yield f"To download first: {found.download_bytes / 1e6:,.1f} MB."
     if found.models:
@@ -100,7 +101,7 @@ def _table(models: tuple[Passport, ...]) -> Iterator[str]:
 def _row(model: Passport) -> tuple[str, ...]:
     dtypes = [f"{name} {100 * share:.0f} %" if len(model.dtypes) > 1 else name for name, share in model.dtypes]
     cells = (
-        _name(model.source), model.model_type, _count(model.parameters) + (" tied" if model.tied else ""),
+        _name(model.source), model.model_type, large(model.parameters) + (" tied" if model.tied else ""),
         ", ".join(dtypes), model.layers, model.hidden_size, model.vocab_rows, model.tokens, model.tokenizer,
         model.template, ", ".join(map(str, model.eos_generation or model.eos)), model.licence,
         model.commit and model.commit[:8],
@@ -112,10 +113,3 @@ def _name(source: str) -> str:
     """The last parts of a long path."""
     text = "".join(c if c.isprintable() else "?" for c in source)
     return text if len(text) <= 40 else f"…{text[-39:]}"
-
-
-def _count(n: int) -> str:
-    for unit, letter in ((1e9, "B"), (1e6, "M"), (1e3, "K")):
-        if n >= unit:
-            return f"{n / unit:.3g} {letter}"
-    return str(n)

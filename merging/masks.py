@@ -20,6 +20,14 @@ def drop_extremes(delta: Tensor, density: float, gamma: float, *, rescale: bool)
     return restore_l1(found, delta) if rescale else found
 
 
+def drop_extremes_each(deltas: Tensor, density: Tensor, gamma: Tensor, *, rescale: bool) -> Tensor:
+    """`drop_extremes` of every expert's delta (T, *shape), each with its own density and gamma (T,)."""
+    kept = [
+        drop_extremes(d, float(p), float(g), rescale=rescale) for d, p, g in zip(deltas, density, gamma, strict=True)
+    ]
+    return torch.stack(kept)
+
+
 def keep_chances(delta: Tensor, density: float, epsilon: float) -> Tensor:
     """DELLA's chance of each entry to stay: by its rank in its row, from density - epsilon up to density + epsilon.
 

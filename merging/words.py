@@ -35,3 +35,11 @@ def count(items: Collection[str], noun: str) -> str:
 
 def first_names(names: list[str]) -> str:
     return ", ".join(f"`{name[:80]}`" for name in names[:3]) + (", …" if len(names) > 3 else "")
+
+
+def large(n: int) -> str:
+    """A number of parameters in three digits: 1.34 M."""
+    for unit, letter in ((1e9, "B"), (1e6, "M"), (1e3, "K")):
+        if n >= unit:
+            return f"{n / unit:.3g} {letter}"
+    return str(n)

@@ -91,6 +91,7 @@ def take(page: Page, experts: str | None, event: gr.EventData) -> Updates:
         typed = {page.models.experts: "\n".join([*lines, model])}
     return {**typed, page.models.family: models.OWN, page.models.own: gr.update(visible=True)}
 
+
 def _token(token: str) -> str:
     return visitors_hub(token).token or ""
 

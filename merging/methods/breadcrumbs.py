@@ -1,9 +1,8 @@
 from typing import Annotated
 
-import torch
 from torch import Tensor
 
-from merging.masks import drop_extremes
+from merging.masks import drop_extremes_each
 from merging.method import Lambda, Number, Paper, Switch, merge_method
 from merging.ops import weighted_sum
 
@@ -32,7 +31,5 @@ def breadcrumbs(
     the paper's beta. At density 1 nothing is dropped. Some mergekits lose the whole delta where `int(gamma n)` is 0;
     here nothing is cut at the top then. deltas (T, *shape), density and gamma (T,).
     """
-    kept = [
-        drop_extremes(d, float(p), float(g), rescale=rescale) for d, p, g in zip(deltas, density, gamma, strict=True)
-    ]
-    return lambda_ * weighted_sum(torch.stack(kept), weights, normalize=normalize)
+    kept = drop_extremes_each(deltas, density, gamma, rescale=rescale)
+    return lambda_ * weighted_sum(kept, weights, normalize=normalize)

@@ -1,9 +1,8 @@
 from typing import Annotated
 
-import torch
 from torch import Tensor
 
-from merging.masks import drop_extremes
+from merging.masks import drop_extremes_each
 from merging.method import Lambda, Switch, merge_method
 from merging.methods.breadcrumbs import DENSITY, GAMMA, PAPER, RESCALE
 from merging.ops import weighted_sum
@@ -24,7 +23,5 @@ def breadcrumbs_ties(
 
     The mask of `breadcrumbs` takes the place of TIES' trimming; the election as in `ties`.
     """
-    kept = [
-        drop_extremes(d, float(p), float(g), rescale=rescale) for d, p, g in zip(deltas, density, gamma, strict=True)
-    ]
-    return lambda_ * weighted_sum(torch.stack(kept), weights, normalize=normalize, elect=True)
+    kept = drop_extremes_each(deltas, density, gamma, rescale=rescale)
+    return lambda_ * weighted_sum(kept, weights, normalize=normalize, elect=True)

@@ -15,6 +15,7 @@ from merging.passport import Passport
 from merging.plan import Checked
 from merging.plots import roles
 from merging.recipe import Recipe
+from merging.words import large
 from ui.marks import label
 from ui.panels.status import seconds
 from ui.pieces import Output, static, token_box
@@ -133,7 +134,7 @@ def table_html(report: Report, names: Mapping[str, str]) -> str:
 def costs_html(report: Report, costs: Estimate | None) -> str:
     lines = [f"Licence of the merge: {report.licence_words}"] if report.licence_words else []
     if costs:
-        lines.insert(0, f"The merge: {number(costs.n_parameters)} parameters, {size(costs.disk_bytes)} of disk, about "
+        lines.insert(0, f"The merge: {large(costs.n_parameters)} parameters, {size(costs.disk_bytes)} of disk, about "
                         f"{size(costs.memory_bytes)} of memory and {seconds(costs.seconds)} on one core.")  # fmt: skip
     lines += report.notices[:6]
     return "".join(f'<p class="sub">{escape(line)}</p>' for line in lines)
@@ -144,13 +145,6 @@ def size(n_bytes: int) -> str:
         if n_bytes >= unit:
             return f"{n_bytes / unit:.3g} {letter}"
     return f"{n_bytes / 1e3:.0f} kB"
-
-
-def number(n: int) -> str:
-    for unit, letter in ((1e9, "B"), (1e6, "M"), (1e3, "K")):
-        if n >= unit:
-            return f"{n / unit:.3g} {letter}"
-    return str(n)
 
 
 def _stored(model: Passport) -> str:
@@ -165,7 +159,7 @@ def _adapter(model: Passport) -> str:
 
 ROWS = (
     ("architecture", lambda m: m.architecture or m.model_type or ""),
-    ("parameters", lambda m: number(m.parameters) + (" tied" if m.tied else "")),
+    ("parameters", lambda m: large(m.parameters) + (" tied" if m.tied else "")),
     ("adapter", _adapter),
     ("stored as", _stored),
     ("layers × width", lambda m: f"{m.layers} × {m.hidden_size}" if m.hidden_size else str(m.layers)),
