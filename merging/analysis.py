@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from merging.decompose import SVD
 from merging.layers import layer_of
 from merging.ops import outlier_threshold, sparsity
-from merging.spectral import SVD
 
 Measure = Literal["sign", "cosine", "shared", "interference", "kept"]
 

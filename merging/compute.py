@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from merging.checkpoint import Checkpoint
+from merging.decompose import noise_floor
 from merging.locks import BASE
 from merging.shaping import after, enter, shaped
-from merging.spectral import Factors, Fold, noise_floor
+from merging.spectral import Factors, Fold
 
 if TYPE_CHECKING:  # a plan may hold a merge that feeds it, which is computed here
     from merging.plan import Plan, TensorPlan
@@ -31,6 +32,8 @@ def merged_tensor(plan: Plan, tensor: TensorPlan, peak: Tensor | None, device: s
         return merged_weights(plan, tensor, read_models(plan, tensor, device)).to(tensor.dtype).cpu()
     base, factors = read_deltas(plan, tensor, device)
     delta = merged_delta(plan, tensor, base, factors, peak)
+    if isinstance(delta, Fold) and delta.tier != "exact":
+        raise ValueError(f"{tensor.name}: a sketch is for previews, not for an export")
     merged = base.float() + (delta.dense() if isinstance(delta, Fold) else delta)
     return merged.to(tensor.dtype).cpu()
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from merging.spectral import eigen
+from merging.decompose import eigen
 
 
 def covariance_merge(

@@ -168,9 +168,12 @@ class LiveMerge:
         names = self.family.experts
         kept, weights = self._kept(plan, tensor, fold)
         merged = self._numbers(matrix.name, delta, factors.deltas)
-        parts = [factors.svd(t) for t in range(len(names))]
+        cuts = [factors.full_rank // len(names) if k is None else k for k in kept]
+        parts = [factors.svd(t, cut) for t, cut in enumerate(cuts)]
         spectra = [
-            factors.remember(("spectrum", t, kept[t]), partial(analysis.spectrum, name, parts[t].s, kept[t]))
+            factors.remember(
+                ("spectrum", t, kept[t]), partial(analysis.spectrum, name, factors.spectrum(t), kept[t])
+            )
             for t, name in enumerate(names)
         ]
         spectra.append(analysis.spectrum("merge", merged.strengths, None))
@@ -249,7 +252,9 @@ class LiveMerge:
         if name not in self._tensors:
             base = self.base.read(name)
             parts = [expert_delta(expert, name, self.base, name, base) for expert in self.experts]
-            self._tensors[name] = (base, delta_factors(base, parts))
+            factors = delta_factors(base, parts)
+            ahead = factors.full_rank // len(parts)  # where the rank slider ends
+            self._tensors[name] = (base, replace(factors, ahead=ahead))
         return self._tensors[name]
 
     def _across(self, plan: Plan) -> Tensor | None:

@@ -19,6 +19,7 @@ from torch import Tensor
 from merging.card import opening, recipe_part, section, sources
 from merging.companions import RECIPE, short_names, without_paths
 from merging.compute import across_layers, is_matrix, merged_delta, merged_tensor, read_deltas
+from merging.decompose import SVD, svd, svd_of_product
 from merging.engine import one_thread_a_matrix
 from merging.errors import UserError
 from merging.events import Event, Finished, LoraLoss, Notice, ShardWritten, Started, TensorDone
@@ -27,7 +28,7 @@ from merging.manifest import facts_of
 from merging.partial import discard, open_partial, refuse_existing
 from merging.plan import Plan, TensorPlan
 from merging.shards import Shard, write_shard
-from merging.spectral import SVD, Fold, svd, svd_of_product
+from merging.spectral import Fold
 from merging.words import first_names
 from merging.writer import explained, refuse_full_disk, refuse_sources, seconds_left
 

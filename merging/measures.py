@@ -13,8 +13,9 @@ from itertools import combinations
 from torch import Tensor, stack
 
 from merging import analysis
+from merging.decompose import SVD, singular_values
 from merging.facts import MatrixFacts
-from merging.spectral import SVD, Factors, Fold, singular_values
+from merging.spectral import Factors, Fold
 
 
 @dataclass(frozen=True, eq=False)

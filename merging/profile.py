@@ -53,13 +53,13 @@ def profile(plan: Plan, names: tuple[str, ...]) -> Iterator[MatrixProfile]:
         base, factors = read_deltas(plan, tensor)
         base_norm = float(base.float().norm())
         kappa, eta = tensor.settings.get("outlier_threshold", 3.0), tensor.settings.get("sparsity_threshold", 0.1)
+        k = max(1, factors.full_rank // len(names))
         experts, parts = [], []
         for t, name in enumerate(names):
-            parts.append(factors.svd(t))
-            spectrum = analysis.spectrum(name, parts[t].s, None)
+            parts.append(factors.svd(t, k))
+            spectrum = analysis.spectrum(name, factors.spectrum(t), None)
             tail = analysis.tail(name, factors.deltas[t], base_norm, kappa=kappa, eta=eta)
             experts.append(ExpertProfile(tail, factors.numerical_rank(t), spectrum.stable_rank, spectrum.half_energy))
-        k = max(1, factors.full_rank // len(names))
         pairs = [
             PairProfile(
                 (names[a], names[b]),

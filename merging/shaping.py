@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from merging.decompose import SVD, real_rank, svd
 from merging.method import WEIGHT, Choice, Knob, Method
 from merging.shaper import Shaper
 from merging.shapers import SHAPERS
 from merging.spaces import SPACES, Space, full
-from merging.spectral import SVD, Factors, Fold, real_rank, svd
+from merging.spectral import Factors, Fold
 
 SHAPING: tuple[Knob, ...] = (
     replace(Choice(tuple(SPACES), "Space", "Coordinates in which the method runs."), key="space"),

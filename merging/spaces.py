@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from merging.spectral import Factors, Fold, basis, svd
+from merging.decompose import basis, svd
+from merging.spectral import Factors, Fold
 
 CORE_TOLERANCE = 1e-6  # directions that duplicate adapters share differ by less
 KNOTS_TOLERANCE = 1e-5  # the reference cuts at 1e-4 absolute, which depends on the size of the deltas

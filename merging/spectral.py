@@ -1,6 +1,5 @@
-"""Truncated singular value decompositions of deltas, and their fold into one low-rank merge.
+"""The deltas of one matrix with their decompositions so far, and their fold into one low-rank merge.
 
-The only file that uses `torch.linalg`. Everything here is exact (LAPACK gesdd in the dtype of the deltas).
 `Factors` remembers what it computed, so that a slider move repeats only what it made stale; a merge that needs
 each matrix once simply drops it afterwards.
 """
@@ -13,23 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Relative error (root mean square, at worst) that two roundings to the stored dtype leave in a difference:
-# sqrt(2/3) unit roundoffs each. Half a unit roundoff, as first proposed, counted 40 directions in a rank-4 delta.
-ROUNDOFF = {torch.bfloat16: (2 / 3) ** 0.5 * 2.0**-8, torch.float16: (2 / 3) ** 0.5 * 2.0**-11}
+from merging.decompose import SMALL, SVD, Tier, real_rank, singular_values, svd, svd_of_product, triangle
+from merging.eigen import eigenvalues
+from merging.polar import polar
 
 MEMO_LIMIT = 64  # results remembered a matrix: a few slider positions of three experts
-
-
-@dataclass(frozen=True)
-class SVD:
-    """Leading triplets: u (m, k), s (k,) descending, v (n, k)."""
-
-    u: Tensor
-    s: Tensor
-    v: Tensor
-
-    def head(self, k: int) -> "SVD":
-        return SVD(self.u[:, :k], self.s[:k], self.v[:, :k])
 
 
 @dataclass(frozen=True)
@@ -40,6 +27,7 @@ class Factors:
     ids: who each delta belongs to, so that a memo outlives the removal of an expert.
     low: of an adapter's delta its two factors b (m, r) and a (r, n), delta = b @ a; None for the others.
     side: smaller side of the matrix that they stand for, where that is not their own (see `merging/spaces.py`).
+    ahead: triplets found at least where any are asked for, so that a rank slider finds its next stops there.
     """
 
     deltas: Tensor
@@ -47,6 +35,7 @@ class Factors:
     ids: tuple[int, ...] = ()
     low: tuple[tuple[Tensor, Tensor] | None, ...] = ()
     side: int = 0
+    ahead: int = 0
     memo: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
     lock: RLock = field(default_factory=RLock, repr=False, compare=False)
 
@@ -84,30 +73,66 @@ class Factors:
                 del self.memo[next(iter(self.memo))]
             return value
 
-    def svd(self, t: int, key: Hashable = "raw", change: Callable[[Tensor], Tensor] | None = None) -> SVD:
-        """All triplets of delta t, or of `change(delta t)`; `key` names the change in the memo.
+    def svd(
+        self, t: int, k: int | None = None, key: Hashable = "raw", change: Callable[[Tensor], Tensor] | None = None
+    ) -> SVD:
+        """The k leading triplets (None: all) of delta t, or of `change(delta t)`; `key` names the change in the memo.
 
         An unchanged adapter's delta of rank r has r triplets, found exactly without a dense decomposition.
         """
+        name, low = ("svd", self.ids[t], key), self.low[t]
+        if change is not None:
+            return self.extend(name, k, lambda wanted: svd(change(self.deltas[t]), wanted))
+        if low is not None:
+            return self.remember(name, lambda: svd_of_product(*low)).head(k)
+        return self.extend(name, k, lambda wanted: svd(self.deltas[t], wanted))
 
-        def decompose() -> SVD:
-            if change is not None:
-                return svd(change(self.deltas[t]))
-            low = self.low[t]
-            return svd(self.deltas[t]) if low is None else svd_of_product(*low)
+    def extend(self, name: Hashable, k: int | None, make: Callable[[int], SVD]) -> SVD:
+        """The first k (None: all) triplets of `make(k)`, or of what it gave for a larger k."""
+        side = min(self.deltas.shape[1:])
+        wanted = side if k is None or side < SMALL else min(max(k, self.ahead), side)
+        with self.lock:
+            if name in self.memo and len(self.memo[name].s) < wanted:
+                del self.memo[name]
+            return self.remember(name, lambda: make(wanted)).head(k)
 
-        return self.remember(("svd", self.ids[t], key), decompose)
+    def spectrum(self, t: int) -> Tensor:
+        """All singular values of delta t, descending, without triplets where those would cost more."""
+        if self.low[t] is not None or min(self.deltas.shape[1:]) < SMALL:
+            return self.svd(t).s
+        return self.remember(("spectrum", self.ids[t]), lambda: singular_values(self.deltas[t]))
+
+    def rank_within(
+        self, t: int, k: int, key: Hashable = "raw", change: Callable[[Tensor], Tensor] | None = None
+    ) -> int:
+        """The numerical rank of delta t, or k where it is larger; found from the triplets that `svd` of these tells.
+
+        The leading directions V (n, k) of the changed delta bound it: `s_k(D) >= s_k(D V)`, mostly far above the noise.
+        """
+        part, longer = self.svd(t, k, key, change), max(self.deltas.shape[1:])
+        if change is None:
+            return real_rank(part.s, longer, self.noise if self.low[t] is None else 0.0)
+
+        def enough() -> bool:
+            inside = self.deltas[t] @ part.v
+            squares = eigenvalues(inside.T @ inside)
+            noise = max(self.noise**2, float(squares[0]) * (longer * torch.finfo(squares.dtype).eps) ** 2)
+            return float(squares[-1]) > max(4 * noise, 1e-5 * float(squares[0]))  # what float32 tells for sure
+
+        if self.low[t] is None and self.remember(("enough", self.ids[t], key, len(part.s)), enough):
+            return len(part.s)
+        return min(len(part.s), self.numerical_rank(t))
 
     def numerical_rank(self, t: int) -> int:
         """Directions of delta t above rounding noise, at least 1 unless it is 0: a LoRA delta of rank 4 counts 4."""
-        noise = self.noise if self.low[t] is None else 0.0  # an adapter is no difference of rounded weights
-        return real_rank(self.svd(t).s, max(self.deltas.shape[1:]), noise)
+        noise = self.noise if self.low[t] is None else 0.0
+        return real_rank(self.spectrum(t), max(self.deltas.shape[1:]), noise)
 
     def real(self, t: int) -> SVD:
         """The triplets of delta t above rounding noise; of an adapter in float64, so that none of its own is lost."""
         low, root = self.low[t], max(self.deltas.shape[1:]) ** 0.5
         if low is None:
-            return self.svd(t).head(real_rank(self.svd(t).s, root, self.noise))
+            return self.svd(t, real_rank(self.spectrum(t), root, self.noise))
         found = svd_of_product(low[0].double(), low[1].double())
         return found.head(real_rank(found.s, root))
 
@@ -130,6 +155,7 @@ class Fold:
     ranks: directions kept of each expert; empty where the method does not cut expert by expert.
     dropped: directions lost to the polar tolerance.
     outlier_weights: mean weight that the outlier rule gave each expert's entries (1 = untouched).
+    tier: "sketch" where a part is one; an export refuses it.
     """
 
     u: Tensor
@@ -139,6 +165,7 @@ class Fold:
     dropped: int = 0
     outlier_weights: tuple[float, ...] = ()
     core: tuple[Tensor, Tensor] | None = None  # R factors of u and v where directions were dropped
+    tier: Tier = "exact"
 
     def dense(self) -> Tensor:
         return (self.u * self.x) @ self.v.T
@@ -148,7 +175,7 @@ class Fold:
         if self.core is None:
             return self.x.abs().sort(descending=True).values
         left, right = self.core
-        return torch.linalg.svdvals((left * self.x) @ right.T)
+        return singular_values((left * self.x) @ right.T)
 
     def svd(self) -> SVD:
         """Its triplets, singular values descending."""
@@ -157,87 +184,6 @@ class Fold:
         order = self.x.abs().argsort(descending=True, stable=True)
         x = self.x[order]
         return SVD(self.u[:, order], x.abs(), self.v[:, order] * torch.where(x < 0, -1.0, 1.0).to(x.dtype))
-
-
-def svd(a: Tensor) -> SVD:
-    u, s, vh = torch.linalg.svd(a, full_matrices=False)
-    return SVD(u, s, vh.T)
-
-
-def svd_of_product(b: Tensor, a: Tensor) -> SVD:
-    """The r triplets of `b @ a` (b (m, r), a (r, n)): QR of both, then an SVD of the r x r core."""
-    left, core_b = torch.linalg.qr(b)
-    right, core_a = torch.linalg.qr(a.T)
-    u, s, vh = torch.linalg.svd(core_b @ core_a.T, full_matrices=False)
-    return SVD(left @ u, s, right @ vh.T)
-
-
-def singular_values(a: Tensor) -> Tensor:
-    """Singular values of a matrix or a batch of matrices, descending."""
-    return torch.linalg.svdvals(a)
-
-
-def real_rank(s: Tensor, roundoffs: float, noise: float = 0.0) -> int:
-    """How many singular values `s` (descending) are no rounding noise; at least 1 unless all are 0.
-
-    roundoffs: noise of the arithmetic, in roundoffs of the largest: the longer side where too few do no harm (ranks),
-    its root where none may be lost (measured noise is a sixth of that). noise: what rounding the stored weights leaves.
-    """
-    if len(s) == 0 or s[0] == 0:
-        return 0
-    floor = float(s[0]) * roundoffs * torch.finfo(s.dtype).eps
-    return max(1, int((s > max(floor, noise)).sum()))
-
-
-def basis(a: Tensor, tolerance: float) -> Tensor:
-    """Orthonormal columns that span those of `a` (m, R), without directions below `tolerance` of the strongest."""
-    q, r = torch.linalg.qr(a)
-    u, s, _ = torch.linalg.svd(r, full_matrices=False)
-    return q @ u[:, s > tolerance * s[:1]]
-
-
-def eigen(a: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvalues (descending) and eigenvectors (columns) of a symmetric matrix."""
-    values, vectors = torch.linalg.eigh(a)
-    return values.flip(0), vectors.flip(1)
-
-
-def cayley(rotation: Tensor) -> Tensor | None:
-    """The skew `(R - I)(R + I)^-1` of an orthogonal matrix; None where it reflects or turns by nearly 180 degrees."""
-    one = torch.eye(len(rotation), dtype=rotation.dtype, device=rotation.device)
-    skew, failed = torch.linalg.solve_ex(rotation + one, rotation - one)
-    if int(failed) or not torch.isfinite(skew).all() or float(skew.abs().max()) > 1e3:
-        return None
-    return (skew - skew.T) / 2
-
-
-def rotation_of(skew: Tensor) -> Tensor:
-    """The rotation `(I - Q)^-1 (I + Q)` of a skew matrix, Cayley's way back."""
-    one = torch.eye(len(skew), dtype=skew.dtype, device=skew.device)
-    return torch.linalg.solve(one - skew, one + skew)
-
-
-def noise_floor(base: Tensor) -> float:
-    """Largest singular value that rounding two stored weights leaves in their difference; 0 for float32.
-
-    Of a stack (..., m, n) that of a matrix in it.
-    """
-    m, n = base.shape[-2:]
-    rms = base.float().square().mean().sqrt().item()
-    return ROUNDOFF.get(base.dtype, 0.0) * rms * (m**0.5 + n**0.5)
-
-
-def polar(a: Tensor, tolerance: float) -> tuple[Tensor, int]:
-    """The partial isometry `P R^T` of `a = P Q R^T`, without directions where Q <= tolerance Q_1; how many those were.
-
-    Plain polar factors (tolerance 0) fill the directions that duplicate experts share with arbitrary vectors.
-    """
-    if a.shape[1] == 0:
-        return a, 0
-    p, q, rh = torch.linalg.svd(a, full_matrices=False)
-    keep = q > tolerance * q[0] if tolerance > 0 else torch.ones_like(q, dtype=torch.bool)
-    dropped = a.shape[1] - int(keep.sum())
-    return (p @ rh if keep.all() else p[:, keep] @ rh[keep]), dropped
 
 
 def fold(factors: Factors, parts: Sequence[SVD], scales: Sequence[float], *, tolerance: float, key: Hashable) -> Fold:
@@ -251,10 +197,11 @@ def fold(factors: Factors, parts: Sequence[SVD], scales: Sequence[float], *, tol
         u, lost_u = polar(torch.cat([part.u for part in parts], 1), tolerance)
         v, lost_v = polar(torch.cat([part.v for part in parts], 1), tolerance)
         lost = max(lost_u, lost_v)
-        core = (torch.linalg.qr(u, mode="r").R, torch.linalg.qr(v, mode="r").R) if lost else None
+        core = (triangle(u), triangle(v)) if lost else None
         return u, v, lost, core
 
+    tier: Tier = "sketch" if any(part.tier == "sketch" for part in parts) else "exact"
     ranks = tuple(len(part.s) for part in parts)
-    u, v, lost, core = factors.remember(("fold", factors.ids, key, ranks, tolerance), orthogonalise)
+    u, v, lost, core = factors.remember(("fold", factors.ids, key, ranks, tolerance, tier), orthogonalise)
     x = torch.cat([scale * part.s for scale, part in zip(scales, parts, strict=True)])
-    return Fold(u, x, v, ranks, lost, core=core)
+    return Fold(u, x, v, ranks, lost, core=core, tier=tier)

@@ -4,11 +4,12 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
+from merging.decompose import svd
 from merging.method import Lambda, Number, Paper, merge_method
 from merging.methods.tsv_m import EXCLUDE
 from merging.ops import column
 from merging.spaces import adapters_core
-from merging.spectral import SVD, Factors, Fold, svd
+from merging.spectral import Factors, Fold
 
 
 @merge_method(
@@ -39,6 +40,6 @@ def cart(
     scaled = inner.deltas * column(weights, inner.deltas)
     mean = scaled.mean(0)
     key = ("cart", inner.ids, tuple(weights.tolist()))
-    parts: list[SVD] = [inner.remember((*key, t), lambda x=x: svd(x - mean)) for t, x in enumerate(scaled)]
-    own = torch.stack([(part.u[:, :k] * part.s[:k]) @ part.v[:, :k].T for part in parts]).sum(0)
+    parts = [inner.extend((*key, t), k, lambda most, x=x: svd(x - mean, most)) for t, x in enumerate(scaled)]
+    own = torch.stack([(part.u * part.s) @ part.v.T for part in parts]).sum(0)
     return space.back(lambda_ * (mean + own_scale * own))

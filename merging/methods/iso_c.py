@@ -3,10 +3,11 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
+from merging.decompose import SVD, real_rank, svd
 from merging.method import Lambda, Paper, merge_method
 from merging.methods.tsv_m import EXCLUDE
 from merging.spaces import adapters_core
-from merging.spectral import SVD, Factors, Fold, real_rank, svd
+from merging.spectral import Factors, Fold
 
 PAPER = Paper("No Task Left Behind: Isotropic Model Merging", "2502.04959", 2025)
 

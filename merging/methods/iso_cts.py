@@ -4,11 +4,12 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
+from merging.decompose import SVD, real_rank, svd
 from merging.method import Lambda, Number, merge_method
 from merging.methods.iso_c import PAPER, real_sum
 from merging.methods.tsv_m import EXCLUDE
 from merging.spaces import adapters_core
-from merging.spectral import SVD, Factors, Fold, fold, real_rank, svd
+from merging.spectral import Factors, Fold, fold
 
 DUPLICATE = 1e-6  # directions closer than this are one: experts that are the same would get arbitrary partners
 
@@ -39,7 +40,7 @@ def iso_cts(
     common = total.head(r - n * own)
     key = ("cts", tuple(weights.tolist()), own)
     parts = [
-        inner.remember((*key, inner.ids, t), lambda t=t: _beside(inner, t, weights[t], common).head(own))
+        inner.remember((*key, inner.ids, t), lambda t=t: _beside(inner, t, weights[t], common, own))
         for t in range(n)
     ]
     folded = fold(inner, [*parts, common], [1.0] * (n + 1), tolerance=DUPLICATE, key=key)
@@ -47,10 +48,10 @@ def iso_cts(
     return space.back(replace(folded, x=torch.full_like(folded.x, lambda_ * level), ranks=()))
 
 
-def _beside(factors: Factors, t: int, weight: Tensor, common: SVD) -> SVD:
-    """The triplets of `w_t D_t` outside the common output directions, above what rounding leaves of those inside."""
+def _beside(factors: Factors, t: int, weight: Tensor, common: SVD, k: int) -> SVD:
+    """k triplets of `w_t D_t` outside the common output directions, above what rounding leaves of those inside."""
     delta = weight * factors.deltas[t]
-    rest = svd(delta - common.u @ (common.u.T @ delta))
+    rest = svd(delta - common.u @ (common.u.T @ delta), k)
     noise = max(16 * torch.finfo(delta.dtype).eps * float(delta.norm()), abs(float(weight)) * factors.noise)
     kept = real_rank(rest.s, max(delta.shape) ** 0.5, noise)
     return rest.head(kept if kept and rest.s[0] > noise else 0)

@@ -4,10 +4,12 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
+from merging.decompose import cayley, eigen, rotation_of
 from merging.method import Lambda, Paper, Switch, merge_method
 from merging.methods.tsv_m import EXCLUDE
 from merging.ops import column
-from merging.spectral import Factors, cayley, eigen, polar, rotation_of
+from merging.polar import polar
+from merging.spectral import Factors
 
 
 @merge_method(

@@ -7,10 +7,11 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
+from merging.decompose import SVD
 from merging.method import Choice, Lambda, Number, Paper, merge_method
 from merging.methods.tsv_m import EXCLUDE
 from merging.ops import hoyer_sparsity, outlier_threshold, sparsity
-from merging.spectral import SVD, Factors, Fold, fold
+from merging.spectral import Factors, Fold, fold
 
 LAYER_MODES = ("layer_suppress", "layer_emphasise")
 
@@ -89,8 +90,10 @@ def resm(
     """
     rule = _Outliers(outlier_mode, outlier_threshold, outlier_strength, outlier_scope, outlier_stat)
     n = len(factors.deltas)
-    ranks = _ranks(factors, rank_mode, rank_budget, sparsity_threshold, energy, peak)
-    parts = _within_budget([rule.svd(factors, t).head(ranks[t]) for t in range(n)], factors.full_rank)
+    wanted = _wanted(factors, rank_mode, rank_budget, sparsity_threshold, energy, peak)
+    how = (rule.key, None if rule.key == "raw" else rule.change)
+    ranks = [factors.rank_within(t, k, *how) for t, k in enumerate(wanted)]
+    parts = _within_budget([factors.svd(t, ranks[t], *how) for t in range(n)], factors.full_rank)
     q = rule.layer_weights(factors)
     scales = [lambda_ * float(w) * q_t for w, q_t in zip(weights, q, strict=True)]
     folded = fold(factors, parts, scales, tolerance=polar_tolerance, key=rule.key)
@@ -115,10 +118,8 @@ class _Outliers:
             full = torch.where(size > theta, theta / size, torch.ones_like(size))
         return 1 - self.strength + self.strength * full
 
-    def svd(self, factors: Factors, t: int) -> SVD:
-        if self.key == "raw":
-            return factors.svd(t)
-        return factors.svd(t, self.key, lambda delta: delta * self.entry_weights(delta))
+    def change(self, delta: Tensor) -> Tensor:
+        return delta * self.entry_weights(delta)
 
     def mean_weight(self, factors: Factors, t: int) -> float:
         if self.key == "raw":
@@ -160,8 +161,8 @@ def _outlier_mass(
     return factors.remember(("mass", factors.ids[t], kappa, scope, stat), measure)
 
 
-def _ranks(factors: Factors, mode: str, budget: float, eta: float, energy: float, peak: Tensor | None) -> list[int]:
-    """Directions kept of each expert: at least 1 of a delta that is not 0, at most its numerical rank."""
+def _wanted(factors: Factors, mode: str, budget: float, eta: float, energy: float, peak: Tensor | None) -> list[int]:
+    """Directions asked of each expert, at least 1."""
     n, r = len(factors.deltas), factors.full_rank
     share = budget * r / n
     if mode == "outlier_share":
@@ -169,11 +170,10 @@ def _ranks(factors: Factors, mode: str, budget: float, eta: float, energy: float
         total = sum(masses)
         wanted = [math.floor(budget * r * mass / total + 0.5) if total else math.floor(share) for mass in masses]
     elif mode == "energy":
-        wanted = [min(math.floor(share), _energy_rank(factors.svd(t).s, energy)) for t in range(n)]
+        wanted = [min(math.floor(share), _energy_rank(factors.spectrum(t), energy)) for t in range(n)]
     else:
         wanted = [math.floor(_dense_share(factors, t, mode, eta, peak) * share + 1e-9) for t in range(n)]
-    limits = [factors.numerical_rank(t) for t in range(n)]
-    return [min(max(1, k), limit) for k, limit in zip(wanted, limits, strict=True)]
+    return [max(1, k) for k in wanted]
 
 
 def _dense_share(factors: Factors, t: int, mode: str, eta: float, peak: Tensor | None) -> float:

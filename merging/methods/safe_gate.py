@@ -3,9 +3,9 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
+from merging.decompose import svd
 from merging.method import Lambda, Number, Paper, Switch, merge_method
 from merging.ops import weighted_sum
-from merging.spectral import svd
 
 ENERGY = 0.9  # share of the alignment's squared singular values that the projector spans
 

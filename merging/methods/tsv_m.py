@@ -27,5 +27,5 @@ def tsv_m(
     expert's singular values. Tensors that are not matrices, and those in `exclude`, take the plain mean.
     """
     k = factors.full_rank // len(factors.deltas)
-    parts = [factors.svd(t).head(k) for t in range(len(factors.deltas))]
+    parts = [factors.svd(t, k) for t in range(len(factors.deltas))]
     return fold(factors, parts, [lambda_ * float(w) for w in weights], tolerance=polar_tolerance, key="raw")

@@ -1,9 +1,10 @@
 import torch
 from torch import Tensor
 
+from merging.decompose import SVD
 from merging.method import Paper
 from merging.shaper import shaper
-from merging.spectral import SVD, Factors
+from merging.spectral import Factors
 
 
 @shaper(

@@ -3,9 +3,10 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
+from merging.decompose import SVD
 from merging.method import Number, Paper
 from merging.shaper import shaper
-from merging.spectral import SVD, Factors
+from merging.spectral import Factors
 
 
 @shaper(

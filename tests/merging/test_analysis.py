@@ -8,7 +8,7 @@ import torch
 from torch import tensor
 
 from merging import analysis
-from merging.spectral import SVD, svd
+from merging.decompose import SVD, svd
 
 
 def test_sign_conflict_counts_only_entries_that_both_moved():

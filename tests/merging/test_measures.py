@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 
+from merging.decompose import SVD
 from merging.measures import cross, numbers_of_delta, numbers_of_fold
-from merging.spectral import SVD, Factors, fold
+from merging.spectral import Factors, fold
 
 
 def deltas(seed=0, m=12, n=9):

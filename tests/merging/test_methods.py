@@ -4,10 +4,12 @@ import pytest
 import torch
 from torch import tensor
 
+from merging.decompose import noise_floor
 from merging.methods import METHODS
 from merging.methods.resm import resm
 from merging.ops import hoyer_sparsity, keep_largest, outlier_threshold, sparsity
-from merging.spectral import Factors, Fold, noise_floor, polar
+from merging.polar import polar
+from merging.spectral import Factors, Fold
 
 
 def run(name, inputs, weights=None, **settings):

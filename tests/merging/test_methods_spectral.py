@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import tensor
 
+from merging.decompose import svd
 from merging.methods import METHODS
 from merging.methods.safe_gate import alignment
 from merging.spaces import core
-from merging.spectral import Factors, Fold, svd
+from merging.spectral import Factors, Fold
 
 I2, SHEAR = torch.eye(2, dtype=torch.float64), tensor([[1.0, 1.0], [0.0, 0.0]], dtype=torch.float64)
 FACTORED = ["iso_c", "iso_cts", "cart", "knots", "swudi", "tsv_m", "resm"]

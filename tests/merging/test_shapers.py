@@ -6,12 +6,13 @@ import pytest
 import torch
 from torch import tensor
 
+from merging.decompose import SVD, svd
 from merging.engine import merged_tensors
 from merging.plan import check, make_plan
 from merging.recipe import parse_recipe
 from merging.shapers import SHAPERS
 from merging.shaping import SHAPING, enter, shaped
-from merging.spectral import SVD, Factors, Fold, svd
+from merging.spectral import Factors, Fold
 from tests.pico import make_family
 
 I2, SHEAR = torch.eye(2, dtype=torch.float64), tensor([[1.0, 1.0], [0.0, 0.0]], dtype=torch.float64)
