@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -104,25 +104,38 @@ class Checkpoint:
         """sha256 over every tensor's name, dtype, shape and 64 KiB from each end; the same however it is sharded."""
         if self.absent:  # the Hub's own hashes stand for the bytes that are not here
             return hashlib.sha256("\0".join(self.absent.hashes).encode()).hexdigest()
-        digest = hashlib.sha256()
-        path = self.folder
         try:
-            with ExitStack() as stack:
-                paths = dict.fromkeys(path for path, _ in self.places.values())
-                files = {path: stack.enter_context(path.open("rb")) for path in paths}
-                for name in sorted(self.places):
-                    path, entry = self.places[name]
-                    digest.update(f"{name}\0{entry.dtype}\0{entry.shape}\0".encode())
-                    for start in (entry.start, max(entry.start, entry.end - EDGE)):
-                        files[path].seek(start)
-                        digest.update(files[path].read(min(EDGE, entry.end - start)))
+            stamps = tuple(_stamp(path) for path in sorted({path for path, _ in self.places.values()}))
+            return _content(stamps, tuple(sorted(self.places.items())))
         except OSError as error:
+            path = Path(error.filename or self.folder)
             raise self._changed(path, error.strerror or "the file cannot be read") from error
-        return digest.hexdigest()
 
     def _changed(self, path: Path, why: str) -> UserError:
         return UserError("E_SOURCE_CHANGED", f"{why}.", where=f"{self.source}/{path.name}",
                          do="Leave the source alone while it is merged, and start again.")  # fmt: skip
+
+
+Stamp = tuple[Path, int, int, int, int]
+
+
+def _stamp(path: Path) -> Stamp:
+    """What changes when a file is replaced or written to."""
+    found = path.stat()
+    return path, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+@lru_cache(maxsize=64)  # a slider move opens every model anew
+def _content(stamps: tuple[Stamp, ...], places: tuple[tuple[str, tuple[Path, Entry]], ...]) -> str:
+    digest = hashlib.sha256()
+    with ExitStack() as stack:
+        files = {path: stack.enter_context(path.open("rb")) for path, *_ in stamps}
+        for name, (path, entry) in places:
+            digest.update(f"{name}\0{entry.dtype}\0{entry.shape}\0".encode())
+            for start in (entry.start, max(entry.start, entry.end - EDGE)):
+                files[path].seek(start)
+                digest.update(files[path].read(min(EDGE, entry.end - start)))
+    return digest.hexdigest()
 
 
 def bytes_to_download(models: Iterable[Checkpoint]) -> int:

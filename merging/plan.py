@@ -174,8 +174,8 @@ def _check(recipe: Recipe, hub: Hub | None, made: Mapping[str, Checkpoint | None
         problems += slice_problems(recipe, method, opened, notices)
     else:
         for source in dict.fromkeys(source for source in models if opened[source] is not base):
-            fix = leave_out(recipe, source)
-            problems += [_with_fix(error, fix) for error in mismatches(base, opened[source], source, notices)]
+            problems += [_with_fix(error, leave_out(recipe, source))
+                         for error in mismatches(base, opened[source], source, notices)]  # fmt: skip
     if problems:
         return Checked(None, tuple(problems), tuple(notices))
     tensors = tuple(plan_tensors(recipe, method, models, places(recipe, method, opened), problems, notices))
