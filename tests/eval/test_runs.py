@@ -38,7 +38,9 @@ def test_scores_belong_to_one_key_and_one_family():
         ("k1", {"mean": 0.5}, "recipe of k1")
     ]  # k2 is not finished
     found = runs.find("k3")
-    assert found and found.scores == {"mean": 0.6} and found.began.endswith("Z")
+    assert found
+    assert found.scores == {"mean": 0.6}
+    assert found.began.endswith("Z")
     assert runs.find("nobody") is None
 
 
