@@ -1,6 +1,6 @@
 """How often the board's intervals hold what they promise, on simulated models whose true rates are known.
 
-    python -m benchmarks.coverage
+python -m benchmarks.coverage
 """
 
 import math

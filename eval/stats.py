@@ -71,7 +71,7 @@ def mcnemar(won: int, lost: int) -> float:
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """P-values of several tests together, in the same order: one below .05 is then worth as much as alone (Holm 1979)."""
+    """P-values of several tests together, in the same order: each is then worth as much as one alone (Holm 1979)."""
     found, least = [0.0] * len(p), 0.0
     for rank, i in enumerate(sorted(range(len(p)), key=lambda i: p[i])):
         least = max(least, min(1.0, (len(p) - rank) * p[i]))
