@@ -134,6 +134,9 @@ class Profile:
     def get(self, name: str) -> MatrixFacts | None:
         return self._found.get(name)
 
+    def base_norm(self, name: str) -> float | None:
+        return self._found[name].base_norm if name in self._found else None
+
     def learn(self, name: str, base: Tensor, deltas: Tensor) -> MatrixFacts:
         """The facts of a matrix, measured if they are not known; written once all matrices are."""
         if name not in self._found:

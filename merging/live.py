@@ -12,8 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from merging import analysis
@@ -21,8 +22,6 @@ from merging.analysis import Conflict, Look, Matrix, MatrixView
 from merging.checkpoint import Checkpoint
 from merging.compute import (
     across_layers,
-    delta_factors,
-    expert_delta,
     kept_inputs,
     kept_tensor,
     merged_delta,
@@ -35,12 +34,12 @@ from merging.errors import UserError
 from merging.facts import Profile
 from merging.measures import Crossed, Numbers, cross, numbers_of_delta, numbers_of_fold, pair_measures
 from merging.plan import Plan, TensorPlan
-from merging.shaping import shared_knobs
+from merging.resident import WHOLE, Resident, needed
+from merging.shaping import is_plain
 from merging.spectral import Factors, Fold
+from merging.stale import What, stale
 from merging.store import Store
 from merging.view import View, stored
-
-What = Literal["nothing", "diagonal", "fold", "factors", "tensors"]
 
 
 @dataclass(frozen=True)
@@ -78,28 +77,38 @@ LiveEvent = Stale | FocusReady | LookReady | StateReady
 
 @dataclass(frozen=True)
 class _Seen:
-    """One matrix of one recipe: its picture, its measures, and its merged delta or what it unfolds from."""
+    """One matrix of one recipe: its picture, its measures, and its merged weights or what they unfold from."""
 
     view: MatrixView
     measures: dict[str, list[float]]  # measure -> one value a row
-    delta: Tensor | Fold
+    merged: Tensor | Fold | None  # the weights in their output dtype, the fold that they are made of, or nothing yet
 
 
 class LiveMerge:
     """Base and experts of one family in memory, with everything derived from them so far.
 
-    folder: where the profile of the deltas outlives the process; None keeps it in memory only.
+    folder: where profile and factors outlive the process; None keeps them in memory only.
+    whole: bytes up to which a family is held whole (see `Resident`).
     """
 
     def __init__(
-        self, base: Checkpoint, experts: Sequence[Checkpoint], names: Sequence[str], folder: Path | None = None
+        self,
+        base: Checkpoint,
+        experts: Sequence[Checkpoint],
+        names: Sequence[str],
+        folder: Path | None = None,
+        whole: int = WHOLE,
     ) -> None:
         self.base, self.experts = base, tuple(experts)
         self.family = analysis.family(names, {name: info.shape for name, info in base.tensors.items()})
-        pictured = [matrix.name for matrix in self.family.matrices]
-        self._profile = Profile(base, experts, pictured, None if folder is None else Store(folder / "profile"))
+        self._pictured = {matrix.name for matrix in self.family.matrices}
+        self._profile = Profile(
+            base, experts, sorted(self._pictured), None if folder is None else Store(folder / "profile")
+        )
         self._crossed: dict[str, Crossed] = {}  # name -> cross terms of the fold seen last
-        self._tensors: dict[str, tuple[Tensor, Factors]] = {}  # name -> base, deltas of all experts
+        lean = needed([info.shape for info in base.tensors.values()], len(experts)) > whole
+        store = None if folder is None else Store(folder / "factors")
+        self._held = Resident(base, experts, store, lean=lean, base_norm=self._profile.base_norm)
         self._moved: dict[str, tuple[tuple[str, ...], tuple[Tensor, Factors]]] = {}  # by a choice of vocabulary
         self._states: OrderedDict[str, dict[str, Tensor]] = OrderedDict()
         self._last: Plan | None = None
@@ -132,7 +141,8 @@ class LiveMerge:
         yield LookReady(self._look(plan, seen, time.perf_counter() - start))
         if cancelled():
             return
-        self._materialise(plan, {name: found.delta for name, found in seen.items()}, peak)
+        self._materialise(plan, {name: one.merged for name, one in seen.items() if one.merged is not None}, peak)
+        self._held.trim()
         yield StateReady(plan.digest, time.perf_counter() - start)
 
     def state(self, plan: Plan) -> dict[str, Tensor]:
@@ -143,26 +153,30 @@ class LiveMerge:
                 found = self._materialise(plan, {}, self._across(plan))
         return found
 
-    def _materialise(self, plan: Plan, deltas: dict[str, Tensor | Fold], peak: Tensor | None) -> dict[str, Tensor]:
+    def _materialise(self, plan: Plan, seen: dict[str, Tensor | Fold], peak: Tensor | None) -> dict[str, Tensor]:
         def merged(tensor: TensorPlan) -> Tensor:
             if tensor.action == "copy" or tensor.held is not None:
                 return kept_tensor(plan, tensor)
             if plan.space == "weights":  # the models themselves, so that no bit is lost through a difference
                 return merged_weights(plan, tensor, read_models(plan, tensor)).to(tensor.dtype)
-            base = self._family_of(plan, tensor)[0]
-            delta = deltas[tensor.name] if tensor.name in deltas else self._delta(plan, tensor, peak)
-            return (base.float() + (delta.dense() if isinstance(delta, Fold) else delta)).to(tensor.dtype)
+            found = seen.get(tensor.name)
+            if found is None or isinstance(found, Fold):
+                found = self._weights(plan, tensor, self._delta(plan, tensor, peak) if found is None else found)
+            return found
 
         state = dict(zip((t.name for t in plan.tensors), self._pool.map(merged, plan.tensors), strict=True))
         self._states[plan.digest] = state
-        while len(self._states) > 2:
+        while len(self._states) > (1 if self._held.lean else 2):
             self._states.popitem(last=False)
         return state
 
     def _see(self, plan: Plan, matrix: Matrix, peak: Tensor | None) -> _Seen:
         tensor = plan.tensor(matrix.name)
-        base, factors = self._resident(matrix.name)
-        facts = self._profile.learn(matrix.name, base, factors.deltas)
+        facts = self._profile.get(matrix.name)
+        if facts is None:
+            below, dense = self._held.read(matrix.name)
+            facts = self._profile.learn(matrix.name, below, dense.deltas)
+        factors = self._held.matrix(matrix.name)
         delta = self._delta(plan, tensor, peak)
         fold = delta if isinstance(delta, Fold) else None
         names = self.family.experts
@@ -190,7 +204,9 @@ class LiveMerge:
         view = MatrixView(matrix, tuple(spectra), tuple(tails), fold.dropped if fold else 0)
         measures = pair_measures(facts, factors, parts, kept)
         measures["kept"] = merged.cosines([each.norm for each in facts.deltas])
-        return _Seen(view, measures, delta)
+        self._held.settle(matrix.name)
+        ready = plan.space != "weights" and fold is None
+        return _Seen(view, measures, self._weights(plan, tensor, delta) if ready else fold)
 
     def _numbers(self, name: str, delta: Tensor | Fold, deltas: Tensor) -> Numbers:
         """In closed form where the method orthogonalised the experts' triplets: such directions last many moves."""
@@ -217,16 +233,22 @@ class LiveMerge:
             weights[order[t]] = fold.outlier_weights[i] if fold.outlier_weights else 1.0
         return kept, weights
 
+    def _weights(self, plan: Plan, tensor: TensorPlan, delta: Tensor | Fold) -> Tensor:
+        lean = self._held.lean and not self._changed(plan, tensor)
+        base = self.base.read(tensor.name) if lean else self._family_of(plan, tensor)[0]
+        return (base.float() + (delta.dense() if isinstance(delta, Fold) else delta)).to(tensor.dtype)
+
     def _delta(self, plan: Plan, tensor: TensorPlan, peak: Tensor | None) -> Tensor | Fold:
         """Merged minus family base, float32, or the fold that it is."""
         if tensor.held is not None:
-            base = self._family_of(plan, tensor)[0]
-            return kept_tensor(plan, tensor).float() - base.float()
+            return kept_tensor(plan, tensor).float() - self._family_of(plan, tensor)[0].float()
         if plan.space == "weights":
-            base = self._resident(tensor.name)[0]
-            return merged_weights(plan, tensor, read_models(plan, tensor)) - base.float()
-        base, factors = self._family_of(plan, tensor)
-        return merged_delta(plan, tensor, base, factors, peak)
+            return merged_weights(plan, tensor, read_models(plan, tensor)) - self._held.read(tensor.name)[0].float()
+        light = self._held.lean and plan.method.triplets and tensor.name in self._pictured and is_plain(tensor.settings)
+        if light:  # such a method looks at no base, and at entries only where no profile tells of them
+            factors = self._held.matrix(tensor.name).select(self._order(plan))
+            return merged_delta(plan, tensor, torch.empty(tensor.shape, device="meta"), factors, peak)
+        return merged_delta(plan, tensor, *self._family_of(plan, tensor), peak)
 
     def _order(self, plan: Plan) -> list[int]:
         """Where each of the plan's experts stands in this family."""
@@ -238,24 +260,18 @@ class LiveMerge:
 
     def _family_of(self, plan: Plan, tensor: TensorPlan) -> tuple[Tensor, Factors]:
         """The base's tensor and the deltas of the plan's experts; rows that a vocabulary moves are the plan's own."""
-        order = self._order(plan)
-        models = (plan.base, *plan.experts)
-        if not any(isinstance(model, View) and model.changes(tensor.name) for model in models):
-            base, factors = self._resident(tensor.name)
-            return base, factors.select(order)
-        key = (tensor.name, *(model.fingerprint for model in models))
+        if not self._changed(plan, tensor):
+            base, factors = self._held.read(tensor.name)
+            return base, factors.select(self._order(plan))
+        key = (tensor.name, *(model.fingerprint for model in (plan.base, *plan.experts)))
         if key != self._moved.get(tensor.name, (None,))[0]:
             self._moved[tensor.name] = (key, read_deltas(plan, tensor))
         return self._moved[tensor.name][1]
 
-    def _resident(self, name: str) -> tuple[Tensor, Factors]:
-        if name not in self._tensors:
-            base = self.base.read(name)
-            parts = [expert_delta(expert, name, self.base, name, base) for expert in self.experts]
-            factors = delta_factors(base, parts)
-            ahead = factors.full_rank // len(parts)  # where the rank slider ends
-            self._tensors[name] = (base, replace(factors, ahead=ahead))
-        return self._tensors[name]
+    def _changed(self, plan: Plan, tensor: TensorPlan) -> bool:
+        """Whether a choice of vocabulary gives it other rows than the family's own."""
+        models = (plan.base, *plan.experts)
+        return any(isinstance(model, View) and model.changes(tensor.name) for model in models)
 
     def _across(self, plan: Plan) -> Tensor | None:
         return across_layers(plan, lambda tensor: self._family_of(plan, tensor)[1])
@@ -270,20 +286,3 @@ class LiveMerge:
             conflicts[measure] = Conflict(measure, rows, values)
         views = {matrix.name: seen[matrix.name].view for matrix in family.matrices}
         return Look(plan.digest, family, conflicts, views, "exact", seconds)
-
-
-def stale(old: Plan | None, new: Plan) -> What:
-    """What the step from one plan to the next invalidates: a pure function of the two plans' settings."""
-    if old is not None and old.digest == new.digest:
-        return "nothing"
-    if old is None or old.method is not new.method or not new.method.spectral:
-        return "tensors"
-    if [e.fingerprint for e in old.experts] != [e.fingerprint for e in new.experts]:
-        return "factors"
-    found: set[What] = {"diagonal"}
-    for before, after in zip(old.tensors, new.tensors, strict=True):
-        if [w == 0 for w in before.weights] != [w == 0 for w in after.weights]:
-            found.add("fold")
-        knobs = (*new.method.knobs, *shared_knobs(new.method, new.recipe.base))
-        found |= {k.moves for k in knobs if before.settings.get(k.key) != after.settings.get(k.key)}
-    return "factors" if "factors" in found else "fold" if "fold" in found else "diagonal"

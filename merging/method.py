@@ -130,6 +130,7 @@ class Method:
     takes_base: bool
     keeps_zero: bool
     random: bool
+    triplets: bool
     across: Callable[..., Any] | None
     version: int
     fn: Callable[..., Any]
@@ -167,6 +168,7 @@ def merge_method(
     takes_base: bool = False,
     keeps_zero: bool = False,
     random: bool = False,
+    triplets: bool = False,
     across: Callable[..., Any] | None = None,
     version: int = 1,
 ) -> Callable[[Callable[..., Any]], Method]:
@@ -181,6 +183,7 @@ def merge_method(
     takes_base: the function gets the base's own tensor as `base`.
     random: the function takes `bits`: `bits(t)` gives expert t's reproducible uniform numbers in [0, 1) of the
     tensor's shape, `bits(t, once=True)` its one number for the whole merge.
+    triplets: of the factors it reads leading triplets, spectra and single deltas, never the stack of all deltas.
     across: `across(read, **knobs) -> Tensor | None`, a statistic of the matrix whose factors `read()` gives, or None
     without reading them where its knobs need none; the function receives the maximum over the matrices as `peak`.
     """
@@ -207,6 +210,7 @@ def merge_method(
             takes_base=takes_base,
             keeps_zero=keeps_zero,
             random=random,
+            triplets=triplets,
             across=across,
             version=version,
             fn=fn,

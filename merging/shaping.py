@@ -32,6 +32,11 @@ def shared_knobs(method: Method, base: str | None = "") -> tuple[Knob, ...]:
     return (*weight, *(knob for knob in SHAPING if knob.key != "space" or not method.takes_base))
 
 
+def is_plain(settings: Mapping[str, Any]) -> bool:
+    """Whether neither a space nor a shaper has a part in it."""
+    return (settings.get("space", "full"), settings.get("shaper", "none")) == ("full", "none")
+
+
 def enter(factors: Factors, settings: Mapping[str, Any]) -> Space:
     """The experts as the method sees them: shaped before the merge where the recipe says so, in the recipe's space."""
     shaper = SHAPERS.get(settings.get("shaper", "none"))

@@ -31,6 +31,7 @@ def densest_layer(
     paper=Paper("Mix Data or Merge Models?", "2502.06876", 2025),
     note="Definition reconstructed from the paper's abstract.",
     space="factors",
+    triplets=True,
     across=densest_layer,
 )
 def resm(
@@ -179,10 +180,9 @@ def _wanted(factors: Factors, mode: str, budget: float, eta: float, energy: floa
 def _dense_share(factors: Factors, t: int, mode: str, eta: float, peak: Tensor | None) -> float:
     if mode == "uniform":
         return 1.0
-    delta = factors.deltas[t]
     if mode == "hoyer":
-        return 1 - factors.remember(("hoyer", factors.ids[t]), lambda: hoyer_sparsity(delta))
-    dense = 1 - factors.remember(("sparsity", factors.ids[t], eta), lambda: sparsity(delta, eta))
+        return 1 - factors.remember(("hoyer", factors.ids[t]), lambda: hoyer_sparsity(factors.deltas[t]))
+    dense = 1 - factors.remember(("sparsity", factors.ids[t], eta), lambda: sparsity(factors.deltas[t], eta))
     if mode == "sparsity_budget" and peak is not None and peak[t] > 0:
         return dense / float(peak[t])
     return dense

@@ -9,7 +9,10 @@ EXCLUDE = Globs("Plain mean for", "These tensors are averaged instead.", screen=
 
 
 @merge_method(
-    title="TSV-M", paper=Paper("Task Singular Vectors: Reducing Task Interference", "2412.00081", 2024), space="factors"
+    title="TSV-M",
+    paper=Paper("Task Singular Vectors: Reducing Task Interference", "2412.00081", 2024),
+    space="factors",
+    triplets=True,
 )
 def tsv_m(
     factors: Factors,

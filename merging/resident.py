@@ -1,0 +1,171 @@
+"""A family's weights as the live merge holds them: a small family whole, of a big one the factors alone.
+
+Whole: float32 deltas and what was derived from them. Lean: deltas are read when entries are asked for, and the leading
+triplets lie in float16 (an error of 3e-4, a twentieth of what rounding to bfloat16 does) in files that are mapped.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cache
+from math import prod
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from merging.checkpoint import DTYPES, Checkpoint
+from merging.compute import delta_factors, expert_delta
+from merging.decompose import ROUNDOFF, SVD, Tier
+from merging.spectral import Factors
+from merging.store import Store, key_of
+
+WHOLE = 512 << 20  # bytes of deltas and all their triplets up to which a family is held whole
+DISK = 8 << 30  # bytes of factors kept on disk, of all families; the least used go
+VERSION = 1  # of what the files hold
+
+
+class Deltas:
+    """Stands for deltas (T, m, n) that are read when entries are asked for, and let go by `release`."""
+
+    dtype, device = torch.float32, torch.device("cpu")
+
+    def __init__(self, shape: tuple[int, ...], read: Callable[[], Tensor]) -> None:
+        self.shape = torch.Size(shape)
+        self._read = read
+        self._tensor: Tensor | None = None
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: int | list[int]) -> "Tensor | Deltas":
+        if isinstance(index, int):
+            return self.tensor()[index]
+        return Deltas((len(index), *self.shape[1:]), lambda: self.tensor()[index])
+
+    def tensor(self) -> Tensor:
+        if self._tensor is None:
+            self._tensor = self._read()
+        return self._tensor
+
+    def release(self) -> None:
+        self._tensor = None
+
+
+class Packed(SVD):
+    """Triplets whose u and v are stored in float16; reading either makes it float32."""
+
+    def __init__(self, u: Tensor, s: Tensor, v: Tensor, tier: Tier) -> None:
+        for name, value in (("_u", u), ("s", s), ("_v", v), ("tier", tier)):
+            object.__setattr__(self, name, value)
+
+    @property
+    def u(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self._u.float()  # pyright: ignore[reportAttributeAccessIssue]
+
+    @property
+    def v(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self._v.float()  # pyright: ignore[reportAttributeAccessIssue]
+
+    def head(self, k: int | None) -> "Packed":
+        own: Any = self
+        return Packed(own._u[:, :k], self.s[:k], own._v[:, :k], self.tier)
+
+
+class Resident:
+    """Base tensors and factors of a family by tensor name. For one thread a matrix.
+
+    base_norm: the norm of a base tensor where it is known without reading it.
+    """
+
+    def __init__(
+        self, base: Checkpoint, experts: Sequence[Checkpoint], store: Store | None, *, lean: bool,
+        base_norm: Callable[[str], float | None],
+    ) -> None:  # fmt: skip
+        self._base, self._experts, self._store, self.lean = base, tuple(experts), store, lean
+        self._base_norm = base_norm
+        self._whole: dict[str, tuple[Tensor, Factors]] = {}
+        self._lean: dict[str, Factors] = {}
+
+    def read(self, name: str) -> tuple[Tensor, Factors]:
+        """The base's tensor and the experts' deltas themselves; of a lean family they are not kept."""
+        if name in self._whole:
+            return self._whole[name]
+        base = self._base.read(name)
+        parts = [expert_delta(expert, name, self._base, name, base) for expert in self._experts]
+        factors = delta_factors(base, parts)
+        found = base, replace(factors, ahead=factors.full_rank // len(parts) if base.dim() == 2 else 0)
+        if not self.lean:
+            self._whole[name] = found
+        return found
+
+    def matrix(self, name: str) -> Factors:
+        """The factors of a matrix; of a lean family their deltas are a `Deltas`."""
+        if not self.lean:
+            return self.read(name)[1]
+        if name not in self._lean:
+            self._lean[name] = self._held(name)
+        return self._lean[name]
+
+    def settle(self, name: str) -> None:
+        """Let go what a lean matrix needs no longer: its deltas, and folds of earlier moves."""
+        if self.lean:
+            factors = self._lean[name]
+            cast("Deltas", factors.deltas).release()
+            folds = [key for key in factors.memo if isinstance(key, tuple) and key[0] == "fold"]
+            for key in folds[:-1]:
+                del factors.memo[key]
+
+    def trim(self) -> None:
+        if self._store is not None:
+            self._store.trim(DISK)
+
+    def _held(self, name: str) -> Factors:
+        info, base_norm, n = self._base.tensors[name], self._base_norm(name), len(self._experts)
+        shape = (info.shape[0], info.shape[1])
+        dense = cache(lambda: self.read(name)[1])
+        deltas = cast("Tensor", Deltas((n, *shape), lambda: self.read(name)[1].deltas))
+        if base_norm is None or any(expert.over for expert in self._experts):
+            held = replace(dense(), deltas=deltas, memo={})
+        else:
+            held = Factors(deltas, _noise(shape, DTYPES[info.dtype], base_norm), ahead=min(shape) // n)
+        for t, low in enumerate(held.low):
+            if low is None:  # an adapter's triplets are found anew as fast as they are read
+                triplets, spectrum = self._triplets(name, t, shape, held.ahead, dense)
+                held.memo["svd", t, "raw"] = triplets
+                held.memo["spectrum", t] = spectrum
+        return held
+
+    def _triplets(
+        self, name: str, t: int, shape: tuple[int, int], k: int, dense: Callable[[], Factors]
+    ) -> tuple[Packed, Tensor]:
+        key = key_of("factors", VERSION, self._base.fingerprint, self._experts[t].fingerprint, name)
+        found = self._store.load(key) if self._store else None
+        if found is None or not _fits(found, *shape, k):
+            made, spectrum = dense().svd(t, k), dense().spectrum(t)
+            found = {"u": made.u.half(), "s": made.s.clone(), "v": made.v.half(), "spectrum": spectrum}
+            if self._store:
+                self._store.save(key, found)
+                found = self._store.load(key) or found  # mapped, it takes no memory of its own
+        return Packed(found["u"], found["s"], found["v"], "exact"), found["spectrum"]
+
+
+def _noise(shape: tuple[int, int], dtype: torch.dtype, base_norm: float) -> float:
+    """As `decompose.noise_floor`, from the norm of the base's tensor."""
+    m, n = shape
+    return ROUNDOFF.get(dtype, 0.0) * base_norm / (m * n) ** 0.5 * (m**0.5 + n**0.5)
+
+
+def _fits(found: dict[str, Tensor], m: int, n: int, k: int) -> bool:
+    """Whether a file holds at least k triplets of an (m, n) matrix."""
+    if found.keys() != {"u", "s", "v", "spectrum"} or found["s"].dim() != 1:
+        return False
+    many = len(found["s"])
+    shapes = {"u": (m, many), "v": (n, many), "spectrum": (min(m, n),)}
+    fits = many >= k and all(tuple(found[part].shape) == shape for part, shape in shapes.items())
+    return fits and all(bool(torch.isfinite(found[part]).all()) for part in ("s", "spectrum"))
+
+
+def needed(shapes: Sequence[tuple[int, ...]], experts: int) -> int:
+    """Bytes of float32 deltas and all triplets of these tensors."""
+    entries = sum(prod(shape) + (sum(shape) * min(shape) if len(shape) == 2 else 0) for shape in shapes)
+    return 4 * experts * entries

@@ -1,0 +1,25 @@
+"""What the step from one recipe to the next makes stale: a pure function of their plans."""
+
+from typing import Literal
+
+from merging.plan import Plan
+from merging.shaping import shared_knobs
+
+What = Literal["nothing", "diagonal", "fold", "factors", "tensors"]
+
+
+def stale(old: Plan | None, new: Plan) -> What:
+    """What the step from one plan to the next invalidates: a pure function of the two plans' settings."""
+    if old is not None and old.digest == new.digest:
+        return "nothing"
+    if old is None or old.method is not new.method or not new.method.spectral:
+        return "tensors"
+    if [e.fingerprint for e in old.experts] != [e.fingerprint for e in new.experts]:
+        return "factors"
+    found: set[What] = {"diagonal"}
+    for before, after in zip(old.tensors, new.tensors, strict=True):
+        if [w == 0 for w in before.weights] != [w == 0 for w in after.weights]:
+            found.add("fold")
+        knobs = (*new.method.knobs, *shared_knobs(new.method, new.recipe.base))
+        found |= {k.moves for k in knobs if before.settings.get(k.key) != after.settings.get(k.key)}
+    return "factors" if "factors" in found else "fold" if "fold" in found else "diagonal"

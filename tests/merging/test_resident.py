@@ -1,0 +1,142 @@
+"""Big families: triplets in float16 on disk, deltas read when needed. Held against the whole family in memory."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from merging.checkpoint import Checkpoint, open_checkpoint
+from merging.live import LiveMerge, LookReady, StateReady
+from merging.plan import make_plan
+from merging.recipe import Expert, Recipe
+from merging.resident import Deltas, Packed, needed
+from tests.pico import make_family
+
+NAMES = ("helpful", "honest", "harmless")
+DOWN = "model.layers.1.mlp.down_proj.weight"
+
+
+@pytest.fixture(scope="module")
+def family(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("family")
+    make_family(folder, tied=True, dtype=torch.float32)
+    return folder
+
+
+def live(folder, cache, whole):
+    return LiveMerge(open_checkpoint("base", folder), [open_checkpoint(n, folder) for n in NAMES], NAMES, cache, whole)
+
+
+def plan_of(folder, method="resm", weights=(1.0, 1.0, 1.0), **parameters):
+    experts = tuple(Expert(name, (("weight", weight),)) for name, weight in zip(NAMES, weights, strict=True))
+    return make_plan(Recipe(method, "base", experts, tuple(parameters.items()), folder=folder))
+
+
+def look_of(merge, plan):
+    events = list(merge.move(plan, DOWN, lambda: False))
+    assert isinstance(events[-1], StateReady)
+    return next(event.look for event in events if isinstance(event, LookReady))
+
+
+MOVES = [
+    {},
+    {"weights": (0.5, -1.0, 2.0)},
+    {"weights": (0.0, 1.0, 1.0)},  # two experts keep more directions each than are stored
+    {"rank_budget": 0.4},
+    {"outlier_mode": "layer_suppress"},
+    {"rank_mode": "energy", "energy": 0.7},
+    {"rank_mode": "sparsity_budget"},
+    {"space": "core"},
+    {"shaper": "star"},
+    {"method": "tsv_m"},
+    {"method": "iso_c"},
+    {"method": "ties"},
+    {"method": "linear"},
+]
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_a_lean_family_shows_and_merges_what_a_whole_one_does(family, tmp_path, cached):
+    whole, lean = live(family, None, 1 << 40), live(family, tmp_path if cached else None, 0)
+    for change in MOVES:
+        plan = plan_of(family, **change)
+        wanted, found = look_of(whole, plan), look_of(lean, plan)
+        for measure, conflict in wanted.conflicts.items():
+            torch.testing.assert_close(
+                torch.tensor(found.conflicts[measure].values), torch.tensor(conflict.values), atol=3e-3, rtol=0,
+                equal_nan=True, msg=lambda text, m=measure, c=change: f"{c} {m}: {text}",
+            )  # fmt: skip
+        for name, view in wanted.views.items():
+            ours = found.views[name]
+            assert [s.kept for s in ours.spectra] == [s.kept for s in view.spectra], change
+            assert ours.tails == view.tails
+            for mine, theirs in zip(ours.spectra, view.spectra, strict=True):
+                assert mine.values == pytest.approx(theirs.values, abs=1e-3 * float(theirs.values[0]))
+        base, state, other = open_checkpoint("base", family), lean.state(plan), whole.state(plan)
+        for name, tensor in other.items():
+            delta = (tensor - base.read(name)).norm()
+            assert float((state[name] - tensor).norm()) <= 2e-3 * float(delta) + 1e-6, (change, name)
+
+
+def test_a_second_start_and_a_weight_move_read_no_weights_for_their_pictures(family, tmp_path, monkeypatch):
+    look_of(live(family, tmp_path, 0), plan_of(family, outlier_mode="none"))
+    read = []
+    plain = Checkpoint.read
+    monkeypatch.setattr(Checkpoint, "read", lambda self, name: read.append(name) or plain(self, name))
+    second = live(family, tmp_path, 0)
+    second._held.matrix(DOWN)
+    assert read == []
+    moves = second.move(plan_of(family, outlier_mode="none"), DOWN, lambda: False)
+    list(moves)
+    read.clear()
+    moves = second.move(plan_of(family, "resm", (0.5, 1, 2), outlier_mode="none"), DOWN, bool)
+    next(event for event in moves if isinstance(event, LookReady))
+    assert read == []
+
+
+def test_a_damaged_factor_file_is_made_anew(family, tmp_path):
+    plan = plan_of(family)
+    wanted = look_of(live(family, tmp_path, 0), plan)
+    files = sorted((tmp_path / "factors").glob("*.safetensors"))
+    assert len(files) == 3 * 14
+    for path, data in zip(files[:3], (b"", b"\xff" * 99, files[2].read_bytes()[:-9]), strict=True):
+        path.unlink()
+        path.write_bytes(data)
+    found = look_of(live(family, tmp_path, 0), plan)
+    assert found.views[DOWN].spectra[-1].values.tolist() == wanted.views[DOWN].spectra[-1].values.tolist()
+    assert all(path.stat().st_size > 100 for path in files)
+
+
+def test_a_cancelled_move_leaves_the_last_merge(family, tmp_path):
+    lean, first = live(family, tmp_path, 0), plan_of(family)
+    look_of(lean, first)
+    before = lean.state(first)
+    assert not any(isinstance(e, LookReady) for e in lean.move(plan_of(family, rank_budget=0.5), None, lambda: True))
+    assert lean.state(first) is before
+
+
+def test_deltas_are_read_once_and_let_go():
+    reads = []
+    stack = torch.arange(12.0).view(3, 2, 2)
+    deltas = Deltas((3, 2, 2), lambda: reads.append(1) or stack)
+    assert len(deltas) == 3
+    assert reads == []
+    some, one = deltas[[2, 0]], deltas[1]
+    assert isinstance(some, Deltas)
+    assert isinstance(one, torch.Tensor)
+    assert torch.equal(some.tensor(), stack[[2, 0]])
+    assert torch.equal(one, stack[1])
+    assert reads == [1]
+    deltas.release()
+    deltas.tensor()
+    assert reads == [1, 1]
+
+
+def test_packed_triplets_come_as_float32():
+    packed = Packed(torch.eye(3).half(), torch.tensor([3.0, 2.0, 1.0]), torch.eye(3).half(), "exact").head(2)
+    assert packed.u.dtype == packed.v.dtype == torch.float32
+    assert (packed.u.shape, packed.s.tolist(), packed.v.shape) == ((3, 2), [3, 2], (3, 2))
+
+
+def test_bytes_of_a_whole_family_by_hand():
+    assert needed([(2, 3), (5,)], 3) == 4 * 3 * (6 + 5 * 2 + 5)
