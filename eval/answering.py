@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -14,7 +15,9 @@ from eval.chat import ChatEvent, Decoding, check_question, converse
 from merging.checkpoint import Checkpoint
 from merging.errors import UserError
 from merging.events import Notice
-from merging.live import LiveEvent, LiveMerge
+from merging.folded import Folded
+from merging.live import LiveMerge
+from merging.live_events import LiveEvent
 from merging.models import open_model
 from merging.plan import Plan, make_plan
 
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from eval.models import Models, Source
     from eval.worker import Ask, Move, Sources
 
+_GLANCE = 0.02  # seconds between two looks at what a move has found
 _FAMILIES = 3  # kept ready; the least recently used goes
 
 
@@ -34,8 +38,18 @@ class Family:
     busy: Lock = field(default_factory=Lock)
 
     def state(self, plan: Plan) -> Mapping[str, Tensor]:
+        if (found := self.live.written(plan)) is not None:
+            return found
         with self.busy:
             return self.live.state(plan)
+
+    def folded(self, plan: Plan) -> Folded | None:
+        """The merge by its folds; waits for a move under way until that knows them, or else the weights."""
+        while (found := self.live.folded(plan)) is None and self.live.written(plan) is None:
+            if self.busy.acquire(timeout=_GLANCE):
+                self.busy.release()
+                return self.live.folded(plan)
+        return found
 
 
 class Answering:
@@ -66,7 +80,7 @@ class Answering:
             yield Notice("These models do not fit into memory together, so they answer one after another.")
         for group in groups:
             if not stopped():
-                yield from converse({name: models.model(sources[name]) for name in group}, ask.turns, decoding, stopped)
+                yield from converse(models.load(group), ask.turns, decoding, stopped)
 
     def models(self) -> "Models":
         """Takes seconds the first time, so the worker calls it when it starts."""
@@ -85,7 +99,8 @@ class Answering:
         for name in ask.turns:
             if name == "merge" and ask.recipe is not None:
                 plan = make_plan(ask.recipe)
-                sources[name] = Merged(plan, lambda plan=plan: family.state(plan))
+                folded = family.folded(plan)
+                sources[name] = Merged(plan, partial(family.state, plan), folded, family.live.written(plan) is not None)
             elif name in family.models:
                 sources[name] = family.models[name]
             else:

@@ -1,52 +1,46 @@
-"""Models in memory: loaded from folders, kept while they fit, given new weights when a merge changes.
-
-Weights come from safetensors alone and no code of a model is run.
-"""
+"""Models in memory: kept while they fit, given new weights when a merge changes, sharing the tensors they share."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
-from math import prod
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import torch
 import transformers
 from torch import Tensor
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    GenerationConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from eval.loading import build, load_source, load_tokenizer, write_texts
+from eval.memory import in_memory, n_bytes, share
 from eval.runtime import choose_device, dtype_on, free_memory
+from eval.side_path import SidePath, suits
+from merging.adapter import AdapterCheckpoint
 from merging.checkpoint import Checkpoint
-from merging.companions import GENERATION, TOKENIZER, companions, voice
-from merging.errors import UserError
+from merging.companions import GENERATION, voice
+from merging.folded import Folded
 from merging.plan import Plan
 from merging.view import stored
-
-SAFE = {"local_files_only": True, "trust_remote_code": False}
 
 
 @dataclass(frozen=True)
 class Merged:
-    """A merge that is on no disk: what an export would hold, with weights that are computed when needed."""
+    """A merge that is on no disk: what an export would hold, with weights that are computed when needed.
+
+    folded: what it can answer with before that. written: whether `state` has them already.
+    """
 
     plan: Plan
     state: Callable[[], Mapping[str, Tensor]]
+    folded: Folded | None = None
+    written: bool = True
 
     @property
     def key(self) -> str:
         """Merges with the same key differ in their weights only."""
         recipe = self.plan.recipe
         words = (self.plan.tokenizer.source.fingerprint, self.plan.tokenizer.added, recipe.chat_template)
-        return f"merge of {self.plan.base.fingerprint} {words}"
+        return f"merge of {self.plan.base.fingerprint} {words}{' by folds' if self.folded else ''}"
 
 
 Source = Checkpoint | Merged
@@ -54,16 +48,20 @@ Source = Checkpoint | Merged
 
 @dataclass(frozen=True)
 class Model:
-    """A model in memory with its own tokenizer. `digest` names its weights."""
+    """A model in memory with its own tokenizer. `digest` names its weights; `side` is there while they are folds."""
 
     module: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     digest: str
+    side: SidePath | None = None
 
     @property
     def positions(self) -> int | None:
         """How many tokens it can read and write in all; None where the config does not say."""
         return getattr(self.module.config.get_text_config(), "max_position_embeddings", None)
+
+    def tensors(self) -> Iterator[Tensor]:
+        return self.side.tensors() if self.side else self.module.parameters()
 
 
 class Models:
@@ -74,51 +72,90 @@ class Models:
         self.device = choose_device(device)
         self.dtype = dtype_on(self.device)
         self._memory = free_memory(self.device) if memory is None else memory
-        self._held: OrderedDict[str, tuple[Model, int]] = OrderedDict()  # least recently used first
+        self._held: OrderedDict[str, Model] = OrderedDict()  # least recently used first
 
-    def groups(self, sources: Mapping[str, Source]) -> list[list[str]]:
-        """Names in order, cut into groups that fit into memory together; one group where all fit."""
-        groups: list[list[str]] = []
-        room = 0
-        for name, source in sources.items():
-            size = self._size(source)
-            if not groups or size > room:
-                groups.append([])
-                room = self._memory
-            groups[-1].append(name)
-            room -= size
-        return groups
+    def groups(self, sources: Mapping[str, Source]) -> list[dict[str, Source]]:
+        """Sources in order, cut into groups that fit into memory together; one group where all fit.
+
+        A merge is by its written weights, or by its folds where these are earlier there or need fewer groups.
+        """
+        merges = {name: source for name, source in sources.items() if isinstance(source, Merged) and source.folded}
+        written = {**sources, **{name: replace(merge, folded=None) for name, merge in merges.items()}}
+        if any(self.need([merge]) > self._memory for merge in merges.values()):
+            return self._cut(written)
+        ready = all(merge.written for merge in merges.values())
+        return min(map(self._cut, (written, sources) if ready else (sources, written)), key=len)
+
+    def need(self, sources: Iterable[Source]) -> int:
+        """Bytes of these models in memory together: what they share counts once."""
+        sources = list(sources)
+        bases = {one.fingerprint: one for one in sources if isinstance(one, Checkpoint) and _whole(one)}
+        bases |= {(base := stored(one.plan.base)).fingerprint: base for one in sources
+                  if isinstance(one, Merged) and one.folded}  # fmt: skip
+        others = (one for one in sources if isinstance(one, Merged) or one.fingerprint not in bases)
+        return sum(n_bytes(_shapes(base), self.dtype.itemsize) for base in bases.values()) + sum(
+            self._own(one, bases) for one in others
+        )
+
+    def load(self, sources: Mapping[str, Source]) -> dict[str, Model]:
+        """Those of one group, in order; whole models come into memory first, so that the others find their tensors."""
+        found = {name: self.model(source) for name, source in sources.items() if _whole(source)}
+        return {name: found.get(name) or self.model(source) for name, source in sources.items()}
 
     def model(self, source: Source) -> Model:
         """From memory, or loaded. A merge that changed gets its new weights copied into the model that is there."""
-        key = source.key if isinstance(source, Merged) else source.fingerprint
+        if isinstance(source, Checkpoint):
+            return self._held_or(source.fingerprint, source.fingerprint, lambda _: self._loaded(source))
+        if source.folded:
+            base, folded = self.model(stored(source.plan.base)).module, source.folded
+            if suits(base, folded):
+                return self._held_or(
+                    source.key, source.plan.digest, lambda held: self._beside(source, base, folded, held)
+                )
+            source = replace(source, folded=None)
+        return self._held_or(source.key, source.plan.digest, lambda held: self._merged(source, held))
+
+    def _held_or(self, key: str, digest: str, make: Callable[[Model | None], Model]) -> Model:
+        """The model of that key with these weights, or made from what is held of that key."""
         held = self._held.get(key)
-        if isinstance(source, Merged) and (held is None or held[0].digest != source.plan.digest):
-            held = self._merged(source, held)
-        elif isinstance(source, Checkpoint) and held is None:
-            held = self._loaded(source)
-        assert held is not None
+        if held is None or held.digest != digest:
+            held = make(held)
         self._held[key] = held
         self._held.move_to_end(key)
-        return held[0]
+        return held
 
-    def _loaded(self, checkpoint: Checkpoint) -> tuple[Model, int]:
-        size = self._make_room(checkpoint)
+    def _loaded(self, checkpoint: Checkpoint) -> Model:
+        self._make_room(self._own(checkpoint, self._held))
         module = load_source(checkpoint, self.dtype)
+        share(module, [held.module for key, held in self._held.items() if held.digest == key])  # merges change
         tokenizer = load_tokenizer(voice(checkpoint), checkpoint.source)
-        return Model(self._ready(module), tokenizer, checkpoint.fingerprint), size
+        return Model(self._ready(module), tokenizer, checkpoint.fingerprint)
 
-    def _merged(self, source: Merged, held: tuple[Model, int] | None) -> tuple[Model, int]:
+    def _beside(self, source: Merged, base: PreTrainedModel, folded: Folded, held: Model | None) -> Model:
+        plan = source.plan
+        if held is not None and held.side is not None and held.side.follows(base, folded):
+            held.side.show(folded)
+            return replace(held, digest=plan.digest)
+        self._make_room(self._own(source, self._held))
+        side = SidePath(base, folded)
+        with TemporaryDirectory() as folder:
+            write_texts(plan, Path(folder))
+            if (Path(folder) / GENERATION).is_file():
+                side.module.generation_config = GenerationConfig.from_pretrained(folder)
+            tokenizer = load_tokenizer(Path(folder), plan.base.source)
+        return Model(self._ready(side.module), tokenizer, plan.digest, side)
+
+    def _merged(self, source: Merged, held: Model | None) -> Model:
         plan, state = source.plan, source.state()
-        if held is not None and _copy_into(held[0].module, state):
-            return Model(held[0].module, held[0].tokenizer, plan.digest), held[1]
-        size = self._make_room(source)
+        if held is not None and _copy_into(held.module, state):
+            return replace(held, digest=plan.digest)
+        self._make_room(self._own(source, self._held))
         # Copies: the module must not share memory with tensors that somebody else changes later.
         own = {name: tensor.to(self.dtype, copy=True) for name, tensor in state.items()}
         with TemporaryDirectory() as folder:
             write_texts(plan, Path(folder))
             module = build(plan.base.source, Path(folder), own, self.dtype)
-            return Model(self._ready(module), load_tokenizer(Path(folder), plan.base.source), plan.digest), size
+            return Model(self._ready(module), load_tokenizer(Path(folder), plan.base.source), plan.digest)
 
     def _ready(self, module: PreTrainedModel) -> PreTrainedModel:
         """On the device, and decoding as everybody else: of a model's own generation settings only its ends count."""
@@ -127,61 +164,41 @@ class Models:
         module.generation_config = GenerationConfig(eos_token_id=end, pad_token_id=pad)
         return module.to(self.device).eval()  # pyright: ignore[reportArgumentType]
 
-    def _make_room(self, source: Source) -> int:
-        size = self._size(source)
-        while self._held and sum(held for _, held in self._held.values()) + size > self._memory:
+    def _make_room(self, size: int) -> None:
+        while self._held and self._used() + size > self._memory:
             self._held.popitem(last=False)
-        return size
 
-    def _size(self, source: Source) -> int:
-        checkpoint = source.plan.base if isinstance(source, Merged) else source
-        return sum(prod(info.shape) for info in checkpoint.tensors.values()) * self.dtype.itemsize
+    def _used(self) -> int:
+        return in_memory(tensor for held in self._held.values() for tensor in held.tensors())
 
+    def _cut(self, sources: Mapping[str, Source]) -> list[dict[str, Source]]:
+        groups: list[dict[str, Source]] = []
+        for name, source in sources.items():
+            if not groups or self.need([*groups[-1].values(), source]) > self._memory:
+                groups.append({})
+            groups[-1][name] = source
+        return groups
 
-def write_texts(plan: Plan, folder: Path) -> None:
-    """The files beside the weights of an export, into `folder`."""
-    for name, content in companions(plan).files.items():
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_bytes(content)
-
-
-def build(source: str, texts: Path, state: dict[str, Tensor], dtype: torch.dtype) -> PreTrainedModel:
-    """A model that is no one folder as a module: its tensors in memory, config and endings from `texts`."""
-    with plain_errors(source):
-        config = AutoConfig.from_pretrained(texts, **SAFE)
-        with torch.device("meta"):  # only to learn the class
-            kind = type(AutoModelForCausalLM.from_config(config))
-        module, report = kind.from_pretrained(
-            None, config=config, state_dict=state, dtype=dtype, output_loading_info=True
-        )
-        complete(report, source)
-        if (texts / GENERATION).is_file():
-            module.generation_config = GenerationConfig.from_pretrained(texts)
-        return module
+    def _own(self, source: Source, bases: Container[str]) -> int:
+        """What it takes beside those of `bases`, which are fingerprints."""
+        shapes, shared, ranks = _shapes(source), (), {}
+        if isinstance(source, Merged):
+            if source.folded:
+                ranks = {name: len(fold.x) for name, fold in source.folded.folds.items()}
+        elif isinstance(source, AdapterCheckpoint) and source.over.fingerprint in bases:
+            shared = source.tensors.keys() - source.changes
+        return n_bytes(shapes, self.dtype.itemsize, shared=shared, ranks=ranks)
 
 
-def load(folder: Path, source: str, dtype: torch.dtype | str) -> tuple[PreTrainedModel, list[str]]:
-    """A model's folder as a module, and the tensors there that transformers has no use for."""
-    transformers.utils.logging.disable_progress_bar()
-    with plain_errors(source):
-        module, report = AutoModelForCausalLM.from_pretrained(  # pyright: ignore[reportGeneralTypeIssues]
-            folder, dtype=dtype, use_safetensors=True, output_loading_info=True, **SAFE
-        )
-        complete(report, source)
-        return module, sorted(map(str, report["unexpected_keys"]))
+def _whole(source: Source) -> bool:
+    """Whether it is no merge and no adapter."""
+    return isinstance(source, Checkpoint) and source.over is None
 
 
-def load_source(model: Checkpoint, dtype: torch.dtype | None = None) -> PreTrainedModel:
-    """One of a merge's sources as a module: its folder as it is, or what an adapter makes of the model below it.
-
-    Without `dtype` as stored; an adapter's then in float32.
-    """
-    model = stored(model)
-    if model.over is None:
-        return load(model.folder, model.source, dtype or "auto")[0]
-    dtype = dtype or torch.float32
-    state = {name: model.read(name).to(dtype) for name in model.tensors}
-    return build(model.source, model.folders[-1], state, dtype)
+def _shapes(source: Source) -> dict[str, tuple[int, ...]]:
+    if isinstance(source, Merged):
+        return {tensor.name: tensor.shape for tensor in source.plan.tensors}
+    return {name: info.shape for name, info in source.tensors.items()}
 
 
 @torch.no_grad()
@@ -197,41 +214,3 @@ def _copy_into(module: PreTrainedModel, state: Mapping[str, Tensor]) -> bool:
     for name, tensor in state.items():
         own[name].copy_(tensor)
     return True
-
-
-def load_tokenizer(folder: Path, source: str) -> PreTrainedTokenizerBase:
-    if not any((folder / name).is_file() for name in TOKENIZER):
-        raise UserError(
-            "E_TOKENIZER",
-            "there are no tokenizer files, so this model cannot be asked.",
-            where=source,
-            do="Put tokenizer.json and tokenizer_config.json of the model it was trained from into its folder.",
-        )
-    with plain_errors(source):
-        return AutoTokenizer.from_pretrained(folder, **SAFE)
-
-
-def complete(report: dict[str, Any], source: str) -> None:
-    missing = sorted(map(str, report["missing_keys"])) + sorted(str(item[0]) for item in report["mismatched_keys"])
-    if missing:
-        raise UserError(
-            "E_WEIGHTS",
-            f"The architecture needs {len(missing)} tensors that the weights do not hold, such as {missing[0]}.",
-            where=source,
-            do="Use the config.json that belongs to these weights.",
-        )
-
-
-@contextmanager
-def plain_errors(source: str) -> Iterator[None]:
-    """What transformers raises for a folder that it cannot make a model of, in one sentence."""
-    try:
-        yield
-    except (OSError, ValueError, ImportError, KeyError, RuntimeError) as error:
-        reason = str(error).strip().split("\n")[0][:200]
-        raise UserError(
-            "E_MODEL",
-            f"transformers cannot load this model: {reason}",
-            where=source,
-            do="Check that the folder is a whole causal language model with its tokenizer.",
-        ) from error

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from eval.models import build, load, load_source, load_tokenizer, write_texts
+from eval.loading import build, load, load_source, load_tokenizer, write_texts
 from eval.runtime import choose_device, encode, greedy, render, stream, use_cores
 from eval.score import kept_scores
 from merging.checkpoint import open_checkpoint

@@ -1,13 +1,13 @@
 """The live merge: one family held in memory, and only what a slider move made stale computed again.
 
-`move` yields the open matrix first, then all pictures, then the news that the merged weights are there. What is
-remembered lives in the `Factors` of each matrix; weights and scale reuse everything but a vector.
+`move` yields the open matrix first, then all pictures, then the news that the merge is there by its folds, and at last
+its weights. What is remembered lives in the `Factors` of each matrix; weights and scale reuse everything but a vector.
 """
 
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -32,47 +32,16 @@ from merging.compute import (
 from merging.engine import one_thread_a_matrix
 from merging.errors import UserError
 from merging.facts import Profile
+from merging.folded import Folded
+from merging.live_events import FocusReady, FoldedReady, LiveEvent, LookReady, Stale, StateReady
 from merging.measures import Crossed, Numbers, cross, numbers_of_delta, numbers_of_fold, pair_measures
 from merging.plan import Plan, TensorPlan
 from merging.resident import WHOLE, Resident, needed
 from merging.shaping import is_plain
 from merging.spectral import Factors, Fold
-from merging.stale import What, stale
+from merging.stale import stale
 from merging.store import Store
 from merging.view import View, stored
-
-
-@dataclass(frozen=True)
-class Stale:
-    """What a move invalidates, before any work is done; "diagonal" is one vector a matrix."""
-
-    what: What
-    n_matrices: int
-
-
-@dataclass(frozen=True)
-class FocusReady:
-    """The open matrix, ahead of the others."""
-
-    view: MatrixView
-    digest: str
-    seconds: float
-
-
-@dataclass(frozen=True)
-class LookReady:
-    look: Look
-
-
-@dataclass(frozen=True)
-class StateReady:
-    """The merged weights of `digest` are in memory: chat answers with them."""
-
-    digest: str
-    seconds: float
-
-
-LiveEvent = Stale | FocusReady | LookReady | StateReady
 
 
 @dataclass(frozen=True)
@@ -111,6 +80,7 @@ class LiveMerge:
         self._held = Resident(base, experts, store, lean=lean, base_norm=self._profile.base_norm)
         self._moved: dict[str, tuple[tuple[str, ...], tuple[Tensor, Factors]]] = {}  # by a choice of vocabulary
         self._states: OrderedDict[str, dict[str, Tensor]] = OrderedDict()
+        self._folded: Folded | None = None  # of the latest move
         self._last: Plan | None = None
         self._pool = ThreadPoolExecutor(max(1, os.cpu_count() or 1))
 
@@ -141,20 +111,44 @@ class LiveMerge:
         yield LookReady(self._look(plan, seen, time.perf_counter() - start))
         if cancelled():
             return
-        self._materialise(plan, {name: one.merged for name, one in seen.items() if one.merged is not None}, peak)
+        merged = {name: one.merged for name, one in seen.items() if one.merged is not None}
+        folds = {name: found for name, found in merged.items() if isinstance(found, Fold)}
+        folds = {name: found for name, found in folds.items() if not self._changed(plan, plan.tensor(name))}
+        state = self._written(plan, [t for t in plan.tensors if t.name not in folds], merged, peak, cancelled)
+        if folds and not cancelled():
+            self._folded = Folded(plan.digest, folds, dict(state))
+            yield FoldedReady(plan.digest, time.perf_counter() - start)
+        state |= self._written(plan, [t for t in plan.tensors if t.name in folds], merged, peak, cancelled)
+        if cancelled():
+            return
+        self._keep(plan, state)
         self._held.trim()
         yield StateReady(plan.digest, time.perf_counter() - start)
 
     def state(self, plan: Plan) -> dict[str, Tensor]:
         """The merged weights by tensor name in their output dtypes; computed if no move has left them here."""
-        found = self._states.get(plan.digest)
-        if found is None:
+        if plan.digest not in self._states:
             with one_thread_a_matrix():
-                found = self._materialise(plan, {}, self._across(plan))
-        return found
+                self._keep(plan, self._written(plan, plan.tensors, {}, self._across(plan), lambda: False))
+        return self._states[plan.digest]
 
-    def _materialise(self, plan: Plan, seen: dict[str, Tensor | Fold], peak: Tensor | None) -> dict[str, Tensor]:
-        def merged(tensor: TensorPlan) -> Tensor:
+    def written(self, plan: Plan) -> dict[str, Tensor] | None:
+        """What `state` gives, where it has it at hand."""
+        return self._states.get(plan.digest)
+
+    def folded(self, plan: Plan) -> Folded | None:
+        """The merge by its folds, where the latest move made any."""
+        return self._folded if self._folded and self._folded.digest == plan.digest else None
+
+    def _written(
+        self, plan: Plan, tensors: Sequence[TensorPlan], seen: Mapping[str, Tensor | Fold], peak: Tensor | None,
+        cancelled: Callable[[], bool],
+    ) -> dict[str, Tensor]:  # fmt: skip
+        """These tensors of the merge; not all of them once `cancelled()`."""
+
+        def merged(tensor: TensorPlan) -> Tensor | None:
+            if cancelled():
+                return None
             if tensor.action == "copy" or tensor.held is not None:
                 return kept_tensor(plan, tensor)
             if plan.space == "weights":  # the models themselves, so that no bit is lost through a difference
@@ -164,11 +158,13 @@ class LiveMerge:
                 found = self._weights(plan, tensor, self._delta(plan, tensor, peak) if found is None else found)
             return found
 
-        state = dict(zip((t.name for t in plan.tensors), self._pool.map(merged, plan.tensors), strict=True))
-        self._states[plan.digest] = state
+        found = zip((t.name for t in tensors), self._pool.map(merged, tensors), strict=True)
+        return {name: tensor for name, tensor in found if tensor is not None}
+
+    def _keep(self, plan: Plan, state: dict[str, Tensor]) -> None:
+        self._states[plan.digest] = {tensor.name: state[tensor.name] for tensor in plan.tensors}
         while len(self._states) > (1 if self._held.lean else 2):
             self._states.popitem(last=False)
-        return state
 
     def _see(self, plan: Plan, matrix: Matrix, peak: Tensor | None) -> _Seen:
         tensor = plan.tensor(matrix.name)

@@ -8,7 +8,7 @@ import gradio as gr
 
 from eval.worker import Move, Sources
 from merging.analysis import Look
-from merging.live import FocusReady, LookReady, StateReady
+from merging.live_events import FocusReady, FoldedReady, LookReady, StateReady
 from merging.methods import METHODS
 from merging.plan import check
 from merging.plots import MEASURES, matrix_spectrum
@@ -95,7 +95,7 @@ def _is_slow(event: FocusReady, before: Look) -> bool:
 
 
 def settled(services: Services, page: Page, session: Session, turns: Turns) -> Iterator[Updates]:
-    """What may follow a move a moment later: tables, texts, and the news that Chat has the merged weights."""
+    """What may follow a move a moment later: tables, texts, and the news that Chat answers with this merge."""
     stream = services.moves.pop(session.id, None)
     look = services.looks.get(session.id)
     # No move changes what Models says, and what it says may be of a family that was typed and does not open.
@@ -103,7 +103,9 @@ def settled(services: Services, page: Page, session: Session, turns: Turns) -> I
         yield updates
     for event in stream or ():
         look = services.looks.get(session.id)
-        if isinstance(event, StateReady) and look and look.digest == event.digest:
+        if not isinstance(event, FoldedReady | StateReady) or services.ready.get(session.id) == event.digest:
+            continue
+        if look and look.digest == event.digest:
             keep(services.ready, session.id, event.digest)
             if session.tab == "chat":
                 yield draw_rest(services, page, session, turns, look)

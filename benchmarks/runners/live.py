@@ -9,7 +9,8 @@ import torch
 
 from benchmarks.runners.clock import done, ready
 from merging.checkpoint import open_checkpoint
-from merging.live import LiveMerge, LookReady
+from merging.live import LiveMerge
+from merging.live_events import LookReady
 from merging.plan import make_plan
 from merging.recipe import Expert, Recipe
 

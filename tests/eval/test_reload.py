@@ -169,7 +169,7 @@ def test_kept_scores_of_this_merge_stand_in_its_card(recipe, monkeypatch):
 
 
 def test_logits_depend_on_weights(recipe):
-    from eval.models import load
+    from eval.loading import load
 
     one, two = (load(recipe.parent / name, name, "auto")[0] for name in ("base", "helpful"))
     assert torch.equal(logits(one), logits(one))

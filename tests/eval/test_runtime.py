@@ -116,9 +116,13 @@ def test_weights_become_float32_exactly(family: dict[str, Path]):
 def test_groups_hold_what_fits_together(family: dict[str, Path]):
     sources = {name: opened(folder) for name, folder in family.items()}
     n_bytes = 4 * sum(torch.Size(info.shape).numel() for info in sources["base"].tensors.values())
-    assert Models("cpu", 4 * n_bytes).groups(sources) == [["base", "helpful", "honest", "harmless"]]
-    assert Models("cpu", 3 * n_bytes).groups(sources) == [["base", "helpful", "honest"], ["harmless"]]
-    assert Models("cpu", 1).groups(sources) == [["base"], ["helpful"], ["honest"], ["harmless"]]
+    wanted = {4 * n_bytes: [["base", "helpful", "honest", "harmless"]],
+              3 * n_bytes: [["base", "helpful", "honest"], ["harmless"]],
+              1: [["base"], ["helpful"], ["honest"], ["harmless"]]}  # fmt: skip
+    for memory, names in wanted.items():
+        groups = Models("cpu", memory).groups(sources)
+        assert [list(group) for group in groups] == names
+        assert {name: source for group in groups for name, source in group.items()} == sources
 
 
 def test_the_least_recently_used_model_goes(family: dict[str, Path]):

@@ -7,13 +7,19 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
+from eval.answering import Family
 from eval.chat import Answered, Prompt
 from eval.worker import Ask, Move, Sources, serve
+from merging.checkpoint import open_checkpoint
 from merging.errors import UserError
-from merging.live import FocusReady, LookReady, StateReady
+from merging.folded import Folded
+from merging.live import LiveMerge
+from merging.live_events import FocusReady, FoldedReady, LookReady, StateReady
+from merging.plan import make_plan
 from merging.recipe import Expert, Recipe
 from tests.pico import make_family
 
@@ -123,6 +129,39 @@ def test_the_merge_of_one_expert_answers_as_it_does(client: Client, sources: Sou
     request = Ask("a", sources, recipe(sources, *weights), question("merge", like), temperature=1.5, max_new_tokens=20)
     found = answers(client.ask(request))
     assert found["merge"] == found[like] != ""
+
+
+def test_a_question_about_a_move_under_way_is_answered_by_its_folds(family: dict[str, Path]):
+    models = {name: open_checkpoint(str(folder), Path()) for name, folder in family.items()}
+    base, *experts = models.values()
+    asked = Family(models, LiveMerge(base, experts, tuple(family)[1:]))
+    plan = make_plan(replace(recipe(Sources(str(family["base"]), tuple(str(e.folder) for e in experts), ()), 1.0, 0.5),
+                             method="tsv_m"))  # fmt: skip
+    found: list[Folded | None] = []
+    waiting = Thread(target=lambda: found.append(asked.folded(plan)))
+    with asked.busy:
+        moving = asked.live.move(plan, FOCUS, lambda: False)
+        next(moving)
+        waiting.start()
+        assert any(isinstance(event, FoldedReady) for event in moving)
+        waiting.join(TIMEOUT)  # while the move still has the lock
+        assert asked.live.written(plan) is None
+        assert found[0] is asked.live.folded(plan) is not None
+        assert [type(event) for event in moving] == [StateReady]
+    assert asked.state(plan) is asked.live.written(plan)
+    other = make_plan(recipe(Sources(str(family["base"]), tuple(str(e.folder) for e in experts), ()), 1.0, 0.5))
+    assert asked.folded(other) is None  # its weights are not long in coming
+
+
+def test_a_spectral_merge_answers_before_and_after_its_weights_are_there(client: Client, sources: Sources):
+    merge = replace(recipe(sources, 1.0, 0.6), method="tsv_m")
+    move = client.send(Move("a", sources, merge, FOCUS))
+    early = client.send(Ask("a", sources, merge, question("merge", "base"), max_new_tokens=12))
+    events, first = client.replies(move, early)
+    assert isinstance(events[-1], StateReady)
+    later = answers(client.ask(Ask("a", sources, merge, question("merge", "base"), max_new_tokens=12)))
+    assert answers(first) == later
+    assert later["merge"] != later["base"]
 
 
 def test_a_question_can_be_stopped_while_another_waits(client: Client, sources: Sources):

@@ -14,7 +14,8 @@ from merging.adapter import AdapterCheckpoint
 from merging.compute import expert_delta
 from merging.engine import merge, merged_tensors
 from merging.errors import UserError
-from merging.live import LiveMerge, LookReady, StateReady
+from merging.live import LiveMerge
+from merging.live_events import LookReady, StateReady
 from merging.models import open_model
 from merging.plan import check, make_plan
 from merging.recipe import Expert, parse_recipe

@@ -8,7 +8,8 @@ import torch
 from merging.checkpoint import open_checkpoint
 from merging.engine import merged_tensors
 from merging.layers import layer_of
-from merging.live import FocusReady, LiveMerge, LookReady, Stale, StateReady
+from merging.live import LiveMerge
+from merging.live_events import FocusReady, FoldedReady, LookReady, Stale, StateReady
 from merging.plan import check, make_plan
 from merging.recipe import Expert, Recipe
 from merging.values import Case
@@ -148,7 +149,8 @@ class TestLive:
     def test_its_weights_are_those_of_an_export(self, family, method):
         live, plan = self.live(family), make_plan(recipe(family, method, (1.0, 0.5, 0.0)))
         events = list(live.move(plan, DOWN, lambda: False))
-        assert [type(event) for event in events] == [Stale, FocusReady, LookReady, StateReady]
+        folds = [FoldedReady] if method in ("resm", "tsv_m") else []
+        assert [type(event) for event in events] == [Stale, FocusReady, LookReady, *folds, StateReady]
         assert same(live.state(plan), dict(merged_tensors(plan)))
 
     @pytest.mark.parametrize("method", ["resm", "ties"])
@@ -204,6 +206,31 @@ class TestLive:
         direct = torch.linalg.svdvals(delta.double())
         shown = torch.tensor(look.views[DOWN].spectra[-1].values, dtype=torch.float64)
         torch.testing.assert_close(shown, direct[: len(shown)], atol=1e-5, rtol=0)
+
+    def test_folds_and_rest_are_the_merge(self, family):
+        live = self.live(family)
+        plan = make_plan(recipe(family, weights=(1.0, 0.5, 1.2), exclude=("*embed*", "*q_proj*")))
+        list(live.move(plan, None, lambda: False))
+        folded, state = live.folded(plan), live.state(plan)
+        assert folded is not None
+        assert folded.folds.keys() == {name for name in state if "_proj" in name and "q_proj" not in name}
+        assert folded.rest.keys() == state.keys() - folded.folds.keys()
+        assert same(folded.rest, {name: state[name] for name in folded.rest})
+        base = open_checkpoint("base", family)
+        for name, fold in folded.folds.items():
+            assert torch.equal((base.read(name).float() + fold.dense()).to(state[name].dtype), state[name])
+        assert live.folded(make_plan(recipe(family))) is None
+
+    def test_a_move_that_is_overtaken_after_its_pictures_writes_no_weights(self, family):
+        live, plan, over = self.live(family), make_plan(recipe(family)), []
+        events = []
+        for event in live.move(plan, None, lambda: bool(over)):
+            events.append(type(event))
+            if isinstance(event, FoldedReady):
+                over.append(True)
+        assert events[-1] is FoldedReady
+        assert live.written(plan) is None
+        assert live.folded(plan) is not None
 
     def test_a_cancelled_move_stops_without_pictures(self, family):
         events = list(self.live(family).move(make_plan(recipe(family)), DOWN, lambda: True))

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from merging.checkpoint import Checkpoint, open_checkpoint
-from merging.live import LiveMerge, LookReady, StateReady
+from merging.live import LiveMerge
+from merging.live_events import LookReady, StateReady
 from merging.plan import make_plan
 from merging.recipe import Expert, Recipe
 from merging.resident import Deltas, Packed, needed

@@ -8,7 +8,8 @@ from torch import tensor
 
 from merging.compute import uniform_bits
 from merging.covariance import covariance_merge
-from merging.live import FocusReady, LiveMerge, StateReady
+from merging.live import LiveMerge
+from merging.live_events import FocusReady, StateReady
 from merging.methods import METHODS
 from merging.plan import make_plan
 from merging.recipe import parse_recipe
