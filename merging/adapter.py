@@ -5,7 +5,8 @@ gives each output the length it learned. All others are the base's own.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from merging.adapter_changes import Change, find_changes
 from merging.adapter_config import AdapterConfig
-from merging.checkpoint import Checkpoint, TensorInfo, is_finite
+from merging.checkpoint import Checkpoint, Part, TensorInfo, is_finite, parts_of
 from merging.errors import UserError, all_of
 from merging.hub_cache import absent, commit_of
 from merging.weight_files import find_adapter_weights
@@ -54,6 +55,14 @@ class AdapterCheckpoint(Checkpoint):
             raise UserError("E_NOT_FINITE", "base and adapter together give no finite numbers.",
                             where=f"{self.source}: {shown(name)[1:-1]}", do="Use an undamaged adapter.")  # fmt: skip
         return tensor
+
+    @contextmanager
+    def parts(self, name: str) -> Iterator[Part]:
+        if name in self.changes:
+            yield parts_of(self.read(name))
+        else:
+            with self.over.parts(name) as part:
+                yield part
 
     def low_rank(self, name: str) -> tuple[Tensor, Tensor] | None:
         """As of any checkpoint; of a matrix that the adapter leaves alone, factors of rank 0."""

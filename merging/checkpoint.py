@@ -5,8 +5,8 @@ Tensors are read into memory of their own, never mapped: a file cut short meanwh
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -30,6 +30,7 @@ DTYPES = {
     "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U64": torch.uint64, "U32": torch.uint32,
     "U16": torch.uint16, "U8": torch.uint8, "BOOL": torch.bool,
 }  # fmt: skip
+Part = Callable[[int, int], Tensor]  # start, stop -> a tensor's flat entries between them
 FLOATS = {name: DTYPES[name] for name in ("F32", "F16", "BF16", "F64")}  # the stored types that are merged
 
 
@@ -70,22 +71,10 @@ class Checkpoint:
 
     def read(self, name: str) -> Tensor:
         """The tensor in its own dtype on the CPU, in memory of its own; every number in it is finite."""
-        if self.absent:
-            raise UserError("E_NOT_DOWNLOADED", "only the headers of this model are on this machine.",
-                            where=self.source,
-                            do=f"Run: python -m merging download {self.source.rpartition('+')[2]}")  # fmt: skip
-        path, entry = self.places[name]
+        entry = self.places[name][1]
         data = torch.empty(entry.end - entry.start, dtype=torch.uint8)
-        left = data.numpy().data
-        try:
-            with path.open("rb", buffering=0) as file:
-                file.seek(entry.start)
-                while left and (n := file.readinto(left)):
-                    left = left[n:]
-        except OSError as error:
-            raise self._changed(path, error.strerror or "the file cannot be read") from error
-        if left:
-            raise self._changed(path, "the file became shorter while it was read")
+        with self._filling(name) as fill:
+            fill(0, data)
         tensor = data.view(DTYPES[entry.dtype]).reshape(entry.shape)
         if not is_finite(tensor):
             bad = (~torch.isfinite(tensor)).nonzero()
@@ -94,6 +83,50 @@ class Checkpoint:
             raise UserError("E_NOT_FINITE", what, where=f"{self.source}: {shown(name)[1:-1]}",
                             do="Use an undamaged copy of the model.")  # fmt: skip
         return tensor
+
+    @contextmanager
+    def parts(self, name: str) -> Iterator[Part]:
+        """Read a tensor part by part: the next call reuses the memory of the last. Checked as by `read`."""
+        entry = self.places[name][1]
+        dtype = DTYPES[entry.dtype]
+        buffer = torch.empty(0, dtype=dtype)
+
+        with self._filling(name) as fill:
+
+            def part(start: int, stop: int) -> Tensor:
+                nonlocal buffer
+                if len(buffer) < stop - start:
+                    buffer = torch.empty(stop - start, dtype=dtype)
+                found = buffer[: stop - start]
+                fill(start * dtype.itemsize, found.view(torch.uint8))
+                if not is_finite(found):
+                    self.read(name)  # raises, and says where
+                return found
+
+            yield part
+
+    @contextmanager
+    def _filling(self, name: str) -> Iterator[Callable[[int, Tensor], None]]:
+        """The tensor's file, open: `fill(at, data)` reads its bytes from `at` on into `data`."""
+        if self.absent:
+            raise UserError("E_NOT_DOWNLOADED", "only the headers of this model are on this machine.",
+                            where=self.source,
+                            do=f"Run: python -m merging download {self.source.rpartition('+')[2]}")  # fmt: skip
+        path, entry = self.places[name]
+        try:
+            with path.open("rb", buffering=0) as file:
+
+                def fill(at: int, data: Tensor) -> None:
+                    left = data.numpy().data
+                    file.seek(entry.start + at)
+                    while left and (n := file.readinto(left)):
+                        left = left[n:]
+                    if left:
+                        raise self._changed(path, "the file became shorter while it was read")
+
+                yield fill
+        except OSError as error:
+            raise self._changed(path, error.strerror or "the file cannot be read") from error
 
     def low_rank(self, name: str) -> tuple[Tensor, Tensor] | None:
         """Float32 `b` (m, r) and `a` (r, n) where this tensor is that of `over` plus `b @ a`, else None."""
@@ -142,6 +175,12 @@ def bytes_to_download(models: Iterable[Checkpoint]) -> int:
     """Of these models and those below adapters, each folder once."""
     parts = {part.folder: part.absent for model in models for part in model.chain}
     return sum(absent.n_bytes for absent in parts.values() if absent)
+
+
+def parts_of(tensor: Tensor) -> Part:
+    """A tensor in memory, part by part."""
+    flat = tensor.flatten()
+    return lambda start, stop: flat[start:stop]
 
 
 def is_finite(tensor: Tensor) -> bool:

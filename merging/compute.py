@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from merging.blocks import Blocks, blocks_shape
 from merging.checkpoint import Checkpoint
 from merging.decompose import noise_floor
 from merging.locks import BASE
+from merging.random_bits import Numbers, uniform_bits, uniform_number
 from merging.shaping import after, enter, shaped
 from merging.spectral import Factors, Fold
 
 if TYPE_CHECKING:  # a plan may hold a merge that feeds it, which is computed here
     from merging.plan import Plan, TensorPlan
 
-BLOCK = 1 << 18  # entries that share one counter of the random generator
-
 
 def merged_tensor(plan: Plan, tensor: TensorPlan, peak: Tensor | None, device: str = "cpu") -> Tensor:
     """One tensor of the merge, in its output dtype, on the CPU."""
     if tensor.action == "copy" or tensor.held is not None:
         return kept_tensor(plan, tensor)
+    if device == "cpu" and _in_blocks(plan, tensor):
+        return merged_in_blocks(plan, tensor)
     if plan.space == "weights":
         return merged_weights(plan, tensor, read_models(plan, tensor, device)).to(tensor.dtype).cpu()
     base, factors = read_deltas(plan, tensor, device)
@@ -45,6 +46,63 @@ def kept_tensor(plan: Plan, tensor: TensorPlan) -> Tensor:
         return plan.base.read(tensor.base_name).to(tensor.dtype)
     held = tensor.inputs[part]
     return plan.experts[held.model].read(held.name).to(tensor.dtype)
+
+
+def _in_blocks(plan: Plan, tensor: TensorPlan) -> bool:
+    """Whether the merge of this tensor is element-wise and its deltas are plain differences."""
+    if not plan.method.blocks or not kept_inputs(plan, tensor):
+        return False
+    return plan.space == "weights" or not (
+        (_is_shaped(tensor) and (is_matrix(tensor) or is_stack(tensor)))
+        or any(plan.experts[part.model].over is not None for part in tensor.inputs)  # an adapter's delta is B A
+    )
+
+
+def _is_shaped(tensor: TensorPlan) -> bool:
+    return (tensor.settings.get("space", "full"), tensor.settings.get("shaper", "none")) != ("full", "none")
+
+
+def merged_in_blocks(plan: Plan, tensor: TensorPlan) -> Tensor:
+    """The same tensor as the method makes of whole stacks, block by block in little memory."""
+    method, keep = plan.method, kept_inputs(plan, tensor)
+    shape = blocks_shape(tensor.shape, method.blocks == "rows")
+    weights = torch.tensor([tensor.weights[t] for t in keep], dtype=torch.float32)
+    knobs = method_settings(plan, tensor, keep)
+    with ExitStack() as files:
+        inputs = [tensor.inputs[t] for t in keep]
+        parts = [files.enter_context(plan.experts[part.model].parts(part.name)) for part in inputs]
+        base = None if plan.space == "weights" else files.enter_context(plan.base.parts(tensor.base_name))
+
+        def read(start: int, stop: int) -> tuple[Tensor, Tensor | None]:
+            first, last = start * blocks.width, stop * blocks.width
+            stack = torch.empty(len(parts), last - first)
+            for row, part in zip(stack, parts, strict=True):
+                row.copy_(part(first, last))
+            below = None
+            if base is not None:
+                below = base(first, last).float()
+                stack -= below
+            return stack.view(len(parts), stop - start, *shape[1:]), below
+
+        numbers = [Numbers(plan.recipe.seed, plan.experts[part.model].fingerprint, tensor.name) for part in inputs]
+
+        def bits(t: int, start: int, stop: int) -> Tensor:
+            found = numbers[t].part(start * blocks.width, stop * blocks.width)
+            return found.view(stop - start, *shape[1:])
+
+        blocks = Blocks(shape, lambda start, stop: read(start, stop)[0], bits if method.random else None)
+        known = method.measure(blocks, **knobs) if method.measure else None
+        out = torch.empty(shape, dtype=tensor.dtype)
+        for start, stop in blocks.spans():
+            stack, below = read(start, stop)
+            own = {} if known is None else {"known": known.at(start * blocks.width)}
+            if method.random:
+                own["bits"] = blocks.bits_of(start, stop)
+            merged = method(stack, weights, **knobs, **own)
+            if below is not None:
+                merged += below.view_as(merged)
+            out[start:stop] = merged
+    return out.view(tensor.shape)
 
 
 def read_models(plan: Plan, tensor: TensorPlan, device: str = "cpu") -> Tensor:
@@ -112,8 +170,7 @@ def merged_delta(
     by one. Tensors that a spectral method does not take get lambda x the mean of the weighted deltas over the experts
     left in.
     """
-    shapes = (tensor.settings.get("space", "full"), tensor.settings.get("shaper", "none")) != ("full", "none")
-    if is_stack(tensor) and (plan.method.spectral or shapes):
+    if is_stack(tensor) and (plan.method.spectral or _is_shaped(tensor)):
         names = (f"{tensor.name}[{e}]" for e in range(tensor.shape[0]))
         plans = (replace(tensor, name=name, shape=tensor.shape[1:]) for name in names)
         found = [merged_delta(plan, one, base[e], factors.part(e), peak) for e, one in enumerate(plans)]
@@ -166,10 +223,10 @@ def _delta_settings(plan: Plan, tensor: TensorPlan, keep: list[int], base: Tenso
     return settings | ({"base": base.float()} if plan.method.takes_base else {})
 
 
-def method_settings(plan: Plan, tensor: TensorPlan, keep: list[int], stack: Tensor) -> dict:
+def method_settings(plan: Plan, tensor: TensorPlan, keep: list[int], stack: Tensor | None = None) -> dict:
     """Keyword arguments of the method for one tensor: `lambda` becomes `lambda_`, per-expert values a tensor (T,).
 
-    stack: what the method will see, (T, *shape).
+    stack: what the method will see, (T, *shape); without it the random numbers are left to the caller.
     """
     settings = {}
     for knob in plan.method.knobs:
@@ -177,7 +234,7 @@ def method_settings(plan: Plan, tensor: TensorPlan, keep: list[int], stack: Tens
         if knob.per_expert:
             value = torch.tensor([value[t] for t in keep], dtype=torch.float64)  # .9 stays .9: int(.9 * 10) is 9
         settings["lambda_" if knob.key == "lambda" else knob.key] = value
-    if plan.method.random:
+    if plan.method.random and stack is not None:
         settings["bits"] = partial(_bits, plan, tensor, keep, stack)
     return settings
 
@@ -194,21 +251,9 @@ def is_stack(tensor: TensorPlan) -> bool:
     return tensor.action == "merge" and stack and not tensor.excluded
 
 
-def uniform_bits(seed: int, owner: str, tensor: str, shape: tuple[int, ...]) -> Tensor:
-    """float32 numbers in [0, 1), keyed by (seed, owner's content hash, tensor, block): the same in any order."""
-    key = hashlib.sha256(f"{seed}/{owner}/{tensor}".encode()).digest()[:16]
-    n = int(np.prod(shape, dtype=np.int64))
-    out = np.empty(n, dtype=np.float32)
-    for block in range(0, n, BLOCK):
-        generator = np.random.Generator(
-            np.random.Philox(key=int.from_bytes(key, "little"), counter=[0, 0, 0, block // BLOCK])
-        )
-        generator.random(out=out[block : block + BLOCK], dtype=np.float32)
-    return torch.from_numpy(out).view(shape)
-
-
 def _bits(plan: Plan, tensor: TensorPlan, keep: list[int], stack: Tensor, t: int, *, once: bool = False) -> Tensor:
     """Expert t's numbers for this tensor, or with `once` its one number (0-d) for the whole merge."""
     owner = plan.experts[tensor.inputs[keep[t]].model].fingerprint
-    shape = () if once else tuple(stack.shape[1:])
-    return uniform_bits(plan.recipe.seed, owner, "" if once else tensor.name, shape).to(stack.device)
+    if once:
+        return uniform_number(plan.recipe.seed, owner).to(stack.device)
+    return uniform_bits(plan.recipe.seed, owner, tensor.name, tuple(stack.shape[1:])).to(stack.device)

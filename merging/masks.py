@@ -1,31 +1,107 @@
 """Masks over a delta: which entries of it a method keeps, and by what chance."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from merging.ops import largest, restore_l1
+from merging.blocks import NOTHING, Bits, Blocks, Cut, find_cuts, total
+from merging.ops import where_true
 
 
-def drop_extremes(delta: Tensor, density: float, gamma: float, *, rescale: bool) -> Tensor:
-    """Breadcrumbs' mask: without the `int(gamma * n)` largest magnitudes, then the `int(density * n)` largest left.
+@dataclass(frozen=True)
+class Scales:
+    """A factor for what a mask leaves of each delta."""
 
-    The cut at the top shrinks where both together exceed n. rescale: restore the L1 norm.
+    factors: tuple[float, ...]
+
+    def at(self, start: int) -> "Scales":
+        return self
+
+
+@dataclass(frozen=True)
+class Trim:
+    """What a rule of magnitudes leaves of each delta: the largest entries, without the very largest, scaled."""
+
+    kept: tuple[Cut, ...]
+    top: tuple[Cut, ...]
+    factors: tuple[float, ...]
+
+    def at(self, start: int) -> "Trim":
+        return replace(self, kept=tuple(cut.at(start) for cut in self.kept), top=tuple(cut.at(start) for cut in self.top))
+
+    def __call__(self, deltas: Tensor) -> Tensor:
+        """deltas (T, *shape), of which the first entry is the one that the cuts count from."""
+        out = torch.empty_like(deltas)
+        for t, delta in enumerate(deltas):
+            out[t] = self.kept[t].keep(delta)
+            if self.top[t] is not NOTHING:
+                out[t] -= self.top[t].keep(delta)
+            if self.factors[t] != 1:
+                out[t] *= self.factors[t]
+        return out
+
+
+def find_trim(
+    blocks: Blocks, density: Tensor, gamma: Tensor | None = None, *, rescale: bool, at_least: int = 0
+) -> Trim:
+    """Keeps the `int(density n)` largest magnitudes, with `gamma` those that follow the `int(gamma n)` largest.
+
+    The cut at the top shrinks where both together exceed n. at_least: entries kept above density 0. rescale: restore
+    each delta's L1 norm.
     """
-    n, size = delta.numel(), delta.abs()
-    kept = min(max(int(density * n), 0), n)
-    top = min(int(gamma * n), n - kept)
-    found = torch.where(largest(size, kept + top) & ~largest(size, top), delta, 0.0)
-    return restore_l1(found, delta) if rescale else found
+    n = blocks.shape[0]
+    wanted = []
+    for t, share in enumerate(density.tolist()):
+        kept = min(max(int(share * n), at_least if share > 0 else 0), n)
+        top = 0 if gamma is None else min(int(float(gamma[t]) * n), n - kept)
+        wanted.append((kept + top, top))
+    cuts = find_cuts(blocks.map(torch.abs), [[lambda _, count=count: count for count in pair] for pair in wanted])
+    kept, top = (tuple(pair[j] for pair in cuts) for j in (0, 1))
+    trim = Trim(kept, top, (1.0,) * len(cuts))
+    if not rescale:
+        return trim
+    return replace(trim, factors=l1_factors(blocks, lambda a, _, x: trim.at(a)(x)))
 
 
-def drop_extremes_each(deltas: Tensor, density: Tensor, gamma: Tensor, *, rescale: bool) -> Tensor:
-    """`drop_extremes` of every expert's delta (T, *shape), each with its own density and gamma (T,)."""
-    kept = [
-        drop_extremes(d, float(p), float(g), rescale=rescale) for d, p, g in zip(deltas, density, gamma, strict=True)
-    ]
-    return torch.stack(kept)
+def l1_factors(blocks: Blocks, mask: Callable[[int, int, Tensor], Tensor]) -> tuple[float, ...]:
+    """What restores each delta's L1 norm after `mask(start, stop, block)`; 1 where the mask left nothing."""
+
+    def norms(start: int, stop: int, block: Tensor) -> Tensor:
+        pair = torch.stack([block, mask(start, stop, block)])
+        return pair.flatten(2).abs().sum(2)
+
+    before, after = total(blocks, norms).tolist()
+    return tuple(b / a if a > 0 else 1.0 for b, a in zip(before, after, strict=True))
+
+
+def drop_at_random(deltas: Tensor, density: Sequence[float], bits: Bits) -> Tensor:
+    """DARE's mask: an entry stays where its uniform number in [0, 1) lies below its expert's density."""
+    out = deltas.clone()
+    for t, share in enumerate(density):
+        if share < 1:
+            out[t] *= where_true(torch.lt, bits(t), share)
+    return out
+
+
+def dare_factors(blocks: Blocks, *, density: Tensor, rescale: bool, convention: str, **_: object) -> Scales:
+    """What scales the survivors: to the L1 norm before (mergekit), or by 1 / density (paper)."""
+    shares = density.tolist()
+    if not rescale or min(shares) >= 1:
+        return Scales((1.0,) * len(shares))
+    if convention == "paper":
+        return Scales(tuple(1 / share if 0 < share < 1 else 1.0 for share in shares))
+    return Scales(l1_factors(blocks, lambda a, b, x: drop_at_random(x, shares, blocks.bits_of(a, b))))
+
+
+def scaled(kept: Tensor, scales: Scales) -> Tensor:
+    for row, factor in zip(kept, scales.factors, strict=True):
+        if factor != 1:
+            row *= factor
+    return kept
+
+
 
 
 def keep_chances(delta: Tensor, density: float, epsilon: float) -> Tensor:
@@ -42,38 +118,30 @@ def keep_chances(delta: Tensor, density: float, epsilon: float) -> Tensor:
 
 
 def drop_by_rank(
-    delta: Tensor, uniform: Tensor, density: float, epsilon: float, *, rescale: bool, paper: bool
+    deltas: Tensor, density: Tensor, epsilon: Tensor, bits: Bits, *, divide: bool = False
 ) -> Tensor:
     """DELLA's MagPrune: an entry stays where its uniform number lies below its chance (`keep_chances`).
 
-    rescale: restore the L1 norm (mergekit) or, with `paper`, divide each survivor by its own chance.
+    divide: each survivor by its own chance.
     """
-    if density >= 1:
-        return delta.clone()
-    if density <= 0:
-        return torch.zeros_like(delta)
-    chance = keep_chances(delta, density, epsilon)
-    kept = torch.where(uniform < chance, delta, 0.0)
-    if not rescale:
-        return kept
-    return kept / torch.where(chance > 0, chance, 1.0) if paper else restore_l1(kept, delta)
+    out = deltas.clone()
+    for t, (share, spread) in enumerate(zip(density.tolist(), epsilon.tolist(), strict=True)):
+        if share <= 0:
+            out[t] = 0.0
+        elif share < 1:
+            chance = keep_chances(deltas[t], share, spread)
+            out[t] *= torch.lt(bits(t), chance, out=torch.empty_like(chance))
+            if divide:
+                out[t] /= chance.clamp(min=2.0**-20)  # no number lies below a smaller chance
+    return out
 
 
-def drop_each_by_rank(
-    deltas: Tensor,
-    density: Tensor,
-    epsilon: Tensor,
-    bits: Callable[..., Tensor],
-    *,
-    rescale: bool,
-    paper: bool,
-) -> Tensor:
-    """MagPrune on every expert's delta (T, *shape), each with its own density, epsilon and numbers `bits(t)`."""
-    kept = [
-        drop_by_rank(delta, bits(t), float(density[t]), float(epsilon[t]), rescale=rescale, paper=paper)
-        for t, delta in enumerate(deltas)
-    ]
-    return torch.stack(kept)
+def della_factors(blocks: Blocks, *, density: Tensor, epsilon: Tensor, rescale: bool, convention: str,
+                  **_: object) -> Scales:  # fmt: skip
+    """What restores the L1 norm (mergekit's convention); 1 where each survivor has its own factor (paper)."""
+    if not rescale or convention == "paper" or float(density.min()) >= 1:
+        return Scales((1.0,) * len(density))
+    return Scales(l1_factors(blocks, lambda a, b, x: drop_by_rank(x, density, epsilon, blocks.bits_of(a, b))))
 
 
 def changed(deltas: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:

@@ -132,6 +132,8 @@ class Method:
     random: bool
     triplets: bool
     across: Callable[..., Any] | None
+    blocks: Literal["", "flat", "rows"]
+    measure: Callable[..., Any] | None
     version: int
     fn: Callable[..., Any]
 
@@ -170,6 +172,8 @@ def merge_method(
     random: bool = False,
     triplets: bool = False,
     across: Callable[..., Any] | None = None,
+    blocks: Literal["", "flat", "rows"] = "",
+    measure: Callable[..., Any] | None = None,
     version: int = 1,
 ) -> Callable[[Callable[..., Any]], Method]:
     """Register the function below as a merge method named after it.
@@ -186,6 +190,11 @@ def merge_method(
     triplets: of the factors it reads leading triplets, spectra and single deltas, never the stack of all deltas.
     across: `across(read, **knobs) -> Tensor | None`, a statistic of the matrix whose factors `read()` gives, or None
     without reading them where its knobs need none; the function receives the maximum over the matrices as `peak`.
+    blocks: an entry of the result depends on the same entry of each input ("flat"), or on its row of the first axis
+    ("rows"), and on nothing else: the engine then calls the function on blocks that fit the processor's cache.
+    measure: but for `measure(blocks, **knobs)` (`merging.blocks.Blocks`), what it must know of the whole tensor. The
+    function receives it as `known`, moved by `known.at(start)` to the block's first flat index, and finds it by itself
+    where it gets none.
     """
 
     def decorate(fn: Callable[..., Any]) -> Method:
@@ -212,6 +221,8 @@ def merge_method(
             random=random,
             triplets=triplets,
             across=across,
+            blocks=blocks,
+            measure=measure,
             version=version,
             fn=fn,
         )

@@ -34,9 +34,14 @@ def keep_largest(x: Tensor, density: float) -> Tensor:
     return torch.where(largest(x.abs(), count), x, 0.0)
 
 
+def where_true(compare: Callable[..., Tensor], x: Tensor, y: Tensor | float) -> Tensor:
+    """1.0 where `compare(x, y)`, 0.0 elsewhere: a mask to multiply with, several times faster than one of booleans."""
+    return compare(x, y, out=torch.empty_like(x))
+
+
 def elect_sign(x: Tensor) -> Tensor:
     """Sign (+1 or -1) of the sum over the first axis; a sum of 0 elects +1 (as mergekit does)."""
-    return torch.where(x.sum(0) >= 0, 1.0, -1.0).to(x.dtype)
+    return where_true(torch.ge, x.sum(0), 0.0).mul_(2).sub_(1)
 
 
 def weighted_sum(deltas: Tensor, weights: Tensor, *, normalize: bool, elect: bool = False) -> Tensor:
@@ -45,45 +50,30 @@ def weighted_sum(deltas: Tensor, weights: Tensor, *, normalize: bool, elect: boo
     elect: only entries whose weighted sign agrees with the elected one take part (TIES' disjoint merge).
     normalize: divide by the weights that took part; a divisor below 1e-8 counts as 1.
     """
-    weighted = deltas * column(weights, deltas)
-    share = column(weights, deltas).expand_as(deltas)
     if elect:
-        agrees = torch.sign(weighted) == elect_sign(weighted)
-        weighted, share = weighted * agrees, share * agrees
-    total = weighted.sum(0)
+        return _elected_sum(deltas * column(weights, deltas), weights, normalize)
+    total = deltas.new_zeros(deltas.shape[1:])
+    for delta, weight in zip(deltas, weights.tolist(), strict=True):
+        total.add_(delta, alpha=weight)
     if not normalize:
         return total
-    divisor = share.sum(0)
-    return total / torch.where(divisor.abs() < 1e-8, 1.0, divisor)
+    divisor = weights.sum()
+    return total if divisor.abs() < 1e-8 else total.div_(divisor)
 
 
-def drop_at_random(delta: Tensor, uniform: Tensor, density: float, *, rescale: bool, paper: bool) -> Tensor:
-    """DARE's mask: an entry stays where its uniform number in [0, 1) lies below `density`.
-
-    rescale: restore the L1 norm (mergekit since 0.1) or, with `paper`, divide the survivors by `density`, which
-    keeps the expectation equal to `delta`.
-    """
-    if density >= 1:
-        return delta.clone()
-    kept = delta * (uniform < density)
-    if not rescale or density <= 0:
-        return kept
-    return kept / density if paper else restore_l1(kept, delta)
-
-
-def restore_l1(kept: Tensor, delta: Tensor) -> Tensor:
-    """`kept`, what a mask left of `delta`, scaled to the L1 norm of `delta`; a mask that left nothing stays so."""
-    before, after = delta.abs().sum(), kept.abs().sum()
-    return kept * (before / after) if after > 0 else kept
-
-
-def drop_each(deltas: Tensor, density: Tensor, bits: Callable[[int], Tensor], *, rescale: bool, paper: bool) -> Tensor:
-    """DARE's mask on every expert's delta (T, *shape), each with its own density and uniform numbers `bits(t)`."""
-    kept = [
-        drop_at_random(delta, bits(t), float(density[t]), rescale=rescale, paper=paper)
-        for t, delta in enumerate(deltas)
-    ]
-    return torch.stack(kept)
+def _elected_sum(weighted: Tensor, weights: Tensor, normalize: bool) -> Tensor:
+    sign = elect_sign(weighted)
+    total, divisor = torch.zeros_like(sign), torch.zeros_like(sign)
+    for part, weight in zip(weighted, weights, strict=True):
+        along = part * sign
+        if normalize:
+            divisor += where_true(torch.gt, along, 0.0).mul_(weight)
+        total += along.clamp_(min=0)
+    total *= sign
+    if not normalize:
+        return total
+    tiny = where_true(torch.lt, divisor.abs(), 1e-8)
+    return total.div_(divisor.mul_(1 - tiny).add_(tiny))
 
 
 def outlier_threshold(size: Tensor, kappa: float, *, stat: str = "std", scope: str = "tensor") -> Tensor:

@@ -1,14 +1,15 @@
 """A model seen under the merge's names and vocabulary: its rows in the output's order, a tied head lent or left out."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from merging.checkpoint import DTYPES, Checkpoint
+from merging.checkpoint import DTYPES, Checkpoint, Part, parts_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +66,14 @@ class View(Checkpoint):
         if self.rows is None or name not in self.vocabulary:
             return tensor
         return self.rows.take(tensor, name).to(DTYPES[self.tensors[name].dtype])
+
+    @contextmanager
+    def parts(self, name: str) -> Iterator[Part]:
+        if self.rows is not None and name in self.vocabulary:
+            yield parts_of(self.read(name))
+        else:
+            with self.model.parts(self.names[name]) as part:
+                yield part
 
     def placed(self, row: int) -> int | None:
         """Where the merge has a row of this model."""

@@ -2,7 +2,8 @@ from typing import Annotated
 
 from torch import Tensor
 
-from merging.masks import drop_extremes_each
+from merging.blocks import Blocks, whole
+from merging.masks import Trim, find_trim
 from merging.method import Lambda, Number, Paper, Switch, merge_method
 from merging.ops import weighted_sum
 
@@ -14,7 +15,11 @@ RESCALE = Switch(False, "Rescale", "Make up for the dropped entries.")
 PAPER = Paper("Model Breadcrumbs", "2312.06795", 2023)
 
 
-@merge_method(title="Breadcrumbs", paper=PAPER)
+def trim(blocks: Blocks, *, density: Tensor, gamma: Tensor, rescale: bool, **_: object) -> Trim:
+    return find_trim(blocks, density, gamma, rescale=rescale)
+
+
+@merge_method(title="Breadcrumbs", paper=PAPER, blocks="flat", measure=trim)
 def breadcrumbs(
     deltas: Tensor,
     weights: Tensor,
@@ -24,6 +29,7 @@ def breadcrumbs(
     lambda_: Annotated[float, Lambda(screen=0.5)],
     rescale: Annotated[bool, RESCALE],
     normalize: Annotated[bool, Switch(False, "Normalize", "Divide by the sum of the weights.")],
+    known: Trim | None = None,
 ) -> Tensor:
     """Drops the largest and the smallest entries of each delta, and adds the rest.
 
@@ -31,5 +37,5 @@ def breadcrumbs(
     the paper's beta. At density 1 nothing is dropped. Some mergekits lose the whole delta where `int(gamma n)` is 0;
     here nothing is cut at the top then. deltas (T, *shape), density and gamma (T,).
     """
-    kept = drop_extremes_each(deltas, density, gamma, rescale=rescale)
-    return lambda_ * weighted_sum(kept, weights, normalize=normalize)
+    known = known or trim(whole(deltas), density=density, gamma=gamma, rescale=rescale)
+    return lambda_ * weighted_sum(known(deltas), weights, normalize=normalize)

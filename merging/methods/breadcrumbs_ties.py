@@ -2,13 +2,14 @@ from typing import Annotated
 
 from torch import Tensor
 
-from merging.masks import drop_extremes_each
+from merging.blocks import whole
+from merging.masks import Trim
 from merging.method import Lambda, Switch, merge_method
-from merging.methods.breadcrumbs import DENSITY, GAMMA, PAPER, RESCALE
+from merging.methods.breadcrumbs import DENSITY, GAMMA, PAPER, RESCALE, trim
 from merging.ops import weighted_sum
 
 
-@merge_method(title="Breadcrumbs TIES", paper=PAPER)
+@merge_method(title="Breadcrumbs TIES", paper=PAPER, blocks="flat", measure=trim)
 def breadcrumbs_ties(
     deltas: Tensor,
     weights: Tensor,
@@ -18,10 +19,11 @@ def breadcrumbs_ties(
     lambda_: Annotated[float, Lambda(screen=0.5)],
     rescale: Annotated[bool, RESCALE],
     normalize: Annotated[bool, Switch(False, "Normalize", "Mean instead of sum of those that agree.")],
+    known: Trim | None = None,
 ) -> Tensor:
     """Drops the largest and the smallest entries of each delta, then merges those that agree in sign.
 
     The mask of `breadcrumbs` takes the place of TIES' trimming; the election as in `ties`.
     """
-    kept = drop_extremes_each(deltas, density, gamma, rescale=rescale)
-    return lambda_ * weighted_sum(kept, weights, normalize=normalize, elect=True)
+    known = known or trim(whole(deltas), density=density, gamma=gamma, rescale=rescale)
+    return lambda_ * weighted_sum(known(deltas), weights, normalize=normalize, elect=True)

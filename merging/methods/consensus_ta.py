@@ -13,7 +13,7 @@ K = Number(0, 8, 1, 2, "Agreement k", "Experts that must share an entry to keep 
 PAPER = Paper("Localizing Task Information for Improved Model Merging and Compression", "2405.07813", 2024)
 
 
-@merge_method(title="Consensus TA", paper=PAPER, experts=(2, 64))
+@merge_method(title="Consensus TA", paper=PAPER, experts=(2, 64), blocks="flat")
 def consensus_ta(
     deltas: Tensor,
     weights: Tensor,

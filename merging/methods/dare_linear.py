@@ -3,8 +3,10 @@ from typing import Annotated
 
 from torch import Tensor
 
+from merging.blocks import whole
+from merging.masks import Scales, dare_factors, drop_at_random, scaled
 from merging.method import Choice, Lambda, Number, Paper, Switch, merge_method
-from merging.ops import drop_each, weighted_sum
+from merging.ops import weighted_sum
 
 DENSITY = Number(
     0.0, 1.0, 0.05, 1.0, "Density", "Share of entries kept, at random.", screen=0.5, per_expert=True, first=True
@@ -14,7 +16,7 @@ CONVENTION = Choice(("mergekit", "paper"), "Convention", "Rescale by L1 norm, or
 PAPER = Paper("Language Models are Super Mario (DARE)", "2311.03099", 2023)
 
 
-@merge_method(title="DARE linear", paper=PAPER, random=True)
+@merge_method(title="DARE linear", paper=PAPER, random=True, blocks="flat", measure=dare_factors, version=2)
 def dare_linear(
     deltas: Tensor,
     weights: Tensor,
@@ -25,6 +27,7 @@ def dare_linear(
     rescale: Annotated[bool, RESCALE],
     normalize: Annotated[bool, Switch(False, "Normalize", "Divide by the sum of the weights.")],
     convention: Annotated[str, CONVENTION],
+    known: Scales | None = None,
 ) -> Tensor:
     """Drops entries of each delta at random, scales up the rest, and adds them.
 
@@ -32,5 +35,6 @@ def dare_linear(
     `bits(t)` gives expert t's uniform numbers in [0, 1), keyed by seed, expert and tensor. Density 1 is exactly
     task arithmetic. deltas (T, *shape), density (T,).
     """
-    kept = drop_each(deltas, density, bits, rescale=rescale, paper=convention == "paper")
+    known = known or dare_factors(whole(deltas, bits), density=density, rescale=rescale, convention=convention)
+    kept = scaled(drop_at_random(deltas, density.tolist(), bits), known)
     return lambda_ * weighted_sum(kept, weights, normalize=normalize)

@@ -3,12 +3,14 @@ from typing import Annotated
 
 from torch import Tensor
 
+from merging.blocks import whole
+from merging.masks import Scales, dare_factors, drop_at_random, scaled
 from merging.method import Lambda, Switch, merge_method
 from merging.methods.dare_linear import CONVENTION, DENSITY, PAPER, RESCALE
-from merging.ops import drop_each, weighted_sum
+from merging.ops import weighted_sum
 
 
-@merge_method(title="DARE TIES", paper=PAPER, random=True)
+@merge_method(title="DARE TIES", paper=PAPER, random=True, blocks="flat", measure=dare_factors, version=2)
 def dare_ties(
     deltas: Tensor,
     weights: Tensor,
@@ -19,10 +21,12 @@ def dare_ties(
     rescale: Annotated[bool, RESCALE],
     normalize: Annotated[bool, Switch(False, "Normalize", "Mean instead of sum of those that agree.")],
     convention: Annotated[str, CONVENTION],
+    known: Scales | None = None,
 ) -> Tensor:
     """Drops entries of each delta at random, then merges those that agree with the elected sign.
 
     DARE's mask takes the place of TIES' trimming; conventions as in `dare_linear` and `ties`.
     """
-    kept = drop_each(deltas, density, bits, rescale=rescale, paper=convention == "paper")
+    known = known or dare_factors(whole(deltas, bits), density=density, rescale=rescale, convention=convention)
+    kept = scaled(drop_at_random(deltas, density.tolist(), bits), known)
     return lambda_ * weighted_sum(kept, weights, normalize=normalize, elect=True)

@@ -3,13 +3,14 @@ from typing import Annotated
 
 from torch import Tensor
 
-from merging.masks import drop_each_by_rank
+from merging.blocks import whole
+from merging.masks import Scales, della_factors, drop_by_rank, scaled
 from merging.method import Lambda, Switch, merge_method
 from merging.methods.della_linear import CONVENTION, DENSITY, EPSILON, PAPER, RESCALE
 from merging.ops import weighted_sum
 
 
-@merge_method(title="DELLA", paper=PAPER, random=True)
+@merge_method(title="DELLA", paper=PAPER, random=True, blocks="rows", measure=della_factors, version=2)
 def della(
     deltas: Tensor,
     weights: Tensor,
@@ -21,10 +22,15 @@ def della(
     rescale: Annotated[bool, RESCALE],
     normalize: Annotated[bool, Switch(True, "Normalize", "Mean instead of sum of those that agree.")],
     convention: Annotated[str, CONVENTION],
+    known: Scales | None = None,
 ) -> Tensor:
     """Drops small entries of each delta more often than large ones, then merges those that agree in sign.
 
     The mask of `della_linear` takes the place of TIES' trimming; conventions as there and in `ties`.
     """
-    kept = drop_each_by_rank(deltas, density, epsilon, bits, rescale=rescale, paper=convention == "paper")
+    if known is None:
+        knobs = {"density": density, "epsilon": epsilon, "rescale": rescale, "convention": convention}
+        known = della_factors(whole(deltas, bits, rows=True), **knobs)
+    divide = rescale and convention == "paper"
+    kept = scaled(drop_by_rank(deltas, density, epsilon, bits, divide=divide), known)
     return lambda_ * weighted_sum(kept, weights, normalize=normalize, elect=True)

@@ -3,7 +3,8 @@ from typing import Annotated
 
 from torch import Tensor
 
-from merging.masks import drop_each_by_rank
+from merging.blocks import whole
+from merging.masks import Scales, della_factors, drop_by_rank, scaled
 from merging.method import Choice, Lambda, Number, Paper, Switch, merge_method
 from merging.ops import weighted_sum
 
@@ -14,7 +15,7 @@ CONVENTION = Choice(("mergekit", "paper"), "Convention", "Rescale by L1 norm, or
 PAPER = Paper("DELLA-Merging: Magnitude-Based Sampling", "2406.11617", 2024)
 
 
-@merge_method(title="DELLA linear", paper=PAPER, random=True)
+@merge_method(title="DELLA linear", paper=PAPER, random=True, blocks="rows", measure=della_factors, version=2)
 def della_linear(
     deltas: Tensor,
     weights: Tensor,
@@ -26,6 +27,7 @@ def della_linear(
     rescale: Annotated[bool, RESCALE],
     normalize: Annotated[bool, Switch(False, "Normalize", "Divide by the sum of the weights.")],
     convention: Annotated[str, CONVENTION],
+    known: Scales | None = None,
 ) -> Tensor:
     """Drops small entries of each delta more often than large ones, and adds the rest.
 
@@ -34,5 +36,9 @@ def della_linear(
     which is unbiased. Chances outside 0..1 are clipped (mergekit refuses them); a row of one entry has the chance
     `density` (mergekit drops it). Density 1 is task arithmetic. deltas (T, *shape), density and epsilon (T,).
     """
-    kept = drop_each_by_rank(deltas, density, epsilon, bits, rescale=rescale, paper=convention == "paper")
+    if known is None:
+        knobs = {"density": density, "epsilon": epsilon, "rescale": rescale, "convention": convention}
+        known = della_factors(whole(deltas, bits, rows=True), **knobs)
+    divide = rescale and convention == "paper"
+    kept = scaled(drop_by_rank(deltas, density, epsilon, bits, divide=divide), known)
     return lambda_ * weighted_sum(kept, weights, normalize=normalize)

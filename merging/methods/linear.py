@@ -6,7 +6,8 @@ from merging.method import Paper, Switch, merge_method
 from merging.ops import weighted_sum
 
 
-@merge_method(title="Linear (model soup)", paper=Paper("Model soups", "2203.05482", 2022), space="weights")
+@merge_method(title="Linear (model soup)", paper=Paper("Model soups", "2203.05482", 2022), space="weights",
+              blocks="flat")  # fmt: skip
 def linear(
     models: Tensor,
     weights: Tensor,

@@ -12,6 +12,7 @@ from merging.ops import column
     space="weights",
     experts=(1, 1),
     uses_weight=False,
+    blocks="flat",
 )
 def passthrough(
     models: Tensor,

@@ -9,6 +9,7 @@ from merging.ops import weighted_sum
     paper=Paper("Rewarded soups: towards Pareto-optimal alignment", "2306.04488", 2023),
     space="weights",
     shares=True,
+    blocks="flat",
 )
 def rewarded_soup(models: Tensor, weights: Tensor) -> Tensor:
     """Blends experts of different rewards by shares; sweeping the shares draws the trade-off between them.

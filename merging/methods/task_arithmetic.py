@@ -6,7 +6,8 @@ from merging.method import Lambda, Paper, Switch, merge_method
 from merging.ops import weighted_sum
 
 
-@merge_method(title="Task arithmetic", paper=Paper("Editing Models with Task Arithmetic", "2212.04089", 2022))
+@merge_method(title="Task arithmetic", paper=Paper("Editing Models with Task Arithmetic", "2212.04089", 2022),
+              blocks="flat")  # fmt: skip
 def task_arithmetic(
     deltas: Tensor,
     weights: Tensor,
