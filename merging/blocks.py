@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-BLOCK = 1 << 16  # entries
+BLOCK = 1 << 17  # entries
 
 Bits = Callable[[int], Tensor]  # expert -> its uniform numbers
 
@@ -28,9 +28,13 @@ class Blocks:
         """Entries in one step of the axis."""
         return int(np.prod(self.shape[1:], dtype=np.int64))
 
+    @property
+    def step(self) -> int:
+        return min(max(1, BLOCK // max(1, self.width)), self.shape[0])
+
     def spans(self) -> Iterator[tuple[int, int]]:
-        step = max(1, BLOCK // max(1, self.width))
-        return ((start, min(start + step, self.shape[0])) for start in range(0, self.shape[0], step))
+        n = self.shape[0]
+        return ((start, min(start + self.step, n)) for start in range(0, n, max(1, self.step)))
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Blocks":
         return replace(self, read=lambda start, stop: change(self.read(start, stop)))
@@ -103,7 +107,8 @@ def find_cuts(sizes: Blocks, wanted: Sequence[Sequence[Wanted]]) -> list[list[Cu
         filled = np.count_nonzero(samples, axis=1) / samples.shape[1] * n
         brackets = {
             (t, j): _bracket(samples[t], want(int(filled[t])), n)
-            for (t, j), want in every.items() if (t, j) not in found
+            for (t, j), want in every.items()
+            if (t, j) not in found
         }
     while brackets:
         above, inside, filled = _scan(sizes, brackets)
@@ -133,10 +138,10 @@ def find_cuts(sizes: Blocks, wanted: Sequence[Sequence[Wanted]]) -> list[list[Cu
 def _sample(sizes: Blocks) -> np.ndarray:
     """Some entries of each of the stack, sorted: all of a small tensor, else 1/64, in pieces spread over it."""
     n = sizes.shape[0]
-    step, piece = (1, 1) if n <= BLOCK else (max(min(BLOCK, n // 32), 1024), 1024)
-    if step == 1:
+    step, piece = min(1 << 16, n // 32), 1024
+    if n <= 1 << 15:
         return np.sort(sizes.read(0, n).numpy(), axis=1)
-    parts = [sizes.read(at, min(at + piece, n)).numpy() for at in range(0, n, step)]
+    parts = [np.array(sizes.read(at, min(at + piece, n))) for at in range(0, n, step)]
     return np.sort(np.concatenate(parts, axis=1), axis=1)
 
 
@@ -149,7 +154,7 @@ def _bracket(sample: np.ndarray, count: int, n: int) -> tuple[float, float]:
     return float(sample[low]) if low > 0 else 0.0, float(sample[high]) if high < size else np.inf
 
 
-def _scan(sizes: Blocks, brackets: dict) -> tuple[dict, dict, list[int]]:
+def _scan(sizes: Blocks, brackets: dict) -> tuple[dict, dict, dict[int, int]]:
     """How many entries lie above each bracket; places and values of those inside; how many are not 0."""
     above = dict.fromkeys(brackets, 0)
     inside: dict = {key: ([], []) for key in brackets}

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -187,7 +188,7 @@ def is_finite(tensor: Tensor) -> bool:
     if tensor.numel() == 0 or not tensor.is_floating_point():
         return True
     low, high = tensor.aminmax()  # NaN wins in both, and no temporary as large as the tensor is made
-    return bool(torch.isfinite(low) & torch.isfinite(high))
+    return isfinite(low.item()) and isfinite(high.item())
 
 
 def open_checkpoint(source: str, folder: Path) -> Checkpoint:

@@ -73,9 +73,14 @@ def merged_in_blocks(plan: Plan, tensor: TensorPlan) -> Tensor:
         parts = [files.enter_context(plan.experts[part.model].parts(part.name)) for part in inputs]
         base = None if plan.space == "weights" else files.enter_context(plan.base.parts(tensor.base_name))
 
+        scratch = torch.empty(len(parts), 0)  # fresh memory for every block would cost more than the arithmetic
+
         def read(start: int, stop: int) -> tuple[Tensor, Tensor | None]:
+            nonlocal scratch
             first, last = start * blocks.width, stop * blocks.width
-            stack = torch.empty(len(parts), last - first)
+            if scratch.shape[1] < last - first:
+                scratch = torch.empty(len(parts), last - first)
+            stack = scratch[:, : last - first]
             for row, part in zip(stack, parts, strict=True):
                 row.copy_(part(first, last))
             below = None

@@ -29,7 +29,9 @@ class Trim:
     factors: tuple[float, ...]
 
     def at(self, start: int) -> "Trim":
-        return replace(self, kept=tuple(cut.at(start) for cut in self.kept), top=tuple(cut.at(start) for cut in self.top))
+        return replace(
+            self, kept=tuple(cut.at(start) for cut in self.kept), top=tuple(cut.at(start) for cut in self.top)
+        )
 
     def __call__(self, deltas: Tensor) -> Tensor:
         """deltas (T, *shape), of which the first entry is the one that the cuts count from."""
@@ -117,9 +119,7 @@ def keep_chances(delta: Tensor, density: float, epsilon: float) -> Tensor:
     return (density + spread).clamp(0, 1).view_as(delta)
 
 
-def drop_by_rank(
-    deltas: Tensor, density: Tensor, epsilon: Tensor, bits: Bits, *, divide: bool = False
-) -> Tensor:
+def drop_by_rank(deltas: Tensor, density: Tensor, epsilon: Tensor, bits: Bits, *, divide: bool = False) -> Tensor:
     """DELLA's MagPrune: an entry stays where its uniform number lies below its chance (`keep_chances`).
 
     divide: each survivor by its own chance.

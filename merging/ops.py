@@ -52,8 +52,11 @@ def weighted_sum(deltas: Tensor, weights: Tensor, *, normalize: bool, elect: boo
     """
     if elect:
         return _elected_sum(deltas * column(weights, deltas), weights, normalize)
-    total = deltas.new_zeros(deltas.shape[1:])
-    for delta, weight in zip(deltas, weights.tolist(), strict=True):
+    if not len(deltas):
+        return deltas.sum(0)
+    first, *others = weights.tolist()
+    total = deltas[0] * first
+    for delta, weight in zip(deltas[1:], others, strict=True):
         total.add_(delta, alpha=weight)
     if not normalize:
         return total

@@ -1,10 +1,33 @@
+from dataclasses import dataclass
 from typing import Annotated
 
 import torch
 from torch import Tensor
 
 from merging.arcs import unit
+from merging.blocks import Blocks, total, whole
 from merging.method import Paper, Switch, merge_method
+from merging.ops import weighted_sum
+
+
+@dataclass(frozen=True)
+class Position:
+    """How far to go from the base to the mean; the same in every block."""
+
+    t: float
+
+    def at(self, start: int) -> "Position":
+        return self
+
+
+def angle(blocks: Blocks, *, filter_wise: bool, **_: object) -> Position | None:
+    """From the Gram matrix of the deltas; None where every row has an angle of its own."""
+    if filter_wise and len(blocks.shape) > 1 and blocks.shape[0] > 1:
+        return None
+    gram = total(blocks, lambda a, b, x: x.flatten(1) @ x.flatten(1).T)
+    norms = gram.diagonal().sqrt()
+    directions = gram / torch.outer(norms, norms).masked_fill_(torch.outer(norms, norms) == 0, 1.0)
+    return Position(float(_position(directions.sum() - directions.trace(), len(gram))))
 
 
 @merge_method(
@@ -12,6 +35,9 @@ from merging.method import Paper, Switch, merge_method
     paper=Paper("Model Stock: All we need is just a few fine-tuned models", "2403.19522", 2024),
     experts=(2, 64),
     uses_weight=False,
+    blocks="rows",
+    measure=angle,
+    version=2,
 )
 def model_stock(
     deltas: Tensor,
@@ -19,6 +45,7 @@ def model_stock(
     *,
     filter_wise: Annotated[bool, Switch(False, "Row by row", "Measure the angle in every row by itself.")],
     clamp: Annotated[bool, Switch(False, "Clamp", "Never beyond the base or the mean.")],
+    known: Position | None = None,
 ) -> Tensor:
     """Moves from the base towards the experts' mean as far as their deltas point the same way.
 
@@ -27,10 +54,20 @@ def model_stock(
     is left out: it sends small tensors back to the base. At the pole c = -1 / (N - 1) the deltas cancel: t is 0.
     """
     n = len(deltas)
-    rows = deltas.reshape(n, *deltas.shape[1:-1], -1) if filter_wise and deltas.dim() > 2 else deltas.reshape(n, -1)
-    directions = unit(rows)
-    both = directions.sum(0).square().sum(-1, keepdim=True) - directions.square().sum((0, -1)).unsqueeze(-1)
+    if filter_wise and deltas.dim() > 2:
+        rows = deltas.reshape(n, *deltas.shape[1:-1], -1)
+        directions = unit(rows)
+        both = directions.sum(0).square().sum(-1, keepdim=True) - directions.square().sum((0, -1)).unsqueeze(-1)
+        t = _position(both, n)
+        return ((t.clamp(0, 1) if clamp else t) * rows.mean(0)).view(deltas.shape[1:])
+    known = known or angle(whole(deltas, rows=True), filter_wise=False)
+    assert known
+    t = min(max(known.t, 0.0), 1.0) if clamp else known.t
+    return t / n * weighted_sum(deltas, deltas.new_ones(n), normalize=False)
+
+
+def _position(both: Tensor, n: int) -> Tensor:
+    """`t` from the sum of the cosines of all ordered pairs."""
     cosine = both / (n * (n - 1))
     below = 1 + (n - 1) * cosine
-    t = torch.where(below > 1e-6, n * cosine / torch.where(below > 1e-6, below, 1.0), 0.0)
-    return ((t.clamp(0, 1) if clamp else t) * rows.mean(0)).view(deltas.shape[1:])
+    return torch.where(below > 1e-6, n * cosine / torch.where(below > 1e-6, below, 1.0), 0.0)

@@ -1,14 +1,56 @@
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import torch
 from torch import Tensor
 
+from merging.blocks import Blocks, Cut, find_cuts, total, whole
 from merging.method import Choice, Number, Paper, merge_method
-from merging.ops import column, elect_sign, largest
+from merging.ops import elect_sign, where_true
+
+
+@dataclass(frozen=True)
+class Selected:
+    """Where the entries of largest variance end, and each expert's share of what they hold."""
+
+    cut: Cut | None
+    shares: tuple[float, ...]
+
+    def at(self, start: int) -> "Selected":
+        return replace(self, cut=self.cut and self.cut.at(start))
+
+    def of(self, deltas: Tensor) -> Tensor:
+        return deltas if self.cut is None else deltas * self.cut.keep(variance(deltas)[0]).sign_()
+
+
+def variance(deltas: Tensor) -> Tensor:
+    """(1, *shape) over the experts (T, *shape)."""
+    mean = deltas.sum(0).div_(len(deltas))
+    spread = torch.zeros_like(mean)
+    for delta in deltas:
+        spread += (delta - mean).square_()
+    return spread.div_(len(deltas)).unsqueeze(0)
+
+
+def select(blocks: Blocks, *, select_topk: float, convention: str, **_: object) -> Selected:
+    cut = None
+    if select_topk < 1:
+        ((cut,),) = find_cuts(blocks.map(variance), [[lambda varying: int(select_topk * varying)]])
+    chosen = Selected(cut, ())
+    energy = total(blocks, lambda a, b, x: chosen.at(a).of(x).square().sum(1)) / blocks.shape[0]
+    floor = 1e-6 if convention == "mergekit" else 0.0
+    whole_energy = float(energy.sum())
+    share = energy / whole_energy if whole_energy > floor else torch.full_like(energy, 1 / len(energy))
+    return Selected(cut, tuple(share.tolist()))
 
 
 @merge_method(
-    title="SCE", paper=Paper("FuseChat: Knowledge Fusion of Chat Models", "2408.07990", 2024), uses_weight=False
+    title="SCE",
+    paper=Paper("FuseChat: Knowledge Fusion of Chat Models", "2408.07990", 2024),
+    uses_weight=False,
+    blocks="flat",
+    measure=select,
+    version=2,
 )
 def sce(
     deltas: Tensor,
@@ -20,6 +62,7 @@ def sce(
     convention: Annotated[
         str, Choice(("mergekit", "paper"), "Convention", "Tiny deltas weigh alike, or by energy.", screen="paper")
     ],
+    known: Selected | None = None,
 ) -> Tensor:
     """Keeps the entries where experts differ most, weighs each expert by its energy, and drops minority signs.
 
@@ -27,11 +70,11 @@ def sce(
     calculate `c_t` = mean square of what is left, erase signs against the sum: `sum c_t D_t / sum c_t` over those that
     agree. `convention: mergekit` takes equal weights where all energies sum to less than 1e-6. deltas (T, *shape).
     """
-    if select_topk < 1:
-        variance = deltas.var(0, correction=0)
-        deltas = torch.where(largest(variance, int(select_topk * int((variance > 0).sum()))), deltas, 0.0)
-    energy = deltas.square().flatten(1).mean(1) if deltas.dim() > 1 else deltas.square()
-    floor = 1e-6 if convention == "mergekit" else 0.0
-    share = energy / energy.sum() if energy.sum() > floor else torch.full_like(energy, 1 / len(energy))
-    agrees = column(share, deltas) * (torch.sign(deltas) == elect_sign(deltas))
-    return (agrees * deltas).sum(0) / agrees.sum(0).clamp(min=1e-6)
+    known = known or select(whole(deltas), select_topk=select_topk, convention=convention)
+    chosen = known.of(deltas)
+    sign, total, divisor = elect_sign(chosen), *torch.zeros(2, *deltas.shape[1:], dtype=deltas.dtype)
+    for share, delta in zip(known.shares, chosen, strict=True):
+        along = delta * sign
+        divisor += where_true(torch.gt, along, 0.0).mul_(share)
+        total += along.clamp_(min=0).mul_(share)
+    return total.mul_(sign).div_(divisor.clamp_(min=1e-6))

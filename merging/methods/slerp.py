@@ -1,9 +1,33 @@
+import math
+from dataclasses import dataclass
 from typing import Annotated
 
 import torch
 from torch import Tensor
 
+from merging.blocks import Blocks, total, whole
 from merging.method import Number, Paper, merge_method
+from merging.ops import weighted_sum
+
+
+@dataclass(frozen=True)
+class Ends:
+    """How much of each end goes in; the same in every block."""
+
+    shares: tuple[float, float]
+
+    def at(self, start: int) -> "Ends":
+        return self
+
+
+def ends(blocks: Blocks, *, t: float, **_: object) -> Ends:
+    (first, product), (_, second) = total(blocks, lambda a, b, x: x.flatten(1) @ x.flatten(1).T).tolist()
+    norms = math.sqrt(first * second)
+    cosine = product / norms if norms > 0 else 1.0
+    if abs(cosine) > 0.9995:
+        return Ends((1 - t, t))
+    angle = math.acos(cosine)
+    return Ends((math.sin((1 - t) * angle) / math.sin(angle), math.sin(t * angle) / math.sin(angle)))
 
 
 @merge_method(
@@ -13,6 +37,9 @@ from merging.method import Number, Paper, merge_method
     experts=(2, 2),
     uses_weight=False,
     base_first=True,
+    blocks="flat",
+    measure=ends,
+    version=2,
 )
 def slerp(
     models: Tensor,
@@ -22,6 +49,7 @@ def slerp(
         float,
         Number(0.0, 1.0, 0.05, 0.5, "Position t", "0 is the base or first model, 1 the other.", first=True),
     ],
+    known: Ends | None = None,
 ) -> Tensor:
     """Walks along the arc between two models instead of the straight line.
 
@@ -30,10 +58,5 @@ def slerp(
     the end t = 0. mergekit requires `t`; an omitted one means 0.5 here. Formula: Shoemake,
     SIGGRAPH 1985.
     """
-    first, second = models[0], models[1]
-    norms = first.norm() * second.norm()
-    cosine = (first * second).sum() / norms if norms > 0 else torch.ones(())
-    if cosine.abs() > 0.9995:
-        return (1 - t) * first + t * second
-    angle = torch.arccos(cosine)
-    return (torch.sin((1 - t) * angle) * first + torch.sin(t * angle) * second) / torch.sin(angle)
+    known = known or ends(whole(models), t=t)
+    return weighted_sum(models, torch.tensor(known.shares, dtype=models.dtype), normalize=False)

@@ -1,0 +1,107 @@
+"""Merges in blocks against the same method on whole tensors, and cuts against a full sort."""
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from merging import blocks, compute
+from merging.blocks import Cut, find_cuts, whole
+from merging.compute import merged_delta, merged_tensor, merged_weights, read_deltas, read_models
+from merging.methods import METHODS
+from merging.ops import largest
+from merging.plan import make_plan
+from merging.random_bits import BLOCK, Numbers, uniform_bits
+from merging.recipe import load_recipe
+from tests.pico import config, write_model
+
+SHAPES = {
+    "model.embed_tokens.weight": (96, 32),
+    "a": (37, 23),
+    "b": (61,),
+    "c": (1,),
+    "d": (3, 7, 5),
+    "e": (2, 201),
+    "same": (40, 9),
+}
+IN_BLOCKS = [method.id for method in METHODS.values() if method.blocks]
+
+
+@pytest.fixture(scope="module")
+def family(tmp_path_factory):
+    """A base and experts of odd sizes: many equal magnitudes, one delta of zeros, one expert in float32."""
+    folder = tmp_path_factory.mktemp("family")
+    random = torch.Generator().manual_seed(1)
+    base = {name: torch.randn(shape, generator=random).bfloat16() for name, shape in SHAPES.items()}
+    for i, model in enumerate(("base", "x", "y", "z")):
+        step = {
+            n: torch.randint(-4, 5, t.shape, generator=random) / 16 * (i > 0 and n != "same") for n, t in base.items()
+        }
+        moved = {
+            n: (t.float() + step[n]).to(torch.float32 if model == "z" else torch.bfloat16) for n, t in base.items()
+        }
+        write_model(folder / model, moved, config(1, torch.bfloat16, True))
+    return folder
+
+
+def plan_of(folder, method, **knobs):
+    knobs = {key: value for key, value in knobs.items() if METHODS[method].knob(key)}
+    names = "xyz"[: METHODS[method].experts[1] - METHODS[method].base_first]
+    weights = [
+        {"weight": abs(w) if METHODS[method].shares else w} if METHODS[method].uses_weight else {}
+        for w in (0.5, -0.25, 1.5)
+    ]
+    models = [{"model": n, "parameters": w} for n, w in zip(names, weights, strict=False)]
+    recipe = {"merge_method": method, "base_model": "base", "models": models, "parameters": knobs, "dtype": "float32"}
+    path = folder / "recipe.yml"
+    path.write_text(yaml.safe_dump(recipe))
+    return make_plan(load_recipe(path))
+
+
+@pytest.mark.parametrize("size", [64, 1 << 17])
+@pytest.mark.parametrize("density", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("method", IN_BLOCKS)
+def test_blocks_give_what_the_method_makes_of_the_whole_tensor(family, monkeypatch, method, density, size):
+    monkeypatch.setattr(blocks, "BLOCK", size)
+    for rescale in (False, True):
+        plan = plan_of(family, method, density=density, gamma=0.05, epsilon=0.1, rescale=rescale, select_topk=density)
+        for tensor in plan.tensors:
+            assert compute._in_blocks(plan, tensor)
+            if plan.space == "weights":
+                expected = merged_weights(plan, tensor, read_models(plan, tensor))
+            else:
+                base, factors = read_deltas(plan, tensor)
+                expected = base.float() + merged_delta(plan, tensor, base, factors)
+            assert torch.equal(merged_tensor(plan, tensor, None), expected), (tensor.name, rescale)
+
+
+@pytest.mark.parametrize("n", [1, 2, 1000, 70_001])
+@pytest.mark.parametrize("levels", [1, 5, 10**6])
+def test_cuts_keep_what_a_sort_keeps(n, levels):
+    random = torch.Generator().manual_seed(n)
+    rows = torch.randint(0, levels + 1, (2, n), generator=random).float()
+    rows[1, : n // 2] *= 1000  # a sample of pieces sees another mixture than there is
+    for share in (0.0, 0.001, 0.3, 0.5, 0.999, 1.0):
+        count = int(share * n)
+        for row, (cut,) in zip(rows, find_cuts(whole(rows), [[lambda _, n=count: n]] * 2), strict=True):
+            assert torch.equal(cut.keep(row), row * largest(row, count))
+
+
+def test_a_bracket_that_misses_is_moved(monkeypatch):
+    monkeypatch.setattr(blocks, "_sample", lambda sizes: np.full((1, 100), 3.0, np.float32))
+    row = torch.arange(1000.0)
+    for count in (1, 10, 990, 998):
+        (cut,) = find_cuts(whole(row.unsqueeze(0)), [[lambda _, n=count: n]])[0]
+        assert torch.equal(cut.keep(row), row * (row >= 1000 - count))
+
+
+def test_equal_magnitudes_stay_up_to_the_cuts_end():
+    row = torch.tensor([1.0, -2.0, 1.0, -1.0, 3.0])
+    assert Cut(1.0, 3).keep(row).tolist() == [1.0, -2.0, 1.0, 0.0, 3.0]
+    assert Cut(1.0, 3).at(2).keep(row[2:]).tolist() == [1.0, 0.0, 3.0]
+
+
+def test_parts_of_random_numbers_are_those_of_the_whole():
+    numbers = uniform_bits(1, "expert", "tensor", (BLOCK + 1000,))
+    for start, stop in ((0, 5), (BLOCK - 3, BLOCK + 3), (BLOCK + 1, BLOCK + 1000), (7, 7)):
+        assert torch.equal(Numbers(1, "expert", "tensor").part(start, stop), numbers[start:stop])
