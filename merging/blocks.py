@@ -140,8 +140,8 @@ def _sample(sizes: Blocks) -> np.ndarray:
     n = sizes.shape[0]
     step, piece = min(1 << 16, n // 32), 1024
     if n <= 1 << 15:
-        return np.sort(sizes.read(0, n).numpy(), axis=1)
-    parts = [np.array(sizes.read(at, min(at + piece, n))) for at in range(0, n, step)]
+        return np.sort(sizes.read(0, n).cpu().numpy(), axis=1)
+    parts = [sizes.read(at, min(at + piece, n)).cpu().numpy() for at in range(0, n, step)]
     return np.sort(np.concatenate(parts, axis=1), axis=1)
 
 
@@ -160,7 +160,7 @@ def _scan(sizes: Blocks, brackets: dict) -> tuple[dict, dict, dict[int, int]]:
     inside: dict = {key: ([], []) for key in brackets}
     filled: dict[int, int] = dict.fromkeys({t for t, _ in brackets}, 0)
     for start, stop in sizes.spans():
-        block = sizes.read(start, stop).numpy()
+        block = sizes.read(start, stop).cpu().numpy()
         for t in filled:
             filled[t] += int(np.count_nonzero(block[t] > 0))
         for (t, j), (low, high) in brackets.items():

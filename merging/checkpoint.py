@@ -114,20 +114,20 @@ class Checkpoint:
                             where=self.source,
                             do=f"Run: python -m merging download {self.source.rpartition('+')[2]}")  # fmt: skip
         path, entry = self.places[name]
-        try:
-            with path.open("rb", buffering=0) as file:
+        with ExitStack() as stack:
+            with self._no_change(path):
+                file = stack.enter_context(path.open("rb", buffering=0))
 
-                def fill(at: int, data: Tensor) -> None:
-                    left = data.numpy().data
+            def fill(at: int, data: Tensor) -> None:
+                left = data.numpy().data
+                with self._no_change(path):
                     file.seek(entry.start + at)
                     while left and (n := file.readinto(left)):
                         left = left[n:]
-                    if left:
-                        raise self._changed(path, "the file became shorter while it was read")
+                if left:
+                    raise self._changed(path, "the file became shorter while it was read")
 
-                yield fill
-        except OSError as error:
-            raise self._changed(path, error.strerror or "the file cannot be read") from error
+            yield fill
 
     def low_rank(self, name: str) -> tuple[Tensor, Tensor] | None:
         """Float32 `b` (m, r) and `a` (r, n) where this tensor is that of `over` plus `b @ a`, else None."""
@@ -143,6 +143,13 @@ class Checkpoint:
             return _content(stamps, tuple(sorted(self.places.items())))
         except OSError as error:
             path = Path(error.filename or self.folder)
+            raise self._changed(path, error.strerror or "the file cannot be read") from error
+
+    @contextmanager
+    def _no_change(self, path: Path) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
             raise self._changed(path, error.strerror or "the file cannot be read") from error
 
     def _changed(self, path: Path, why: str) -> UserError:

@@ -104,8 +104,6 @@ def scaled(kept: Tensor, scales: Scales) -> Tensor:
     return kept
 
 
-
-
 def keep_chances(delta: Tensor, density: float, epsilon: float) -> Tensor:
     """DELLA's chance of each entry to stay: by its rank in its row, from density - epsilon up to density + epsilon.
 

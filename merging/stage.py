@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from threading import Lock
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from merging.checkpoint import DTYPES, Checkpoint, TensorInfo, bytes_to_download, is_finite
+from merging.checkpoint import DTYPES, Checkpoint, Part, TensorInfo, bytes_to_download, is_finite, parts_of
 from merging.compute import across_layers, merged_tensor, read_deltas
 from merging.errors import UserError
 from merging.recipe import Recipe
@@ -38,6 +39,10 @@ class Stage(Checkpoint):
                             where=f"{self.source}: {name}", kept="Nothing was written.",
                             do="Lower the weights, or write another `dtype`.")  # fmt: skip
         return tensor
+
+    @contextmanager
+    def parts(self, name: str) -> Iterator[Part]:
+        yield parts_of(self.read(name))
 
     @cached_property
     def _peak(self) -> Tensor | None:
