@@ -78,7 +78,7 @@ def main() -> None:
     args = parser.parse_args()
     home = make_family(args.size, args.folder)
     bench = Bench(args.folder, home, args.peers or _environment(args.folder / "peers"), args.repeat)
-    lines = [*bench.element_wise(), "", *bench.spectral(), "", *bench.live()]
+    lines = [*bench.element_wise(), "", *bench.spectral(), "", *bench.live(), "", *bench.chat()]
     text = "\n".join([*_head(args.size), *lines, ""])
     print(text)
     RESULTS.write_text(text, encoding="utf-8")
@@ -142,6 +142,19 @@ class Bench:
             "|---|---|---|",
             f"| first look | {1e3 * cold:,.0f} | 1 |",
             *(f"| {name} | {1e3 * said[name]:,.0f} | {cold / said[name]:,.0f} |" for name in ("rank", "weight")),
+        ]
+
+    def chat(self) -> list[str]:
+        said = self._run(sys.executable, "side", str(self.home)).said
+        rows = [f"| {tokens} | {1e3 * dense:.1f} | {1e3 * beside:.1f} | **{beside / dense:.2f}** |"
+                for tokens, (dense, beside) in said["seconds"].items()]  # fmt: skip
+        return [
+            f"Chat before weights are written, RESM at k = 10 %, {said['matrices']} matrices in float32: CPU of one",
+            "pass through the layers, with written weights and through the folds beside the base's.",
+            "",
+            "| tokens at once | written ms | folds ms | folds / written |",
+            "|---|---|---|---|",
+            *rows,
         ]
 
     def _least(self, runner: str, *args: str) -> Cost:

@@ -116,5 +116,4 @@ class _Beside:
     def __call__(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         self.idle.discard(layer)
         near, far = (self.v, self.u) if type(layer) is nn.Linear else (self.u, self.v)  # Conv1D's weight is transposed
-        inner = (inputs[0] @ near * self.d).reshape(-1, len(self.d))
-        return torch.addmm(output.reshape(-1, len(far)), inner, far.T).view(output.shape)
+        return output.add_(nn.functional.linear(inputs[0] @ near * self.d, far))
