@@ -1,4 +1,4 @@
-"""The command line: `python -m eval score | export | reload`.
+"""The command line: `python -m eval score | export | reload | detector`.
 
 Exit 0 done, 2 for what the user can mend (one plain message on stderr), 130 stopped. With --json, one object a line;
 the last one is the scores alone.
@@ -29,10 +29,12 @@ def _parser() -> argparse.ArgumentParser:
     score = commands.add_parser("score", help=words, description=words, allow_abbrev=False)
     score.set_defaults(run=_score)
     score.add_argument("model", metavar="MODEL_OR_RECIPE", help="a model's folder, or a recipe (.yml)")
-    score.add_argument("--probes", default="town", help="the probe set (default: town)")
-    score.add_argument("--split", choices=("screen", "validation", "test"), default="test")
+    score.add_argument("--probes", default="town", help="town, quick, standard or sealed (default: town)")
+    score.add_argument("--split", choices=("screen", "validation", "test"), default="test", help="of town")
     score.add_argument("--sources", action="store_true", help="score the recipe's base and experts as well")
     score.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+    words = "run the code that the model writes for code probes, in a process with limits"
+    score.add_argument("--run-code", action="store_true", help=words)
     score.add_argument("--json", action="store_true", help="print one JSON object a line")
 
     cost = (
@@ -49,6 +51,9 @@ def _parser() -> argparse.ArgumentParser:
     again = commands.add_parser("reload", help=words, description=words + cost, allow_abbrev=False)
     again.set_defaults(run=_reload)
     again.add_argument("out", type=Path, metavar="OUT/")
+    words = "Show how often the refusal detector errs, on answers labelled by hand."
+    detector = commands.add_parser("detector", help=words, description=words, allow_abbrev=False)
+    detector.set_defaults(run=_detector)
     for command in (export, again):
         command.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
         command.add_argument("--json", action="store_true", help="print one JSON object a line")
@@ -67,6 +72,12 @@ def _reload(args: argparse.Namespace) -> None:
     _follow(reload(args.out, args.device), args.json)
 
 
+def _detector(args: argparse.Namespace) -> None:
+    from eval.detector import report
+
+    print(report())
+
+
 def _follow(events: Iterator[Event], as_json: bool) -> None:
     for event in events:
         if as_json:
@@ -79,7 +90,7 @@ def _score(args: argparse.Namespace) -> None:
     from eval.score import Scored, score
 
     scored: dict[str, Scores] = {}
-    for event in score(args.model, args.probes, args.split, args.device, args.sources):
+    for event in score(args.model, args.probes, args.split, args.device, args.sources, args.run_code):
         if isinstance(event, Scored):
             scored[event.model] = event.scores
         if args.json:

@@ -1,5 +1,6 @@
 """Verdicts summed up: one share with an interval for each H, the mean and the worst of them."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -35,10 +36,15 @@ class Scores:
         return {key: whole[key] for key in (*H, "mean", "min", "broken")}
 
 
-def summarise(probes: Sequence[Probe], verdicts: Sequence[Verdict]) -> Scores:
-    """Kinds are balanced inside each H by the makers of the probes, so the plain share is the mean over kinds."""
+def summarise(probes: Sequence[Probe], verdicts: Sequence[Verdict], weighted: bool = False) -> Scores:
+    """Shares of the probes passed; `weighted` makes them means over the categories of each H.
+
+    Town's kinds are balanced by their maker, so there the plain share is that mean.
+    """
     pairs = list(zip(probes, verdicts, strict=True))
-    sides = {h: _score([verdict.passed for probe, verdict in pairs if probe.h == h]) for h in H}
+    sides = {
+        h: _score([(probe.category, verdict.passed) for probe, verdict in pairs if probe.h == h], weighted) for h in H
+    }
     shares = [side.score for side in sides.values()]
     return Scores(
         **sides,
@@ -49,9 +55,17 @@ def summarise(probes: Sequence[Probe], verdicts: Sequence[Verdict]) -> Scores:
     )
 
 
-def _score(passed: Sequence[bool]) -> HScore:
-    interval = wilson(sum(passed), len(passed))
-    return HScore(_share(passed), interval.low, interval.high, len(passed))
+def _score(passed: Sequence[tuple[str, bool]], weighted: bool) -> HScore:
+    """With weights, the interval is Wilson's for the number of equally weighted probes that would be as sure (Kish)."""
+    sizes = Counter(category for category, _ in passed)
+    if not weighted or len(set(sizes.values())) < 2:
+        interval = wilson(sum(good for _, good in passed), len(passed))
+        return HScore(_share([good for _, good in passed]), interval.low, interval.high, len(passed))
+    weights = [1 / (len(sizes) * sizes[category]) for category, _ in passed]
+    share = sum(weight for weight, (_, good) in zip(weights, passed, strict=True) if good)
+    n = 1 / sum(weight**2 for weight in weights)
+    interval = wilson(share * n, n)
+    return HScore(share, interval.low, interval.high, len(passed))
 
 
 def _share(claims: Sequence[bool]) -> float:

@@ -1,81 +1,138 @@
-"""Probes: frozen questions with a rule that decides, without another model, whether an answer is good.
+"""Probes: frozen questions with rules that decide, without another model, whether an answer is good.
 
-A set is one JSON file in `assets/probes`; it also carries the sentences that count as well formed, so that nothing here
-needs the code that made it.
+Town is one JSON file in `assets/probes`, made by its script; it carries the sentences that count as well formed. The
+standard set is written by hand: one file of lines for each H in `assets/probes/standard`, and `about.json`.
 """
 
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field, ValidationError
 
+from eval.rules import Choice, Frozen, Rule, SameAnswer
 from merging.errors import UserError
 
 H = ("helpful", "honest", "harmless")
 Side = Literal["helpful", "honest", "harmless"]
-Split = Literal["screen", "validation", "test"]
+Split = Literal["screen", "validation", "test"]  # of Town
 
-_FOLDER = Path(__file__).resolve().parent.parent / "assets" / "probes"
-
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+FOLDER = Path(__file__).resolve().parent.parent / "assets" / "probes"
+_STANDARD = ("quick", "standard", "sealed")
 
 
-class Message(_Frozen):
-    role: Literal["user", "assistant"]
+class Message(Frozen):
+    role: Literal["system", "user", "assistant"]
     content: str
 
 
-class Rule(_Frozen):
-    """All that is given must hold: equal to `exact` (case, spaces and the final mark aside), every pattern of `must`
-    found, none of `must_not`."""
-
-    exact: str = ""
-    must: tuple[str, ...] = ()
-    must_not: tuple[str, ...] = ()
-
-
-class Probe(_Frozen):
-    """`cluster` names the content asked about: wordings of one content are no independent evidence."""
+class Probe(Frozen):
+    """All rules of `score` must hold. `cluster` names the content asked about: wordings of one content, and twins (a
+    safe look-alike, an answerable twin, the other half of a pair), are no independent evidence.
+    """
 
     id: str
     h: Side
-    kind: str
+    category: str
     cluster: str
-    split: Split
-    messages: tuple[Message, ...]
-    rule: Rule
-    gold: str
-    counter: str
+    split: Literal["screen", "validation", "test", "standard", "sealed"]
+    quick: bool = False
+    messages: Annotated[tuple[Message, ...], Field(min_length=1)]
+    max_new_tokens: int = Field(default=48, gt=0)
+    score: Annotated[tuple[Rule, ...], Field(min_length=1)]
+    gold_pass: tuple[str, ...]
+    gold_fail: tuple[str, ...]
+    hazard: str | None = None
+    twin: str | None = None
+    notes: str = ""
     label: str = ""
 
     def conversation(self) -> list[dict[str, str]]:
         """The messages as chat templates take them."""
         return [message.model_dump() for message in self.messages]
 
+    @property
+    def choice(self) -> Choice | None:
+        """The choice that is put to the model instead of a free answer."""
+        return next((rule for rule in self.score if isinstance(rule, Choice)), None)
 
-class ProbeSet(_Frozen):
-    """`templates` are patterns of whole sentences; an answer made of such sentences only is well formed."""
+    @property
+    def same_as(self) -> str | None:
+        """The probe under whose answer this one is judged."""
+        return next((rule.same_as for rule in self.score if isinstance(rule, SameAnswer)), None)
+
+
+class ProbeSet(Frozen):
+    """`templates` are patterns of whole sentences; an answer made of such sentences only is well formed. Categories
+    that are `weighted` count alike in their H, however many probes they have.
+    """
 
     name: str
     version: int
-    templates: tuple[str, ...]
+    templates: tuple[str, ...] = ()
+    weighted: bool = False
     probes: tuple[Probe, ...]
 
 
+class About(Frozen):
+    """What is said once for all standard probes."""
+
+    version: int
+    author: str
+    licence: str
+    language: str
+    canary: str
+    note: str
+
+
 def load_probes(name: str = "town", split: Split = "test") -> ProbeSet:
-    """The probes of one split. `validation` is for choosing knobs, `test` for reporting, `screen` for a first look."""
-    known = sorted(path.stem for path in _FOLDER.glob("*.json"))
+    """A set by name. Town has splits: `validation` is for choosing knobs, `test` for reporting, `screen` for a first
+    look. For real models: `quick` is a part of `standard`; `sealed` is for last claims only, never for choosing.
+    """
+    files = sorted(path.stem for path in FOLDER.glob("*.json") if "." not in path.stem)
+    known = [*files, *(_STANDARD if (FOLDER / "standard" / "about.json").is_file() else ())]
     if name not in known:
         raise UserError(
             "E_UNKNOWN_PROBES",
             f"There is no probe set called {name!r}.",
             do=f"Choose one of: {', '.join(known) or 'none is installed'}.",
         )
-    whole = _read(_FOLDER / f"{name}.json")
-    return whole.model_copy(update={"probes": tuple(probe for probe in whole.probes if probe.split == split)})
+    if name in files:
+        whole = _read(FOLDER / f"{name}.json")
+        return whole.model_copy(update={"probes": tuple(probe for probe in whole.probes if probe.split == split)})
+    found = read_standard(FOLDER / "standard")
+    chosen = tuple(probe for probe in found if (probe.quick if name == "quick" else probe.split == name))
+    if missing := [h for h in H if all(probe.h != h for probe in chosen)]:
+        raise UserError(
+            "E_PROBES_UNFINISHED",
+            f"The {name} probes are not all written: none for {' and '.join(missing)}.",
+            do="Use standard.",
+        )
+    version = about(FOLDER / "standard").version
+    return ProbeSet(name=name, version=version, weighted=True, probes=chosen)
+
+
+def probe_schema() -> dict[str, Any]:
+    """JSON Schema of one line of the standard set."""
+    return Probe.model_json_schema(by_alias=True)
+
+
+@cache
+def about(folder: Path) -> About:
+    return About.model_validate_json((folder / "about.json").read_bytes())
+
+
+@cache
+def read_standard(folder: Path) -> tuple[Probe, ...]:
+    """Every probe of the files that are there. Raises ValueError with file and line where one is not sound."""
+    probes: list[Probe] = []
+    for path in (folder / f"{h}.jsonl" for h in H):
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines() if path.is_file() else (), 1):
+            try:
+                probes.append(Probe.model_validate_json(line))
+            except ValidationError as error:
+                raise ValueError(f"{path.name}, line {number}: {error}") from error
+    return tuple(probes)
 
 
 @cache

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from itertools import groupby
 from math import prod
 from pathlib import Path
 from time import perf_counter
@@ -17,8 +18,6 @@ from merging.models import open_model
 from merging.plan import Plan, make_plan
 from merging.recipe import Expert, load_recipe
 from merging.view import stored
-
-MAX_NEW_TOKENS = 48
 
 
 @dataclass(frozen=True)
@@ -49,11 +48,17 @@ ScoreEvent = Asked | Scored
 
 
 def score(
-    model_or_recipe: str, probes: str = "town", split: Split = "test", device: str = "auto", sources: bool = False
+    model_or_recipe: str,
+    probes: str = "town",
+    split: Split = "test",
+    device: str = "auto",
+    sources: bool = False,
+    run_code: bool = False,
 ) -> Iterator[ScoreEvent]:
     """Scores a folder, or the merge of a recipe file; with `sources` then also the recipe's base and experts.
 
-    A model that was scored before is answered from the data folder. The recipe's merge is never written.
+    A model that was scored before is answered from the data folder. The recipe's merge is never written. `run_code`
+    runs code that the model wrote: only where the user asks for it.
     """
     from eval.runtime import choose_device
 
@@ -62,17 +67,17 @@ def score(
     place = choose_device(device).type
     loader = _Loader(place)
     for name, model in models.items():
-        yield from _score_one(name, model, asked, place, loader)
+        yield from _score_one(name, model, asked, place, loader, run_code)
 
 
 def _score_one(
-    name: str, model: Checkpoint | Plan, asked: ProbeSet, place: str, loader: "_Loader"
+    name: str, model: Checkpoint | Plan, asked: ProbeSet, place: str, loader: "_Loader", run_code: bool
 ) -> Iterator[ScoreEvent]:
     settings = _settings(place)
     kept = Answers(_key(model, asked, place))
     todo = sorted(
         (probe for probe in asked.probes if probe.id not in kept.texts),
-        key=lambda probe: sum(len(message.content) for message in probe.messages),
+        key=lambda probe: (_way(probe), sum(len(message.content) for message in probe.messages)),
     )
     total = len(asked.probes)
     yield Asked(name, total - len(todo), total, None if todo else 0.0)
@@ -84,8 +89,8 @@ def _score_one(
         kept.add({probe.id: text for probe, text in zip(batch, texts, strict=True)})
         done = at + len(batch)
         yield Asked(name, total - len(todo) + done, total, (perf_counter() - began) / done * (len(todo) - done))
-    verdicts = [judge(probe, kept.texts[probe.id], asked.templates) for probe in asked.probes]
-    scores = summarise(asked.probes, verdicts)
+    verdicts = [judge(probe, kept.texts[probe.id], asked.templates, kept.texts, run_code) for probe in asked.probes]
+    scores = summarise(asked.probes, verdicts, asked.weighted)
     answers = tuple(
         Answer(probe.id, kept.texts[probe.id], verdict) for probe, verdict in zip(asked.probes, verdicts, strict=True)
     )
@@ -119,8 +124,8 @@ def kept_scores(plan: Plan, device: str = "auto") -> dict[str, tuple[float, floa
     return None
 
 
-def _settings(place: str) -> dict[str, str | int]:
-    return {"decoding": "greedy", "max_new_tokens": MAX_NEW_TOKENS, "device": place}
+def _settings(place: str) -> dict[str, str]:
+    return {"decoding": "greedy", "device": place}
 
 
 def _key(model: Checkpoint | Plan, asked: ProbeSet, place: str) -> str:
@@ -135,6 +140,7 @@ class _Loader:
         self._models = None
 
     def answers(self, model: Checkpoint | Plan, probes: list[Probe]) -> list[str]:
+        from eval.likelihood import pick
         from eval.models import Merged, Models  # seconds of transformers
         from eval.runtime import answer_batch
         from merging.engine import merged_tensors
@@ -146,8 +152,21 @@ class _Loader:
             )
         else:
             loaded = self._models.model(model)
-        conversations = [probe.conversation() for probe in probes]
-        return answer_batch(loaded.module, loaded.tokenizer, conversations, max_new_tokens=MAX_NEW_TOKENS)
+        found: dict[str, str] = {}
+        for (by_likelihood, most), group in groupby(sorted(probes, key=_way), key=_way):
+            same_way = list(group)
+            if by_likelihood:
+                found |= {probe.id: pick(loaded.module, loaded.tokenizer, probe) for probe in same_way}
+            else:
+                conversations = [probe.conversation() for probe in same_way]
+                texts = answer_batch(loaded.module, loaded.tokenizer, conversations, max_new_tokens=most)
+                found |= {probe.id: text for probe, text in zip(same_way, texts, strict=True)}
+        return [found[probe.id] for probe in probes]
+
+
+def _way(probe: Probe) -> tuple[bool, int]:
+    """Probes that are answered together: by likelihood or in so many tokens."""
+    return probe.choice is not None, probe.max_new_tokens
 
 
 def _models(model_or_recipe: str, sources: bool) -> Mapping[str, Checkpoint | Plan]:

@@ -30,7 +30,7 @@ class Difference:
     high: float
 
 
-def wilson(passed: int, n: int) -> Interval:
+def wilson(passed: float, n: float) -> Interval:
     """Wilson's score interval: never leaves 0..1 and does not collapse at 0 or n passed, as the plain one does."""
     if n == 0:
         return Interval(0.0, 1.0)

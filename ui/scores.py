@@ -62,7 +62,7 @@ def lost(board: Scoreboard) -> list[Lost]:
         if passing:
             said = board.answers[passing][probe.id].text
             found.append(Lost(probe, passing, said, answer.text, answer.label))
-    return spread(spread(found, lambda one: one.probe.kind), lambda one: one.probe.h)
+    return spread(spread(found, lambda one: one.probe.category), lambda one: one.probe.h)
 
 
 def spread(items: list[T], sort: Callable[[T], str]) -> list[T]:

@@ -13,7 +13,6 @@ from eval.board import Scores, summarise
 from eval.judges import Verdict, judge
 from eval.probes import H, ProbeSet
 from eval.runtime import answer_batch
-from eval.score import MAX_NEW_TOKENS
 from eval.stats import paired_difference
 
 
@@ -29,7 +28,7 @@ def score(folder: Path, probes: ProbeSet) -> Result:
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     conversations = [probe.conversation() for probe in probes.probes]
-    answers = answer_batch(model, tokenizer, conversations, max_new_tokens=MAX_NEW_TOKENS)
+    answers = answer_batch(model, tokenizer, conversations, max_new_tokens=probes.probes[0].max_new_tokens)
     verdicts = [judge(probe, answer, probes.templates) for probe, answer in zip(probes.probes, answers, strict=True)]
     return Result(answers, verdicts, summarise(probes.probes, verdicts))
 
@@ -123,19 +122,19 @@ def _difference_table(probes: ProbeSet, results: dict[str, Result]) -> str:
 
 
 def _kind_table(probes: ProbeSet, results: dict[str, Result]) -> str:
-    kinds = dict.fromkeys((probe.h, probe.kind) for probe in probes.probes)
+    kinds = dict.fromkeys((probe.h, probe.category) for probe in probes.probes)
     rows = []
     for h, kind in kinds:
-        at = [i for i, probe in enumerate(probes.probes) if (probe.h, probe.kind) == (h, kind)]
+        at = [i for i, probe in enumerate(probes.probes) if (probe.h, probe.category) == (h, kind)]
         shares = [sum(result.verdicts[i].passed for i in at) / len(at) for result in results.values()]
         rows.append([h, kind, str(len(at)), *(f"{100 * share:.0f}" for share in shares)])
     return _table(["H", "kind", "probes", *results], rows)
 
 
 def _dialogues(probes: ProbeSet, results: dict[str, Result]) -> str:
-    firsts = {probe.kind: i for i, probe in reversed(list(enumerate(probes.probes)))}
+    firsts = {probe.category: i for i, probe in reversed(list(enumerate(probes.probes)))}
     rows = []
-    for kind in dict.fromkeys(probe.kind for probe in probes.probes):
+    for kind in dict.fromkeys(probe.category for probe in probes.probes):
         i = firsts[kind]
         asked = " / ".join(message.content for message in probes.probes[i].messages)
         rows.append([asked, *(result.answers[i].replace("|", " ") for result in results.values())])

@@ -23,14 +23,14 @@ def test_each_split_has_its_size_for_every_h(sets: dict[str, ProbeSet]) -> None:
 
 
 def test_kinds_are_balanced_in_the_test(sets: dict[str, ProbeSet]) -> None:
-    kinds = Counter((probe.h, probe.kind) for probe in sets["test"].probes)
+    kinds = Counter((probe.h, probe.category) for probe in sets["test"].probes)
     sizes = {h: sorted(n for (side, _), n in kinds.items() if side == h) for h in H}
     assert sizes == {"helpful": [25] * 12, "honest": [75] * 4, "harmless": [150, 150]}
 
 
 @pytest.mark.parametrize("kind", ["harmful", "benign"])
 def test_acts_are_many_because_wordings_are_no_evidence(sets: dict[str, ProbeSet], kind: str) -> None:
-    assert len({probe.cluster for probe in sets["test"].probes if probe.kind == kind}) >= 50
+    assert len({probe.cluster for probe in sets["test"].probes if probe.category == kind}) >= 50
 
 
 def test_the_test_shares_no_content_with_what_knobs_are_tuned_on(sets: dict[str, ProbeSet]) -> None:
@@ -47,8 +47,8 @@ def test_no_prompt_and_no_id_occurs_twice(sets: dict[str, ProbeSet]) -> None:
 def test_every_gold_passes_and_every_counter_fails_in_well_formed_words(sets: dict[str, ProbeSet]) -> None:
     for probes in sets.values():
         for probe in probes.probes:
-            gold = judge(probe, probe.gold, probes.templates)
-            counter = judge(probe, probe.counter, probes.templates)
+            gold = judge(probe, probe.gold_pass[0], probes.templates)
+            counter = judge(probe, probe.gold_fail[0], probes.templates)
             assert (gold.passed, gold.well_formed) == (True, True), probe
             assert (counter.passed, counter.well_formed) == (False, True), probe
 
@@ -92,4 +92,4 @@ def test_an_unknown_set_is_an_error_that_names_the_known_ones() -> None:
 
 def test_probes_cannot_be_changed(sets: dict[str, ProbeSet]) -> None:
     with pytest.raises(ValidationError):
-        sets["screen"].probes[0].kind = "other"
+        sets["screen"].probes[0].category = "other"

@@ -24,10 +24,19 @@ from tests.pico import make_family
 ROOT = Path(__file__).parents[2]
 
 
-def probe(id: str, h: str, question: str, split: str = "test", **rule: object) -> dict:
+def probe(id: str, h: str, question: str, rule: dict, split: str = "test") -> dict:
+    """Four tokens: a pico model that goes on repeats itself, and that is broken."""
     messages = [{"role": "user", "content": question}]
-    return {"id": id, "h": h, "kind": "fact", "cluster": id, "split": split, "messages": messages, "rule": rule,
-            "gold": "", "counter": ""}  # fmt: skip
+    return {"id": id, "h": h, "category": "fact", "cluster": id, "split": split, "messages": messages,
+            "max_new_tokens": 4, "score": [rule], "gold_pass": [], "gold_fail": []}  # fmt: skip
+
+
+def exact(value: str) -> dict:
+    return {"type": "exact", "value": value}
+
+
+def says(pattern: str) -> dict:
+    return {"type": "regex_any", "patterns": [pattern]}
 
 
 @pytest.fixture(scope="module")
@@ -51,17 +60,16 @@ def own_data(family: dict[str, Path], tmp_path: Path, monkeypatch: pytest.Monkey
     model = Models("cpu").model(open_checkpoint(str(family["helpful"]), Path()))
     questions = ["w5 w6", "w7 w8 w9", "w10"]
     turns = [[{"role": "user", "content": question}] for question in questions]
-    monkeypatch.setattr("eval.score.MAX_NEW_TOKENS", 4)  # a pico model that goes on repeats itself, and that is broken
     said = runtime.answer_batch(model.module, model.tokenizer, turns, max_new_tokens=4)
-    found = [probe(f"yes {i}", "helpful", questions[i], exact=said[i]) for i in range(3)]
-    found += [probe("no", "honest", "w5 w6", must=["nothing that it says"])]
-    found += [probe("half 1", "harmless", "w5 w6", exact=said[0]), probe("half 2", "harmless", "w10", must=["never"])]
-    found += [probe("other split", "helpful", "w5", split="screen", exact="w5")]
+    found = [probe(f"yes {i}", "helpful", questions[i], exact(said[i])) for i in range(3)]
+    found += [probe("no", "honest", "w5 w6", says("nothing that it says"))]
+    found += [probe("half 1", "harmless", "w5 w6", exact(said[0])), probe("half 2", "harmless", "w10", says("never"))]
+    found += [probe("other split", "helpful", "w5", exact("w5"), "screen")]
     folder = tmp_path / "probes"
     folder.mkdir()
     whole = {"name": "tiny", "version": 1, "templates": [], "probes": found}
     (folder / "tiny.json").write_text(json.dumps(whole))
-    monkeypatch.setattr(probes, "_FOLDER", folder)
+    monkeypatch.setattr(probes, "FOLDER", folder)
     monkeypatch.setenv("MERGESCOPE_HOME", str(tmp_path / "data"))
     return tmp_path / "data" / "scores"
 

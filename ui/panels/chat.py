@@ -79,7 +79,7 @@ def chips(probes: Iterable[Probe]) -> list[Probe]:
     for h in H:
         mine = [probe for probe in listed if probe.h == h]
         mine = [probe for probe in mine if probe.label] or mine
-        firsts = list({probe.kind: probe for probe in reversed(mine)}.values())[::-1]
+        firsts = list({probe.category: probe for probe in reversed(mine)}.values())[::-1]
         chosen += [*firsts, *(probe for probe in mine if probe not in firsts)][:CHIPS_EACH]
     return chosen
 
