@@ -35,8 +35,9 @@ def retention(merge: float, base: float, best: float) -> float:
 
 def front(scores: np.ndarray) -> np.ndarray:
     """Which rows of (recipes, sides) no other row beats: at least as good on every side and better on one."""
-    better = (scores[None] >= scores[:, None]).all(-1) & (scores[None] > scores[:, None]).any(-1)
-    return ~better.any(1)
+    as_good = np.all(scores[None] >= scores[:, None], axis=-1)
+    better = np.any(scores[None] > scores[:, None], axis=-1)
+    return np.logical_not(np.any(as_good & better, axis=1))
 
 
 def front_chances(passed: np.ndarray, sides: Sequence[str], clusters: Sequence[str]) -> np.ndarray:
