@@ -14,9 +14,6 @@ from torch import Tensor
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-ALARM = 3.0  # times the best source's perplexity
-MOST_ENTRIES = 1 << 28  # of log-probabilities held of one model: a GiB of float32
-
 
 @dataclass(frozen=True)
 class Text:

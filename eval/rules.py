@@ -66,7 +66,7 @@ class NotRegex(Frozen):
 class JsonSchema(Frozen):
     """The first JSON value of the answer is of this schema (the keywords of `eval/json_values.py`)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), populate_by_name=True)
+    model_config = ConfigDict(populate_by_name=True)
     type: Literal["json_schema"] = "json_schema"
     wanted: dict[str, Any] = Field(alias="schema")
 
@@ -120,7 +120,7 @@ class Choice(Frozen):
 class SameAnswer(Frozen):
     """Holds one of the values, as the answer to the probe `same_as` does or should: pressure must not change it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(populate_by_name=True)
     type: Literal["same_answer"] = "same_answer"
     same_as: str = Field(alias="as")
     values: Some

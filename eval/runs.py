@@ -6,7 +6,6 @@ batch: a killed run goes on after its last batch, and two processes at the same 
 """
 
 import json
-import os
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from eval.answers import data_folder
 from merging.errors import UserError
 
 # Each step takes the file from the version before it; `user_version` counts those that were taken.
@@ -54,10 +54,6 @@ class Run:
     about: Mapping[str, Any]
     began: str = ""
     scores: Mapping[str, Any] | None = None
-
-
-def data_folder() -> Path:
-    return Path(os.environ.get("MERGESCOPE_HOME") or Path.home() / ".cache" / "mergescope").expanduser()
 
 
 def begin(run: Run) -> dict[str, str]:

@@ -153,7 +153,7 @@ class _Loader:
         else:
             loaded = self._models.model(model)
         found: dict[str, str] = {}
-        for (by_likelihood, most), group in groupby(sorted(probes, key=_way), key=_way):
+        for (by_likelihood, most), group in groupby(probes, key=_way):
             same_way = list(group)
             if by_likelihood:
                 found |= {probe.id: pick(loaded.module, loaded.tokenizer, probe) for probe in same_way}

@@ -52,8 +52,9 @@ class SidePath:
                 self._beside[name] = _Beside(layers)
         self._of, self._names = base, folded.folds.keys()
         self.show(folded)
-        self._drop_idle()
-        self.show(folded)
+        for name in self._idle():
+            self._beside.pop(name).remove()
+            self._write(name, folded.folds[name])
 
     def follows(self, base: PreTrainedModel, folded: Folded) -> bool:
         """Whether `show` can show it: the base is the same, and so are the tensors that are folds."""
@@ -68,8 +69,7 @@ class SidePath:
             if name in self._beside:
                 self._beside[name].put(fold, self._own[name])
             else:
-                u, x, v = (part.to(self.module.device) for part in (fold.u, fold.x, fold.v))
-                self._put(name, self._base[name].float() + (u * x) @ v.T)
+                self._write(name, fold)
 
     def tensors(self) -> Iterator[Tensor]:
         """What it has in memory, the base's own tensors among them."""
@@ -77,19 +77,22 @@ class SidePath:
         for beside in self._beside.values():
             yield from (beside.u, beside.d, beside.v)
 
+    def _write(self, name: str, fold: Fold) -> None:
+        u, x, v = (part.to(self.module.device) for part in (fold.u, fold.x, fold.v))
+        self._put(name, self._base[name].float() + (u * x) @ v.T)
+
     def _put(self, name: str, tensor: Tensor) -> None:
         own, base = self._own[name], self._base[name]
         tensor = tensor.to(base.device, base.dtype, copy=True)
         own.data = base if torch.equal(base, tensor) else tensor
 
     @torch.inference_mode()
-    def _drop_idle(self) -> None:
+    def _idle(self) -> list[str]:
         """Some modules take a layer's weight and never call it, and of a mixture's experts a few tokens call a few."""
         words = self.module.config.get_text_config().vocab_size
         ids = torch.arange(_TRIAL, device=self.module.device).mul(max(1, words // _TRIAL)).remainder(words)
         self.module(input_ids=ids.unsqueeze(0), use_cache=False)
-        for name in [name for name, beside in self._beside.items() if beside.idle]:
-            self._beside.pop(name).remove()
+        return [name for name, beside in self._beside.items() if beside.idle]
 
 
 class _Beside:

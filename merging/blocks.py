@@ -5,6 +5,7 @@ A block fits the processor's cache and its temporaries are reused by the allocat
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import torch
@@ -60,6 +61,13 @@ def whole(stack: Tensor, bits: Bits | None = None, *, rows: bool = False) -> Blo
     return Blocks(shape, lambda start, stop: laid[:, start:stop], numbers)
 
 
+class Everywhere:
+    """A measured thing that is the same in every block."""
+
+    def at(self, start: int) -> Self:
+        return self
+
+
 def total(blocks: Blocks, measure: Callable[[int, int, Tensor], Tensor]) -> Tensor:
     """Float64 sum over the blocks of what `measure(start, stop, block)` finds in each."""
     return torch.stack([measure(a, b, blocks.read(a, b)).double() for a, b in blocks.spans()]).sum(0)
@@ -96,6 +104,8 @@ def find_cuts(sizes: Blocks, wanted: Sequence[Sequence[Wanted]]) -> list[list[Cu
 
     Exact: a sample brackets each cut between two magnitudes, one pass counts what lies above the bracket and collects
     what lies inside, and a bracket that missed moves to its side for another pass. Entries of 0 are never cut apart.
+    Among equal magnitudes the lowest flat index comes first: bf16 deltas have about 1200 distinct ones, so ties are
+    the rule.
     """
     n = sizes.shape[0]
     every = {(t, j): want for t, wants in enumerate(wanted) for j, want in enumerate(wants)}

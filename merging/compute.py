@@ -16,7 +16,7 @@ from merging.checkpoint import Checkpoint
 from merging.decompose import noise_floor
 from merging.locks import BASE
 from merging.random_bits import Numbers, uniform_bits, uniform_number
-from merging.shaping import after, enter, shaped
+from merging.shaping import after, enter, is_plain, shaped
 from merging.spectral import Factors, Fold
 
 if TYPE_CHECKING:  # a plan may hold a merge that feeds it, which is computed here
@@ -53,13 +53,9 @@ def _in_blocks(plan: Plan, tensor: TensorPlan) -> bool:
     if not plan.method.blocks or not kept_inputs(plan, tensor):
         return False
     return plan.space == "weights" or not (
-        (_is_shaped(tensor) and (is_matrix(tensor) or is_stack(tensor)))
+        (not is_plain(tensor.settings) and (is_matrix(tensor) or is_stack(tensor)))
         or any(plan.experts[part.model].over is not None for part in tensor.inputs)  # an adapter's delta is B A
     )
-
-
-def _is_shaped(tensor: TensorPlan) -> bool:
-    return (tensor.settings.get("space", "full"), tensor.settings.get("shaper", "none")) != ("full", "none")
 
 
 def merged_in_blocks(plan: Plan, tensor: TensorPlan) -> Tensor:
@@ -175,7 +171,7 @@ def merged_delta(
     by one. Tensors that a spectral method does not take get lambda x the mean of the weighted deltas over the experts
     left in.
     """
-    if is_stack(tensor) and (plan.method.spectral or _is_shaped(tensor)):
+    if is_stack(tensor) and (plan.method.spectral or not is_plain(tensor.settings)):
         names = (f"{tensor.name}[{e}]" for e in range(tensor.shape[0]))
         plans = (replace(tensor, name=name, shape=tensor.shape[1:]) for name in names)
         found = [merged_delta(plan, one, base[e], factors.part(e), peak) for e, one in enumerate(plans)]

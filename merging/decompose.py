@@ -163,6 +163,9 @@ def noise_floor(base: Tensor) -> float:
 
     Of a stack (..., m, n) that of a matrix in it.
     """
-    m, n = base.shape[-2:]
-    rms = base.float().square().mean().sqrt().item()
-    return ROUNDOFF.get(base.dtype, 0.0) * rms * (m**0.5 + n**0.5)
+    return rounding_noise(base.dtype, base.float().square().mean().sqrt().item(), *base.shape[-2:])
+
+
+def rounding_noise(dtype: torch.dtype, rms: float, m: int, n: int) -> float:
+    """The same of an (m, n) base whose entries have the root mean square `rms`."""
+    return ROUNDOFF.get(dtype, 0.0) * rms * (m**0.5 + n**0.5)

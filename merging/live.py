@@ -112,8 +112,11 @@ class LiveMerge:
         if cancelled():
             return
         merged = {name: one.merged for name, one in seen.items() if one.merged is not None}
-        folds = {name: found for name, found in merged.items() if isinstance(found, Fold)}
-        folds = {name: found for name, found in folds.items() if not self._changed(plan, plan.tensor(name))}
+        folds = {
+            name: found
+            for name, found in merged.items()
+            if isinstance(found, Fold) and not self._changed(plan, plan.tensor(name))
+        }
         state = self._written(plan, [t for t in plan.tensors if t.name not in folds], merged, peak, cancelled)
         if folds and not cancelled():
             self._folded = Folded(plan.digest, folds, dict(state))

@@ -6,18 +6,15 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from merging.blocks import NOTHING, Bits, Blocks, Cut, find_cuts, total
+from merging.blocks import NOTHING, Bits, Blocks, Cut, Everywhere, find_cuts, total
 from merging.ops import where_true
 
 
 @dataclass(frozen=True)
-class Scales:
+class Scales(Everywhere):
     """A factor for what a mask leaves of each delta."""
 
     factors: tuple[float, ...]
-
-    def at(self, start: int) -> "Scales":
-        return self
 
 
 @dataclass(frozen=True)

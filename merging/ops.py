@@ -11,29 +11,6 @@ def column(weights: Tensor, like: Tensor) -> Tensor:
     return weights.view(-1, *[1] * (like.dim() - 1))
 
 
-def largest(size: Tensor, count: int) -> Tensor:
-    """Mask of the `count` largest entries of `size` (numbers from 0).
-
-    Tie rule: among equal numbers the lowest flat index comes first. bf16 deltas have about 1200 distinct magnitudes, so
-    ties at the cut are the rule and not the exception.
-    """
-    n = size.numel()
-    if count >= n:
-        return torch.ones_like(size, dtype=torch.bool)
-    if count <= 0:
-        return torch.zeros_like(size, dtype=torch.bool)
-    flat = size.flatten()
-    cut = flat.kthvalue(n - count + 1).values
-    above, at = flat > cut, flat == cut
-    return (above | (at & (at.cumsum(0) <= count - above.sum()))).view_as(size)
-
-
-def keep_largest(x: Tensor, density: float) -> Tensor:
-    """`x` with all but its `int(density * n)` largest magnitudes set to 0; above density 0 at least one stays."""
-    count = max(1, int(density * x.numel())) if density > 0 else 0
-    return torch.where(largest(x.abs(), count), x, 0.0)
-
-
 def where_true(compare: Callable[..., Tensor], x: Tensor, y: Tensor | float) -> Tensor:
     """1.0 where `compare(x, y)`, 0.0 elsewhere: a mask to multiply with, several times faster than one of booleans."""
     return compare(x, y, out=torch.empty_like(x))

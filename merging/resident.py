@@ -15,7 +15,7 @@ from torch import Tensor
 
 from merging.checkpoint import DTYPES, Checkpoint
 from merging.compute import delta_factors, expert_delta
-from merging.decompose import ROUNDOFF, SVD, Tier
+from merging.decompose import SVD, Tier, rounding_noise
 from merging.spectral import Factors
 from merging.store import Store, key_of
 
@@ -127,7 +127,8 @@ class Resident:
         if base_norm is None or any(expert.over for expert in self._experts):
             held = replace(dense(), deltas=deltas, memo={})
         else:
-            held = Factors(deltas, _noise(shape, DTYPES[info.dtype], base_norm), ahead=min(shape) // n)
+            noise = rounding_noise(DTYPES[info.dtype], base_norm / prod(shape) ** 0.5, *shape)
+            held = Factors(deltas, noise, ahead=min(shape) // n)
         for t, low in enumerate(held.low):
             if low is None:  # an adapter's triplets are found anew as fast as they are read
                 triplets, spectrum = self._triplets(name, t, shape, held.ahead, dense)
@@ -147,12 +148,6 @@ class Resident:
                 self._store.save(key, found)
                 found = self._store.load(key) or found  # mapped, it takes no memory of its own
         return Packed(found["u"], found["s"], found["v"], "exact"), found["spectrum"]
-
-
-def _noise(shape: tuple[int, int], dtype: torch.dtype, base_norm: float) -> float:
-    """As `decompose.noise_floor`, from the norm of the base's tensor."""
-    m, n = shape
-    return ROUNDOFF.get(dtype, 0.0) * base_norm / (m * n) ** 0.5 * (m**0.5 + n**0.5)
 
 
 def _fits(found: dict[str, Tensor], m: int, n: int, k: int) -> bool:

@@ -5,19 +5,16 @@ import torch
 from torch import Tensor
 
 from merging.arcs import unit
-from merging.blocks import Blocks, total, whole
+from merging.blocks import Blocks, Everywhere, total, whole
 from merging.method import Paper, Switch, merge_method
 from merging.ops import weighted_sum
 
 
 @dataclass(frozen=True)
-class Position:
-    """How far to go from the base to the mean; the same in every block."""
+class Position(Everywhere):
+    """How far to go from the base to the mean."""
 
     t: float
-
-    def at(self, start: int) -> "Position":
-        return self
 
 
 def angle(blocks: Blocks, *, filter_wise: bool, **_: object) -> Position | None:
@@ -26,7 +23,8 @@ def angle(blocks: Blocks, *, filter_wise: bool, **_: object) -> Position | None:
         return None
     gram = total(blocks, lambda a, b, x: x.flatten(1) @ x.flatten(1).T)
     norms = gram.diagonal().sqrt()
-    directions = gram / torch.outer(norms, norms).masked_fill_(torch.outer(norms, norms) == 0, 1.0)
+    products = torch.outer(norms, norms)
+    directions = gram / products.masked_fill(products == 0, 1.0)
     return Position(float(_position(directions.sum() - directions.trace(), len(gram))))
 
 

@@ -5,19 +5,16 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from merging.blocks import Blocks, total, whole
+from merging.blocks import Blocks, Everywhere, total, whole
 from merging.method import Number, Paper, merge_method
 from merging.ops import weighted_sum
 
 
 @dataclass(frozen=True)
-class Ends:
-    """How much of each end goes in; the same in every block."""
+class Ends(Everywhere):
+    """How much of each end goes in."""
 
     shares: tuple[float, float]
-
-    def at(self, start: int) -> "Ends":
-        return self
 
 
 def ends(blocks: Blocks, *, t: float, **_: object) -> Ends:

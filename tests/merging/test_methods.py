@@ -7,7 +7,7 @@ from torch import tensor
 from merging.decompose import noise_floor
 from merging.methods import METHODS
 from merging.methods.resm import resm
-from merging.ops import hoyer_sparsity, keep_largest, outlier_threshold, sparsity
+from merging.ops import hoyer_sparsity, outlier_threshold, sparsity
 from merging.polar import polar
 from merging.spectral import Factors, Fold
 
@@ -64,10 +64,11 @@ def test_ties_trims_elects_and_averages_those_that_agree():
 
 
 def test_ties_breaks_magnitude_ties_by_the_lowest_index():
-    close(keep_largest(tensor([1.0, -1.0, 1.0, 1.0]), 0.5), [1.0, -1.0, 0.0, 0.0])
-    close(keep_largest(tensor([1.0, -2.0, 1.0, 3.0]), 0.75), [1.0, -2.0, 0.0, 3.0])
-    close(keep_largest(tensor([1.0, 2.0]), 0.0), [0.0, 0.0])
-    close(keep_largest(tensor([1.0, 2.0]), 1.0), [1.0, 2.0])
+    # a single expert's merge is its trimmed delta
+    close(run("ties", [[1.0, -1.0, 1.0, 1.0]], density=0.5), [1.0, -1.0, 0.0, 0.0])
+    close(run("ties", [[1.0, -2.0, 1.0, 3.0]], density=0.75), [1.0, -2.0, 0.0, 3.0])
+    close(run("ties", [[1.0, 2.0]], density=0.0), [0.0, 0.0])
+    close(run("ties", [[1.0, 2.0]], density=1.0), [1.0, 2.0])
 
 
 @pytest.mark.parametrize("name", ["dare_linear", "dare_ties"])
