@@ -58,8 +58,8 @@ def test_each_h_has_its_number_of_probes(name: str, n: int):
 
 
 def test_a_set_that_lacks_a_side_is_not_scored():
-    """The sealed helpful and honest probes are not written yet; with them, this becomes a count like those above."""
-    with pytest.raises(UserError, match="none for helpful and honest"):
+    """The sealed honest probes are not written yet; with them, this becomes a count like those above."""
+    with pytest.raises(UserError, match="none for honest"):
         load_probes("sealed")
 
 
