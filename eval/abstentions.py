@@ -1,6 +1,5 @@
 """Does an answer say that it does not or cannot know, or cannot find what it is asked about?"""
 
-
 from eval.texts import any_of, plain
 
 _KNOW = (

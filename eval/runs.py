@@ -6,6 +6,7 @@ batch: a killed run goes on after its last batch, and two processes at the same 
 """
 
 import json
+import os
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -13,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eval.answers import data_folder
 from merging.errors import UserError
 
 # Each step takes the file from the version before it; `user_version` counts those that were taken.
@@ -23,11 +23,12 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         CREATE TABLE runs (
             key TEXT PRIMARY KEY,
             model TEXT NOT NULL,     -- as shown: "merge", or the model's name
-            family TEXT NOT NULL,    -- of a merge: what names its base and experts; else empty
+            family TEXT NOT NULL,    -- of a merge: its base's fingerprint; else empty
             recipe TEXT NOT NULL,    -- of a merge: its YAML; else empty
-            about TEXT NOT NULL,     -- JSON: probe set, split, decoding, device
+            about TEXT NOT NULL,     -- JSON: probe set, decoding, device; of a merge its digest and its experts
             began TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%SZ', 'now')),
-            scores TEXT              -- JSON once all probes are answered
+            scores TEXT,             -- JSON once all probes are answered
+            outcomes TEXT            -- JSON with them: probe id -> pass, fail, abstain, refuse or broken
         ) WITHOUT ROWID
         """,
         """
@@ -43,9 +44,13 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 )
 
 
+def data_folder() -> Path:
+    return Path(os.environ.get("MERGESCOPE_HOME") or Path.home() / ".cache" / "mergescope").expanduser()
+
+
 @dataclass(frozen=True)
 class Run:
-    """One model on one probe set. `began` is UTC; `scores` is None until every probe is answered."""
+    """One model on one probe set. `began` is UTC; `scores` and `outcomes` are None until every probe is answered."""
 
     key: str
     model: str
@@ -54,6 +59,7 @@ class Run:
     about: Mapping[str, Any]
     began: str = ""
     scores: Mapping[str, Any] | None = None
+    outcomes: Mapping[str, str] | None = None
 
 
 def begin(run: Run) -> dict[str, str]:
@@ -63,7 +69,13 @@ def begin(run: Run) -> dict[str, str]:
             "INSERT OR IGNORE INTO runs (key, model, family, recipe, about) VALUES (?, ?, ?, ?, ?)",
             (run.key, run.model, run.family, run.recipe, json.dumps(run.about)),
         )
-        return dict(db.execute("SELECT probe, text FROM answers WHERE run = ?", (run.key,)))
+    return answers(run.key)
+
+
+def answers(key: str) -> dict[str, str]:
+    """By probe id."""
+    with _database() as db:
+        return dict(db.execute("SELECT probe, text FROM answers WHERE run = ?", (key,)))
 
 
 def keep(key: str, texts: Mapping[str, str]) -> None:
@@ -74,9 +86,10 @@ def keep(key: str, texts: Mapping[str, str]) -> None:
         )
 
 
-def finish(key: str, scores: Mapping[str, Any]) -> None:
+def finish(key: str, scores: Mapping[str, Any], outcomes: Mapping[str, str]) -> None:
     with _database() as db:
-        db.execute("UPDATE runs SET scores = ? WHERE key = ?", (json.dumps(scores), key))
+        row = (json.dumps(scores), json.dumps(outcomes), key)
+        db.execute("UPDATE runs SET scores = ?, outcomes = ? WHERE key = ?", row)
 
 
 def find(key: str) -> Run | None:
@@ -86,18 +99,19 @@ def find(key: str) -> Run | None:
 
 
 def tried(family: str) -> list[Run]:
-    """Every merge of these sources that was scored, the first first."""
+    """Every merge over this base that was scored, the first first."""
     with _database() as db:
         query = f"SELECT {_COLUMNS} FROM runs WHERE family = ? AND scores IS NOT NULL ORDER BY began, key"
         return [_run(row) for row in db.execute(query, (family,))]
 
 
-_COLUMNS = "key, model, family, recipe, about, began, scores"
+_COLUMNS = "key, model, family, recipe, about, began, scores, outcomes"
 
 
 def _run(row: tuple[Any, ...]) -> Run:
-    key, model, family, recipe, about, began, scores = row
-    return Run(key, model, family, recipe, json.loads(about), began, json.loads(scores) if scores else None)
+    key, model, family, recipe, about, began, *found = row
+    scores, outcomes = (text and json.loads(text) for text in found)
+    return Run(key, model, family, recipe, json.loads(about), began, scores, outcomes)
 
 
 @contextmanager

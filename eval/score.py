@@ -1,22 +1,26 @@
 """Scores models on probes: asks in batches, keeps every answer, judges by the probes' own rules."""
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from math import prod
 from pathlib import Path
 from time import perf_counter
 
-from eval.answers import Answers, finished, identity
 from eval.board import Scores, summarise
+from eval.identity import identity
 from eval.judges import Verdict, judge
 from eval.probes import H, Probe, ProbeSet, Split, load_probes
+from eval.runs import Run, answers, begin, find, finish, keep
 from merging.checkpoint import Checkpoint
 from merging.errors import UserError
 from merging.models import open_model
 from merging.plan import Plan, make_plan
 from merging.recipe import Expert, load_recipe
+from merging.sources import spelled_out
 from merging.view import stored
 
 
@@ -57,7 +61,7 @@ def score(
 ) -> Iterator[ScoreEvent]:
     """Scores a folder, or the merge of a recipe file; with `sources` then also the recipe's base and experts.
 
-    A model that was scored before is answered from the data folder. The recipe's merge is never written. `run_code`
+    A model that was scored before is answered from `runs.db`. The recipe's merge is never written. `run_code`
     runs code that the model wrote: only where the user asks for it.
     """
     from eval.runtime import choose_device
@@ -73,10 +77,10 @@ def score(
 def _score_one(
     name: str, model: Checkpoint | Plan, asked: ProbeSet, place: str, loader: "_Loader", run_code: bool
 ) -> Iterator[ScoreEvent]:
-    settings = _settings(place)
-    kept = Answers(_key(model, asked, place))
+    run = _run(name, model, asked, place)
+    kept = begin(run)
     todo = sorted(
-        (probe for probe in asked.probes if probe.id not in kept.texts),
+        (probe for probe in asked.probes if probe.id not in kept),
         key=lambda probe: (_way(probe), sum(len(message.content) for message in probe.messages)),
     )
     total = len(asked.probes)
@@ -86,24 +90,19 @@ def _score_one(
     for at in range(0, len(todo), size):
         batch = todo[at : at + size]
         texts = loader.answers(model, batch)
-        kept.add({probe.id: text for probe, text in zip(batch, texts, strict=True)})
+        keep(run.key, {probe.id: text for probe, text in zip(batch, texts, strict=True)})
         done = at + len(batch)
         yield Asked(name, total - len(todo) + done, total, (perf_counter() - began) / done * (len(todo) - done))
-    verdicts = [judge(probe, kept.texts[probe.id], asked.templates, kept.texts, run_code) for probe in asked.probes]
+    scored = _judged(name, asked, answers(run.key), run_code)  # of two runs at once, the answers that stayed
+    finish(run.key, asdict(scored.scores), {one.probe_id: one.verdict.outcome for one in scored.answers})
+    yield scored
+
+
+def _judged(name: str, asked: ProbeSet, texts: Mapping[str, str], run_code: bool) -> Scored:
+    verdicts = [judge(probe, texts[probe.id], asked.templates, texts, run_code) for probe in asked.probes]
+    pairs = zip(asked.probes, verdicts, strict=True)
     scores = summarise(asked.probes, verdicts, asked.weighted)
-    answers = tuple(
-        Answer(probe.id, kept.texts[probe.id], verdict) for probe, verdict in zip(asked.probes, verdicts, strict=True)
-    )
-    kept.finish(
-        {
-            "model": name,
-            "probes": asked.name,
-            **settings,
-            "scores": asdict(scores),
-            "answers": [{"id": one.probe_id, "text": one.text, **asdict(one.verdict)} for one in answers],
-        }
-    )
-    yield Scored(name, scores, answers)
+    return Scored(name, scores, tuple(Answer(probe.id, texts[probe.id], verdict) for probe, verdict in pairs))
 
 
 def kept_scores(plan: Plan, device: str = "auto") -> dict[str, tuple[float, float, float, int]] | None:
@@ -114,22 +113,29 @@ def kept_scores(plan: Plan, device: str = "auto") -> dict[str, tuple[float, floa
 
     place = choose_device(device).type
     for split in ("test", "validation", "screen"):
-        document = finished(_key(plan, load_probes("town", split), place))
-        try:
-            if document is not None:
-                sides = {h: document["scores"][h] for h in H}
+        with suppress(UserError):  # an export needs no scores
+            run = find(_run("merge", plan, load_probes("town", split), place).key)
+            if run is not None and run.scores is not None:
+                sides = {h: run.scores[h] for h in H}
                 return {h: (side["score"], side["low"], side["high"], side["n"]) for h, side in sides.items()}
-        except (KeyError, TypeError):  # not as we write it
-            continue
     return None
 
 
-def _settings(place: str) -> dict[str, str]:
-    return {"decoding": "greedy", "device": place}
-
-
-def _key(model: Checkpoint | Plan, asked: ProbeSet, place: str) -> str:
-    return hashlib.sha256(f"{identity(model)} {_digest(asked)} {_settings(place)}".encode()).hexdigest()
+def _run(name: str, model: Checkpoint | Plan, asked: ProbeSet, place: str) -> Run:
+    about: dict[str, object] = {
+        "probes": asked.name,
+        "version": asked.version,
+        "split": " ".join(sorted({probe.split for probe in asked.probes})),
+        "n": len(asked.probes),
+        "hash": hashlib.sha256(asked.model_dump_json().encode()).hexdigest(),
+        "decoding": "greedy",
+        "device": place,
+    }
+    key = hashlib.sha256(json.dumps([identity(model), about]).encode()).hexdigest()
+    if not isinstance(model, Plan):
+        return Run(key, name, "", "", about)
+    about |= {"digest": model.digest, "experts": sorted({stored(expert).fingerprint for expert in model.experts})}
+    return Run(key, name, stored(model.base).fingerprint, spelled_out(model.recipe).to_yaml(), about)
 
 
 class _Loader:
@@ -185,10 +191,6 @@ def _models(model_or_recipe: str, sources: bool) -> Mapping[str, Checkpoint | Pl
     taken = ["merge", "base", *names]
     shown = [f"{name} {i}" if taken.count(name) > 1 else name for i, name in enumerate(names, 1)]
     return {"merge": plan, "base": base, **dict(zip(shown, experts.values(), strict=True))}
-
-
-def _digest(asked: ProbeSet) -> str:
-    return hashlib.sha256(asked.model_dump_json().encode()).hexdigest()
 
 
 def _batch_size(model: Checkpoint | Plan) -> int:

@@ -64,7 +64,7 @@ class _Job:
 def serve(connection: Connection) -> None:
     """Answers requests until the other end closes."""
     from eval.answering import Answering  # the page imports this file for its requests and need not load torch
-    from eval.answers import data_folder
+    from eval.runs import data_folder
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal reaches this process too; the page ends it
     under_way: dict[int, _Job] = {}

@@ -184,9 +184,7 @@ class LiveMerge:
         cuts = [factors.full_rank // len(names) if k is None else k for k in kept]
         parts = [factors.svd(t, cut) for t, cut in enumerate(cuts)]
         spectra = [
-            factors.remember(
-                ("spectrum", t, kept[t]), partial(analysis.spectrum, name, factors.spectrum(t), kept[t])
-            )
+            factors.remember(("spectrum", t, kept[t]), partial(analysis.spectrum, name, factors.spectrum(t), kept[t]))
             for t, name in enumerate(names)
         ]
         spectra.append(analysis.spectrum("merge", merged.strengths, None))

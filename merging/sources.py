@@ -3,10 +3,14 @@
 import os
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from merging.errors import UserError
 from merging.hub_cache import HUB_ID, local_model
 from merging.words import shown
+
+if TYPE_CHECKING:
+    from merging.recipe import Recipe
 
 
 def find_folder(source: str, beside: Path) -> Path:
@@ -56,6 +60,11 @@ def absolute(source: str, beside: Path) -> str:
         else str((beside / Path(part).expanduser()).resolve())
         for part in model_parts(source, beside)
     )  # fmt: skip
+
+
+def spelled_out(recipe: "Recipe") -> "Recipe":
+    """The recipe with absolute folders, for a file that stands beside no model."""
+    return recipe.renamed(lambda source: absolute(source, recipe.folder))
 
 
 def _is_folder(beside: Path, source: str) -> bool:

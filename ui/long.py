@@ -4,7 +4,6 @@ import json
 import shutil
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from merging.errors import UserError
 from merging.events import Reloaded
 from merging.plan import make_plan
 from merging.recipe import Recipe
-from merging.sources import absolute
+from merging.sources import spelled_out
 from ui.conversation import Turns
 from ui.jobs import Job
 from ui.live import Updates, kept, status_line
@@ -150,14 +149,8 @@ def zipped(folder: Path) -> Path:
 
 
 def write_recipe(recipe: Recipe, folder: Path) -> None:
-    """The recipe as a job reads it: with absolute folders, because it stands beside no model."""
-    experts = tuple(replace(e, model=absolute(e.model, recipe.folder)) for e in recipe.experts)
-    base = recipe.base and absolute(recipe.base, recipe.folder)
-    words = {m: absolute(m, recipe.folder) for m in (recipe.vocabulary.models if recipe.vocabulary else ())}
-    spelled = replace(recipe, base=base, experts=experts,
-                      tokenizer_source=words.get(recipe.tokenizer_source or "", recipe.tokenizer_source),
-                      tokenizer=recipe.tokenizer and recipe.tokenizer.renamed(words))  # fmt: skip
-    (folder / "recipe.yml").write_text(spelled.to_yaml(), encoding="utf-8")
+    """The recipe as a job reads it."""
+    (folder / "recipe.yml").write_text(spelled_out(recipe).to_yaml(), encoding="utf-8")
 
 
 def start_job(services: Services, page: Page, session: Session, turns: Turns, kind: str, about: Mapping[str, str],
@@ -212,9 +205,12 @@ def _status(services: Services, page: Page, session: Session) -> Updates:
 
 
 def _download(page: Page, archive: Path, said: list[str]) -> Updates:
-    return {page.recipe.download: gr.update(value=str(archive), visible=True), page.recipe.saved: _listed(said),
-            page.recipe.push: gr.update(visible=True),
-            page.recipe.pushed: f'<p class="help">Pushes <b>{escape(archive.stem)}</b> as it was saved.</p>'}
+    return {
+        page.recipe.download: gr.update(value=str(archive), visible=True),
+        page.recipe.saved: _listed(said),
+        page.recipe.push: gr.update(visible=True),
+        page.recipe.pushed: f'<p class="help">Pushes <b>{escape(archive.stem)}</b> as it was saved.</p>',
+    }
 
 
 def _listed(lines: list[str]) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from eval.runs import data_folder
 from merging.analysis import Look
 from merging.recipe import Recipe, load_recipe
 from ui.jobs import Job, Jobs, LiveWorker, Stream
@@ -39,7 +40,7 @@ class Services:
 
 
 def open_services() -> Services:
-    home = Path(os.environ.get("MERGESCOPE_HOME", "~/.cache/mergescope")).expanduser()
+    home = data_folder()
     worker = LiveWorker()
     worker.warm()
     return Services(Path.cwd(), home, worker, Jobs(home / "jobs"), _presets(), _ROOT / "assets" / "town")

@@ -40,8 +40,7 @@ def iso_cts(
     common = total.head(r - n * own)
     key = ("cts", tuple(weights.tolist()), own)
     parts = [
-        inner.remember((*key, inner.ids, t), lambda t=t: _beside(inner, t, weights[t], common, own))
-        for t in range(n)
+        inner.remember((*key, inner.ids, t), lambda t=t: _beside(inner, t, weights[t], common, own)) for t in range(n)
     ]
     folded = fold(inner, [*parts, common], [1.0] * (n + 1), tolerance=DUPLICATE, key=key)
     level = float(folded.x.mean()) if len(folded.x) else 0.0

@@ -136,8 +136,13 @@ def _marks(family: Family, held: Mapping[str, str]) -> list[dict]:
         return []
     x, y, roles_ = zip(*cells.values(), strict=True)
     small = family.n_layers > VALUES_UP_TO
-    marker = {"symbol": [SYMBOLS[role] for role in roles_], "color": [f"@{role}" for role in roles_],
-              "size": 5 if small else 9, "opacity": 1, "line": {"color": "@paper", "width": 1 if small else 1.5}}
+    marker = {
+        "symbol": [SYMBOLS[role] for role in roles_],
+        "color": [f"@{role}" for role in roles_],
+        "size": 5 if small else 9,
+        "opacity": 1,
+        "line": {"color": "@paper", "width": 1 if small else 1.5},
+    }
     return [{"type": "scatter", "mode": "markers", "x": list(x), "y": list(y), "marker": marker, "hoverinfo": "skip"}]
 
 

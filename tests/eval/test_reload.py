@@ -162,8 +162,8 @@ def test_a_finished_export_is_tested_with_and_without_its_sources(recipe, tmp_pa
 def test_kept_scores_of_this_merge_stand_in_its_card(recipe, monkeypatch):
     from eval import score
 
-    document = {"scores": {h: {"score": 0.5, "low": 0.4, "high": 0.6, "n": 90} for h in score.H}}
-    monkeypatch.setattr(score, "finished", lambda key: document)
+    scores = {h: {"score": 0.5, "low": 0.4, "high": 0.6, "n": 90} for h in score.H}
+    monkeypatch.setattr(score, "find", lambda key: score.Run(key, "merge", "", "", {}, scores=scores))
     run(recipe)
     assert "| helpful | 50.0 % | 40 to 60 % | 90 |" in (recipe.parent / "out" / "README.md").read_text()
 

@@ -21,6 +21,12 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "data"
 
 
+def test_the_data_folder_is_told_by_the_environment(home: Path, monkeypatch: pytest.MonkeyPatch):
+    assert runs.data_folder() == home
+    monkeypatch.delenv("MERGESCOPE_HOME")
+    assert runs.data_folder() == Path.home() / ".cache" / "mergescope"
+
+
 def test_answers_outlive_the_run_and_the_first_one_stays():
     assert runs.begin(RUN) == {}
     runs.keep("k1", {"a": "one", "b": "two"})
@@ -32,10 +38,10 @@ def test_answers_outlive_the_run_and_the_first_one_stays():
 def test_scores_belong_to_one_key_and_one_family():
     for key, family in (("k1", "fam"), ("k2", "fam"), ("k3", "other")):
         runs.begin(Run(key, "merge", family, f"recipe of {key}", {"probes": "town"}))
-    runs.finish("k1", {"mean": 0.5})
-    runs.finish("k3", {"mean": 0.6})
-    assert [(run.key, run.scores, run.recipe) for run in runs.tried("fam")] == [
-        ("k1", {"mean": 0.5}, "recipe of k1")
+    runs.finish("k1", {"mean": 0.5}, {"a": "pass"})
+    runs.finish("k3", {"mean": 0.6}, {"a": "broken"})
+    assert [(run.key, run.scores, run.outcomes, run.recipe) for run in runs.tried("fam")] == [
+        ("k1", {"mean": 0.5}, {"a": "pass"}, "recipe of k1")
     ]  # k2 is not finished
     found = runs.find("k3")
     assert found

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import MixtralConfig, MixtralForCausalLM
 
-from eval.answers import identity
+from eval.identity import identity
 from eval.models import Merged, Models
 from eval.runtime import _PinnedNoise, answer_batch, choose_device, cores, stream
 from merging.checkpoint import Checkpoint, open_checkpoint

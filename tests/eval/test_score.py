@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -10,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from eval import answers, probes, runtime
+from eval import probes, runs, runtime
 from eval.__main__ import main
 from eval.models import Models
-from eval.score import Asked, Scored, score
+from eval.score import Asked, Scored, kept_scores, score
 from merging.checkpoint import open_checkpoint
 from merging.engine import merge
 from merging.errors import UserError
 from merging.plan import make_plan
-from merging.recipe import load_recipe
+from merging.recipe import load_recipe, parse_recipe
 from tests.pico import make_family
 
 ROOT = Path(__file__).parents[2]
@@ -71,7 +72,7 @@ def own_data(family: dict[str, Path], tmp_path: Path, monkeypatch: pytest.Monkey
     (folder / "tiny.json").write_text(json.dumps(whole))
     monkeypatch.setattr(probes, "FOLDER", folder)
     monkeypatch.setenv("MERGESCOPE_HOME", str(tmp_path / "data"))
-    return tmp_path / "data" / "scores"
+    return tmp_path / "data" / "runs.db"
 
 
 @pytest.fixture
@@ -109,10 +110,11 @@ def test_a_model_is_asked_once(family: dict[str, Path], asked: list[str], own_da
     again = list(score(str(family["helpful"]), "tiny"))
     assert again == [Asked("helpful", 6, 6, 0.0), first[-1]]
     assert len(asked) == 6
-    (file,) = own_data.iterdir()
-    kept = json.loads(file.read_text())
-    assert kept["answers"][0]["id"] == "yes 0"
-    assert kept["answers"][0]["passed"] is True
+    with sqlite3.connect(own_data) as db:
+        ((key, model, outcomes),) = db.execute("SELECT key, model, outcomes FROM runs")
+    assert model == "helpful"
+    assert [outcome == "pass" for outcome in json.loads(outcomes).values()] == [True, True, True, False, True, False]
+    assert runs.answers(key) == {answer.probe_id: answer.text for answer in first[-1].answers}
 
 
 def test_other_weights_template_or_split_are_asked_anew(tmp_path: Path, asked: list[str]):
@@ -128,32 +130,57 @@ def test_other_weights_template_or_split_are_asked_anew(tmp_path: Path, asked: l
     assert len(asked) == 19
 
 
-def test_a_killed_run_goes_on_from_its_last_whole_line(family: dict[str, Path], asked: list[str], own_data: Path):
+@pytest.mark.parametrize("at", range(5))
+def test_killed_at_any_point_a_run_goes_on_and_asks_nothing_twice(
+    at: int, family: dict[str, Path], asked: list[str], own_data: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Before, between and after the batches; the table is that of a run in one piece."""
+    monkeypatch.setattr("eval.score._batch_size", lambda model: 2)
     whole = list(score(str(family["helpful"]), "tiny"))[-1]
-    (file,) = own_data.iterdir()
-    texts = {answer["id"]: answer["text"] for answer in json.loads(file.read_text())["answers"]}
-    file.unlink()
-    log = file.with_suffix(".jsonl")
-    log.write_text(json.dumps(["yes 1", texts["yes 1"]]) + "\n" + json.dumps(["no", texts["no"]]) + '\n["half 1", "w')
+    own_data.unlink()
     asked.clear()
+    run = score(str(family["helpful"]), "tiny")
+    for _ in range(at):
+        next(run)
+    run.close()
+    done = len(asked)
+    assert done == min(2 * max(at - 1, 0), 6)
     events = list(score(str(family["helpful"]), "tiny"))
-    assert events[0] == Asked("helpful", 2, 6, None)
-    assert sorted(asked) == ["w10", "w10", "w5 w6", "w5 w6"]
+    assert isinstance(events[0], Asked)
+    assert events[0].done == done
+    assert sorted(asked) == sorted(["w5 w6", "w7 w8 w9", "w10", "w5 w6", "w5 w6", "w10"])
     assert events[-1] == whole
-    assert [path.name for path in own_data.iterdir()] == [file.name]
 
 
-def test_a_damaged_line_is_asked_again(family: dict[str, Path], asked: list[str], own_data: Path):
-    list(score(str(family["helpful"]), "tiny"))
-    (file,) = own_data.iterdir()
-    kept = [[answer["id"], answer["text"]] for answer in json.loads(file.read_text())["answers"]]
-    file.unlink()
-    lines = [json.dumps(pair) for pair in kept]
-    lines[1] = lines[1][:-3] + lines[4]
-    file.with_suffix(".jsonl").write_text("".join(f"{line}\n" for line in lines))
-    asked.clear()
-    assert [answer.text for answer in last(score(str(family["helpful"]), "tiny")).answers] == [text for _, text in kept]
-    assert len(asked) == 1
+def test_the_same_recipe_twice_gives_the_same_answers(recipe: Path, own_data: Path, monkeypatch: pytest.MonkeyPatch):
+    first = last(score(str(recipe), "tiny"))
+    monkeypatch.setenv("MERGESCOPE_HOME", str(own_data.parent.parent / "elsewhere"))
+    assert last(score(str(recipe), "tiny")) == first
+
+
+def test_a_tried_merge_is_kept_with_what_is_needed_to_try_it_again(recipe: Path, family: dict[str, Path]):
+    found = last(score(str(recipe), "tiny"))
+    plan = make_plan(load_recipe(recipe))
+    (run,) = runs.tried(open_checkpoint(str(family["base"]), Path()).fingerprint)
+    assert run.scores
+    assert run.scores["helpful"]["score"] == found.scores.helpful.score
+    assert run.about["digest"] == plan.digest
+    assert (run.about["probes"], run.about["split"], run.about["n"]) == ("tiny", "test", 6)
+    assert make_plan(parse_recipe(run.recipe, Path("/"))).digest == plan.digest
+
+
+def test_an_export_does_without_scores_where_none_can_be_read(recipe: Path, own_data: Path, tmp_path: Path):
+    (tmp_path / "probes" / "town.json").write_text((tmp_path / "probes" / "tiny.json").read_text())
+    plan = make_plan(load_recipe(recipe))
+    assert kept_scores(plan) is None
+    list(score(str(recipe), "town"))
+    found = kept_scores(plan)
+    assert found
+    assert found["helpful"][3] == 3
+    own_data.write_bytes(b"no database, but as long as a header of one" * 20)
+    for beside in ("-wal", "-shm"):
+        own_data.with_name(own_data.name + beside).unlink(missing_ok=True)
+    assert kept_scores(plan) is None
 
 
 def test_a_recipe_scores_as_the_model_that_it_writes(recipe: Path, tmp_path: Path):
@@ -221,12 +248,6 @@ def test_what_the_user_can_mend_is_one_message(
     assert found.out == ""
 
 
-def test_the_data_folder_is_told_by_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    assert answers.data_folder() == tmp_path / "data"
-    monkeypatch.delenv("MERGESCOPE_HOME")
-    assert answers.data_folder() == Path.home() / ".cache" / "mergescope"
-
-
 def test_a_folder_that_cannot_be_written_is_a_plain_error(family: dict[str, Path], tmp_path: Path):
     (tmp_path / "data").write_text("a file stands where the folder should")
     with pytest.raises(UserError, match="cannot be kept"):
@@ -247,5 +268,7 @@ def test_a_stopped_run_keeps_its_batches(family: dict[str, Path], own_data: Path
     run.communicate(timeout=10)
     assert run.returncode == -signal.SIGTERM
     assert time.monotonic() - began < 2
-    (log,) = own_data.iterdir()
-    assert len(log.read_text().splitlines()) >= 8
+    with sqlite3.connect(own_data) as db:
+        ((kept,),) = db.execute("SELECT count(*) FROM answers")
+    assert kept >= 8
+    assert kept % 4 == 0  # whole batches

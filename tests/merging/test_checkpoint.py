@@ -289,8 +289,10 @@ def test_a_tensor_in_two_shards_is_refused(tmp_path):
         ({"vocab_size": True}, "vocab_size is True"),
         ({"architectures": "Llama"}, "architectures must be a list"),
         ({"quantization_config": {"bits": 4}}, "quantised (quantization_config)"),
-        *(({"quantization_config": {"quant_method": name}}, f"quantised (quantization_config: {name})")
-          for name in ("bitsandbytes", "gptq", "awq", "compressed-tensors", "fp8")),
+        *(
+            ({"quantization_config": {"quant_method": name}}, f"quantised (quantization_config: {name})")
+            for name in ("bitsandbytes", "gptq", "awq", "compressed-tensors", "fp8")
+        ),
         ({"num_attention_heads": 5}, "does not divide"),
         ({"intermediate_size": 65}, "intermediate_size is 65, but model.layers.0.mlp.down_proj.weight has 64 columns"),
         ({"num_key_value_heads": 4}, "num_key_value_heads is 4, but model.layers.0.self_attn.k_proj.weight has 16"),

@@ -52,7 +52,7 @@ def test_what_the_manifest_says(out):
     assert manifest["libraries"].keys() == {"python", "torch", "numpy"}
     beside = {path.name for path in out.iterdir()} - {"mergescope.json"}
     assert manifest["files"].keys() | manifest["shards"].keys() == beside
-    assert f'{n:,} parameters, as many as the base' in (out / "README.md").read_text()
+    assert f"{n:,} parameters, as many as the base" in (out / "README.md").read_text()
 
 
 def test_the_version_is_the_projects():

@@ -205,4 +205,3 @@ def test_no_weight_is_read(family, capsys, monkeypatch):
     code, _, err = run(capsys, "check", str(family / "recipe.yml"))
     assert (code, err) == (0, "")
     assert 0 < n_read <= 2 * headers  # once to check, once for the passports
-

@@ -6,6 +6,7 @@ import pytest
 
 from merging.errors import UserError
 from merging.recipe import Expert, Recipe, load_recipe, parse_recipe
+from merging.sources import spelled_out
 from merging.values import Case, resolve
 
 HERE = Path()
@@ -116,3 +117,18 @@ def test_a_file_that_is_not_there_or_not_text(tmp_path):
     (tmp_path / "binary.yml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match="UTF-8"):
         load_recipe(tmp_path / "binary.yml")
+
+
+def test_spelled_out_a_recipe_is_the_same_merge_from_anywhere(tmp_path: Path):
+    text = """
+merge_method: ties
+base_model: ./ground
+models: [{model: ./honest}, {model: owner/name}]
+tokenizer_source: ./honest
+locks: [{tensors: ["*"], to: ./honest}, {tensors: ["*"], to: base}]
+"""
+    found = spelled_out(parse_recipe(text, tmp_path))
+    assert found.base == str(tmp_path / "ground")
+    assert [expert.model for expert in found.experts] == [str(tmp_path / "honest"), "owner/name"]
+    assert found.tokenizer_source == str(tmp_path / "honest")
+    assert [lock.to for lock in found.locks] == [str(tmp_path / "honest"), "base"]

@@ -123,7 +123,7 @@ def table_html(report: Report, names: Mapping[str, str]) -> str:
     for title, cell in ROWS:
         cells = [cell(model) for model in models]
         if any(cells):
-            tds = "".join(f'<td{"" if c == cells[0] else " class=differs"}>{escape(c or "–")}</td>' for c in cells)
+            tds = "".join(f"<td{'' if c == cells[0] else ' class=differs'}>{escape(c or '–')}</td>" for c in cells)
             rows.append(f"<tr><th scope=row>{title}</th>{tds}</tr>")
     apart = dict(report.differences)
     told = "".join(f"<td>{marked('; '.join(apart.get(m.source, ())) or 'nothing')}</td>" for m in models[1:])

@@ -125,9 +125,7 @@ def _around(panel: SpectraPanel, look: Look, session: Session, names: tuple[str,
             choices=[(name, i) for i, name in enumerate(experts)], value=session.first, visible=len(experts) > ABREAST
         ),
     }
-    about = {"kept": f"of {min(m, n)}", "mass": "of 100 of its change", "weight": "× 100"}[
-        session.row
-    ]
+    about = {"kept": f"of {min(m, n)}", "mass": "of 100 of its change", "weight": "× 100"}[session.row]
     for i, (column, title) in enumerate(zip(panel.columns, panel.titles, strict=True)):
         updates[column] = gr.update(visible=i < len(names))
         if i < len(names):
