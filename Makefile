@@ -1,13 +1,14 @@
 # make run     the app (PORT=7999 picks the port)      make test    every test
 # make lint    ruff and pyright                        make town    train the built-in family again
 # make bench   speed and memory against other tools (SIZE=tiny|small|mid|large, PEERS=their Python)
+# make bench-page   the page in a browser: time to the first picture, and from a slider to its picture
 # The first Python that runs and is 3.11 or 3.12.
 FITS := import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))
 PYTHON ?= $(shell for p in python3.12 python3.11 python3; do $$p -c '$(FITS)' 2>/dev/null && echo $$p && break; done)
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
 
-.PHONY: run test lint town venv bench
+.PHONY: run test lint town venv bench bench-page
 SIZE ?= small
 
 run: .venv/installed
@@ -40,3 +41,6 @@ town: .venv/installed
 
 bench: .venv/installed-dev
 	$(BIN)/python -m benchmarks.bench --size $(SIZE) $(if $(PEERS),--peers $(PEERS))
+
+bench-page: .venv/installed-dev
+	$(BIN)/python -m benchmarks.page

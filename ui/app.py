@@ -69,10 +69,9 @@ def _layout(services: Services, tabs: dict[str, gr.Tab]) -> Page:
             static(_BRAND)
             chosen_models = models.build()
             preset = method.build_preset(services.presets)
-            weights = controls.build_weights()
+            weights = controls.build_weights(first)
             chosen = method.build(preset, first.method)
-            knobs = {key: controls.build_method(m, key == first.method) for key, m in METHODS.items()}
-            shaping = controls.build_shaping(METHODS[first.method])
+            knobs = controls.build_knobs(first)
             with gr.Row(elem_classes=["foot"]):
                 undo = gr.Button("Undo", min_width=0)
                 save = gr.Button("Save merge…", variant="primary", min_width=0)
@@ -85,7 +84,7 @@ def _layout(services: Services, tabs: dict[str, gr.Tab]) -> Page:
                     with gr.Tab(title, id=title.lower(), elem_classes=["pane"]) as tabs[title.lower()]:
                         panel = _PANELS[title](names_of(first), METHODS[first.method].title)
                         built[_FIELDS.get(title, title.lower())] = panel
-    desk_ = controls.Controls(chosen.method, weights, knobs, shaping)
+    desk_ = controls.Controls(chosen.method, weights, knobs)
     return Page(session, turns, browser, line, problem, all_tabs, chosen_models, chosen, desk_, undo, save, **built)
 
 
@@ -110,21 +109,14 @@ def _wire_desk(services: Services, page: Page) -> None:
     """Recipe column: every control, preset, undo, family."""
     state = [page.session, page.turns]
     then = _settle(services, page)
-    for hand in page.controls.hands:
-        shaper = page.controls.shaping.knobs["shaper"] in hand  # another one shows other sliders
-        gr.on(
-            controls.moves(hand),
-            _live(services, page, live.move),
-            {*hand, page.controls.method, page.session},
-            [*page.moving, page.problem, *(page.controls.groups if shaper else ())],
-            **_MOVING,
-        ).then(**then)
-    page.method.method.input(
-        _live(services, page, live.change_method),
-        {*page.controls.inputs, page.session},
-        [*page.moving, *page.controls.groups, page.problem],
-        **_MOVING,
+    columns = [page.controls.weights, page.controls.knobs]
+    moving = {**_MOVING, "outputs": [*page.moving, page.problem]}
+    gr.on(
+        [column.input for column in columns], _live(services, page, live.move), [page.session, *columns], **moving
     ).then(**then)
+    moving["outputs"] += [page.controls.knobs]
+    named = [page.session, page.method.method]
+    page.method.method.input(_live(services, page, live.change_method), named, **moving).then(**then)
     wide = {**_MOVING, "outputs": _all(page)}
     gr.on(
         [page.method.preset.input], _live(services, page, desk.take_preset), [*state, page.method.preset], **wide

@@ -81,7 +81,7 @@ def _told(services: Services, page: Page, after: Session, before: Session | None
     passed = after.tab == "models" and before is not None and after.recipe.sources != before.recipe.sources
     return {
         **(passports.draw(page.passports, recipe_of(after), check(recipe_of(after))) if passed else {}),
-        **controls.show(page.controls, after.recipe, before.recipe if before else None),
+        **controls.show(page.controls, after.recipe),
         **card(page, after),
         page.method.preset: method.preset_of(after.recipe, services.presets),
         page.models.family: town,

@@ -19,7 +19,7 @@ from ui.locking import taken_from
 from ui.page import Page
 from ui.panels import board, chat, map, method, passports, recipe, spectra, status
 from ui.services import Services, board_of, keep
-from ui.session import Scope, Session, desk_of, moved, names_of, recipe_of, with_locks
+from ui.session import Scope, Session, moved, names_of, recipe_of, with_locks, with_method
 
 Updates = dict[Any, Any]
 
@@ -35,18 +35,14 @@ def sources_of(session: Session) -> Sources:
     )
 
 
-def move(services: Services, page: Page, data: Mapping[Any, Any]) -> Iterator[Updates]:
-    """A control has changed. Nothing is sent before the first picture: every message costs time."""
-    before: Session = data[page.session]
-    session = moved(before, controls.desk(page.controls, data, before.recipe))
+def move(services: Services, page: Page, before: Session, *columns: Mapping[str, Any]) -> Iterator[Updates]:
+    """A knob has changed. Nothing is sent before the first picture: every message costs time."""
+    session = moved(before, controls.desk(before.recipe, *columns))
     if session is before:  # a Reset or a release that changed nothing
         return
     changes: Updates = {page.session: session}
     if method.notice(before) != method.notice(session):
         changes |= card(page, session)
-    said = desk_of(session.recipe)
-    if said.knobs.get("shaper") != desk_of(before.recipe).knobs.get("shaper"):
-        changes |= controls.show_shaper(page.controls, said)
     if session.past != before.past:
         changes[page.method.preset] = method.preset_of(session.recipe, services.presets)
     for updates in follow(services, page, session):
@@ -54,13 +50,14 @@ def move(services: Services, page: Page, data: Mapping[Any, Any]) -> Iterator[Up
         changes = {}
 
 
-def change_method(services: Services, page: Page, data: Mapping[Any, Any]) -> Iterator[Updates]:
-    """Another method: its controls stand as they were left."""
-    before: Session = data[page.session]
-    session = moved(before, controls.desk(page.controls, data, before.recipe))
+def change_method(services: Services, page: Page, before: Session, name: str) -> Iterator[Updates]:
+    """Another method: its knobs stand as they were left."""
+    if name not in METHODS:
+        return
+    session = with_method(before, name)
     yield {
         page.session: session,
-        **controls.show_method(page.controls, session.recipe.method),
+        page.controls.knobs: controls.knobs(session.recipe),
         **card(page, session),
         page.method.preset: method.preset_of(session.recipe, services.presets),
     }

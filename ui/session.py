@@ -15,7 +15,7 @@ from merging.errors import UserError
 from merging.method import WEIGHT, Knob, Method, Value
 from merging.methods import METHODS
 from merging.recipe import Expert, Lock, Recipe
-from merging.shaping import shared_knobs
+from merging.shaping import SHAPING, shared_knobs
 from merging.values import Case, Setting, Settings
 
 MAX_EXPERTS = 6
@@ -112,14 +112,24 @@ def fresh_recipe(method: Method, base: str, experts: tuple[str, ...], folder: Pa
 def moved(session: Session, desk: Desk) -> Session:
     """The session after the controls have changed; the same object when they say what the recipe says."""
     recipe = session.recipe
-    if desk.method != recipe.method:
-        return _step(session, _write(replace(recipe, method=desk.method, parameters=()), desk, None), "method")
     before = desk_of(recipe)
     changed = [key for key, value in desk.knobs.items() if not _same(value, before.knobs.get(key))]
     changed += [key for key, values in desk.per_expert.items() if not _same(values, before.per_expert.get(key))]
     if not changed:
         return session
     return _step(session, _write(recipe, desk, changed), " ".join(changed))
+
+
+def with_method(session: Session, method: str) -> Session:
+    """Another method: weights, space and shaper stay, its own knobs stand where this page left them last."""
+    recipe, chosen = session.recipe, METHODS[method]
+    same = (old for old in reversed(session.past) if old.method == method and old.sources == recipe.sources)
+    fresh = fresh_recipe(chosen, recipe.base or "", tuple(e.model for e in recipe.experts), recipe.folder)
+    left, now = desk_of(next(same, fresh)), desk_of(recipe)
+    kept = {knob.key for knob in SHAPING} & now.knobs.keys()
+    knobs = {key: now.knobs[key] if key in kept else value for key, value in left.knobs.items()}
+    desk = Desk(method, knobs, {**left.per_expert, "weight": now.per_expert["weight"]})
+    return _step(session, _write(replace(recipe, method=method, parameters=()), desk, None), "method")
 
 
 def with_recipe(session: Session, recipe: Recipe) -> Session:

@@ -1,22 +1,14 @@
 """One real server and one real browser for all browser tests; without Chromium they are skipped, with the reason."""
 
 import os
-import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Request, sync_playwright
 
+from tests.browser.app import CHROMIUM, running_app
 from tests.fake_hub import FakeHub
-
-ROOT = Path(__file__).resolve().parent.parent.parent
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 REMEMBERED = "localStorage.getItem('mergescope')"  # what the browser keeps over a reload; written when all is at rest
 
@@ -51,30 +43,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def server(home: Path, hub: FakeHub) -> Iterator[str]:
     """The address of `python app.py`, started as a user starts it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    log = (home / "server.log").open("w")
-    process = subprocess.Popen(
-        [sys.executable, "app.py"], cwd=ROOT, stdout=log, stderr=log,
-        env={**os.environ, "PORT": str(port), "MERGESCOPE_HOME": str(home), "HF_ENDPOINT": hub.url,
-             "HF_HOME": str(home / "hf"), "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": ""},
-    )  # fmt: skip
-    address = f"http://127.0.0.1:{port}/"
-    try:
-        for _ in range(600):
-            if process.poll() is not None:
-                pytest.fail((home / "server.log").read_text())
-            try:
-                urllib.request.urlopen(address, timeout=5).close()
-                break
-            except OSError:
-                time.sleep(0.1)
+    with running_app(home, HF_ENDPOINT=hub.url, HF_HOME=str(home / "hf"), HF_HUB_OFFLINE="0", HF_TOKEN="") as address:
         yield address
-    finally:
-        process.terminate()
-        process.wait(10)
-        log.close()
 
 
 @pytest.fixture

@@ -8,7 +8,18 @@ import pytest
 from merging.errors import UserError
 from merging.methods import METHODS
 from merging.recipe import parse_recipe
-from ui.session import Desk, Session, desk_of, fresh_recipe, moved, names_of, recipe_of, undone, with_recipe
+from ui.session import (
+    Desk,
+    Session,
+    desk_of,
+    fresh_recipe,
+    moved,
+    names_of,
+    recipe_of,
+    undone,
+    with_method,
+    with_recipe,
+)
 
 TIES = """
 merge_method: ties
@@ -73,11 +84,21 @@ def test_a_whole_drag_is_one_step_of_undo_and_the_next_knob_is_another():
 
 
 def test_another_method_takes_the_weights_along_and_none_of_the_old_knobs():
-    desk = Desk("task_arithmetic", {"lambda": 0.7, "normalize": False}, {"weight": (1.0, 0.5)})
-    recipe = moved(session(), desk).recipe
+    recipe = with_method(session(), "task_arithmetic").recipe
     assert recipe.method == "task_arithmetic"
-    assert dict(recipe.parameters) == {"lambda": 0.7, "normalize": False}
+    assert dict(recipe.parameters) == {"lambda": 0.5, "normalize": False}
     assert [dict(e.parameters) for e in recipe.experts] == [{"weight": 1.0}, {"weight": 0.5}]
+
+
+def test_a_method_that_was_tried_before_stands_as_it_was_left_but_for_the_weights():
+    left = moved(session(), with_knob(desk_of(session().recipe), "lambda", 0.3))
+    elsewhere = with_method(left, "task_arithmetic")
+    desk = desk_of(elsewhere.recipe)
+    elsewhere = moved(elsewhere, replace(desk, per_expert={"weight": (0.2, 0.4)}))
+    back = with_method(elsewhere, "ties").recipe
+    assert dict(back.parameters) == {"lambda": 0.3, "normalize": True, "rescale": False}
+    assert [dict(e.parameters)["weight"] for e in back.experts] == [0.2, 0.4]
+    assert [dict(e.parameters)["density"] for e in back.experts] == [0.2, pytest.approx(0.2)]
 
 
 def test_slerp_takes_the_base_and_the_first_expert_with_a_weight():
