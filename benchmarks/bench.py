@@ -12,6 +12,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -75,10 +76,14 @@ def main() -> None:
     parser.add_argument("--peers", help="a Python with mergekit 0.1.5 and fusion_bench 0.2.33")
     parser.add_argument("--folder", type=Path, default=ROOT / ".bench", help="where family and merges lie")
     parser.add_argument("--repeat", type=int, default=3, help="times each of ours is run; the least counts")
+    parser.add_argument("--only", nargs="+", metavar="METHOD", help="these element-wise rows, printed and not kept")
     args = parser.parse_args()
     home = make_family(args.size, args.folder)
     bench = Bench(args.folder, home, args.peers or _environment(args.folder / "peers"), args.repeat)
-    lines = [*bench.element_wise(), "", *bench.spectral(), "", *bench.live(), "", *bench.chat()]
+    if args.only:
+        print("\n".join(bench.element_wise([row for row in ROWS if row.method in args.only])))
+        return
+    lines = [*bench.element_wise(ROWS), "", *bench.spectral(), "", *bench.live(), "", *bench.chat()]
     text = "\n".join([*_head(args.size), *lines, ""])
     print(text)
     RESULTS.write_text(text, encoding="utf-8")
@@ -91,9 +96,9 @@ class Bench:
     peers: str
     repeat: int
 
-    def element_wise(self) -> list[str]:
+    def element_wise(self, wanted: Sequence[Row]) -> list[str]:
         rows = []
-        for row in ROWS:
+        for row in wanted:
             names = ["base", *EXPERTS[: row.experts]] if row.base else EXPERTS[: row.experts]
             models = [str(self.home / name) for name in names]
             floor = self._least("floor", str(self.folder / "floor"), *models)
