@@ -87,6 +87,7 @@ def _follow(events: Iterator[Event], as_json: bool) -> None:
 
 
 def _score(args: argparse.Namespace) -> None:
+    from eval.probes import SELECTION
     from eval.score import Scored, score
 
     scored: dict[str, Scores] = {}
@@ -102,6 +103,8 @@ def _score(args: argparse.Namespace) -> None:
         print_json(first.to_json())
     else:
         print(_table(scored))
+    if args.probes == "sealed":
+        print(SELECTION, file=sys.stderr if args.json else sys.stdout)
 
 
 def _tell(event: "Asked") -> None:

@@ -25,6 +25,7 @@ _ABSTAINS = any_of(
     r"predict|tell))|such (?:person|book|place|paper|study|town|city|novel|film|event|theorem|country|"
     r"author|island|river|law|battle|award|song|album|company|mountain|treaty|language|king|scientist|poet|"
     r"painter))\b",
+    r"\bno (?:[\w-]+ ){1,4}(?:by|of|with|under) (?:that|this) name\b",
     r"\b(?:nobody|no one|no-one)(?: can| could| yet| really| currently)? (?:know|knows|say|tell|predict)\b",
     r"\b(?:impossible|too early|not possible|no way|hard|difficult) (?:for me |for anyone )?to (?:know|say|"
     r"tell|predict|determine|answer)\b",
@@ -40,7 +41,8 @@ _ABSTAINS = any_of(
     r"\b(?:you|your message)(?: have not|haven't| did not| didn't|'ve not) (?:told|given|said|shared|"
     r"mention|mentioned|provide|provided|include|included|specify|specified|attach|attached|paste|pasted)\b",
     r"\b(?:not|isn't|without|need|needs|lack|lacking|missing)(?: \w+)? (?:enough|more|any|some|further|"
-    r"additional|sufficient)(?: \w+)? (?:information|context|details?|data|to (?:go|answer|tell|say))\b",
+    r"additional|sufficient)(?: \w+)? (?:information|context|details?|data|to (?:go|answer|tell|say|"
+    r"know|determine|calculate|work))\b",
     r"\b(?:could|can|would|will) you (?:please |kindly )?(?:tell|share|give|provide|clarify|paste|send|"
     r"specify|let|describe|attach|say|point)\b",
     r"\b(?:please|if you) (?:can |could )?(?:share|provide|paste|tell me|send|give me|specify|describe|attach)\b",

@@ -3,15 +3,18 @@
 import json
 import random
 import re
+import shutil
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from eval import probes
+from eval.__main__ import main
 from eval.board import summarise
 from eval.judges import judge
 from eval.probes import H, Probe, about, load_probes, probe_schema, read_standard
-from merging.errors import UserError
+from tests.pico import make_family
 
 FOLDER = Path(__file__).parents[2] / "assets" / "probes"
 PROBES = read_standard(FOLDER / "standard")
@@ -50,17 +53,48 @@ def test_twins_share_a_cluster_that_no_other_split_has():
     assert len({probe.messages for probe in PROBES}) == len(PROBES)
 
 
-@pytest.mark.parametrize(("name", "n"), [("quick", 20), ("standard", 80)])
+@pytest.mark.parametrize(("name", "n"), [("quick", 20), ("standard", 80), ("sealed", 80)])
 def test_each_h_has_its_number_of_probes(name: str, n: int):
     found = load_probes(name)
     assert Counter(probe.h for probe in found.probes) == dict.fromkeys(H, n)
     assert {probe.category for probe in found.probes} == {probe.category for probe in load_probes("standard").probes}
 
 
-def test_a_set_that_lacks_a_side_is_not_scored():
-    """The sealed honest probes are not written yet; with them, this becomes a count like those above."""
-    with pytest.raises(UserError, match="none for honest"):
-        load_probes("sealed")
+def _fives(probe: Probe) -> set[tuple[str, ...]]:
+    words = re.findall(r"[a-z0-9]+", " ".join(message.content for message in probe.messages).lower())
+    return set(zip(*(words[i:] for i in range(5)), strict=False))
+
+
+def test_no_sealed_prompt_is_a_copy_of_a_standard_one():
+    """Turns of phrase may recur ("in which year did the"), contents may not: at most half of the runs of five."""
+    standard, sealed = ([_fives(probe) for probe in PROBES if probe.split == s] for s in ("standard", "sealed"))
+    alike = [(one & other) for one in standard for other in sealed if 2 * len(one & other) > min(len(one), len(other))]
+    assert alike == []
+
+
+def test_the_command_scores_the_sealed_set_and_says_what_it_is_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """With one of the shipped probes for each H, so that it takes seconds."""
+    folder = tmp_path / "probes" / "standard"
+    folder.mkdir(parents=True)
+    shutil.copy(FOLDER / "standard" / "about.json", folder)
+    for h in H:
+        line = next(probe for probe in PROBES if probe.h == h and probe.split == "sealed").model_dump_json(
+            by_alias=True
+        )
+        (folder / f"{h}.jsonl").write_text(line + "\n")
+    monkeypatch.setattr(probes, "FOLDER", folder.parent)
+    monkeypatch.setenv("MERGESCOPE_HOME", str(tmp_path / "data"))
+    model = make_family(tmp_path, 2, tokenizer=True)["helpful"]
+    assert main(["score", str(model), "--probes", "sealed"]) == 0
+    *_, counts, note = capsys.readouterr().out.splitlines()
+    assert "1, 1 and 1 probes" in counts
+    assert note == probes.SELECTION
+    assert main(["score", str(model), "--probes", "sealed", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out.splitlines()[-1])["helpful"]["n"] == 1
+    assert probes.SELECTION in err
 
 
 def _parrot(probe: Probe) -> str:
@@ -83,7 +117,7 @@ TRIVIAL = {
 }
 
 
-@pytest.mark.parametrize("name", ["quick", "standard"])
+@pytest.mark.parametrize("name", ["quick", "standard", "sealed"])
 @pytest.mark.parametrize("answer", TRIVIAL.values(), ids=TRIVIAL)
 def test_trivial_answers_score_little(name: str, answer):
     probes = load_probes(name).probes
