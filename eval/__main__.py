@@ -1,17 +1,18 @@
-"""The command line: `python -m eval score | export | reload | detector`.
+"""The command line: `python -m eval score | judge | export | reload | detector`.
 
 Exit 0 done, 2 for what the user can mend (one plain message on stderr), 130 stopped. With --json, one object a line;
 the last one is the scores alone.
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from merging.command import Parser, print_json, run, tell
-from merging.events import Event, to_json
+from merging.events import Event, Notice, to_json
 
 if TYPE_CHECKING:
     from eval.board import HScore, Scores
@@ -29,13 +30,27 @@ def _parser() -> argparse.ArgumentParser:
     score = commands.add_parser("score", help=words, description=words, allow_abbrev=False)
     score.set_defaults(run=_score)
     score.add_argument("model", metavar="MODEL_OR_RECIPE", help="a model's folder, or a recipe (.yml)")
-    score.add_argument("--probes", default="town", help="town, quick, standard or sealed (default: town)")
-    score.add_argument("--split", choices=("screen", "validation", "test"), default="test", help="of town")
     score.add_argument("--sources", action="store_true", help="score the recipe's base and experts as well")
-    score.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
     words = "run the code that the model writes for code probes, in a process with limits"
     score.add_argument("--run-code", action="store_true", help=words)
-    score.add_argument("--json", action="store_true", help="print one JSON object a line")
+
+    words = "Let another language model say whose answers are better, A's or B's."
+    leaves = (
+        " Each probe and both answers are sent to that address, each pair in both orders; only verdicts that agree "
+        "count. The key is read from MERGESCOPE_JUDGE_KEY. Replies are kept, so nothing is asked twice."
+    )
+    judge = commands.add_parser("judge", help=words, description=words + leaves, allow_abbrev=False)
+    judge.set_defaults(run=_judge)
+    judge.add_argument("a", metavar="A", help="a model's folder, or a recipe (.yml)")
+    judge.add_argument("b", metavar="B", help="what A is held against")
+    judge.add_argument("--endpoint", required=True, metavar="URL", help="OpenAI-compatible, such as https://HOST/v1")
+    judge.add_argument("--model", required=True, metavar="NAME", help="the judge, as the endpoint names it")
+    judge.add_argument("--timeout", type=float, default=60, metavar="SECONDS", help="without a sign (default: 60)")
+    judge.add_argument("--retries", type=int, default=3, metavar="N", help="of one question (default: 3)")
+
+    for command in (score, judge):
+        command.add_argument("--probes", default="town", help="town, quick, standard or sealed (default: town)")
+        command.add_argument("--split", choices=("screen", "validation", "test"), default="test", help="of town")
 
     cost = (
         " It holds one model in memory at a time, as large as its files, and computes the merge a second time (above a "
@@ -54,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     words = "Show how often the refusal detector errs, on answers labelled by hand."
     detector = commands.add_parser("detector", help=words, description=words, allow_abbrev=False)
     detector.set_defaults(run=_detector)
-    for command in (export, again):
+    for command in (score, judge, export, again):
         command.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
         command.add_argument("--json", action="store_true", help="print one JSON object a line")
     return parser
@@ -107,16 +122,32 @@ def _score(args: argparse.Namespace) -> None:
         print(SELECTION, file=sys.stderr if args.json else sys.stdout)
 
 
+def _judge(args: argparse.Namespace) -> None:
+    from eval.endpoint import KEY, Endpoint
+    from eval.pairwise import Judged, Judging, judge_runs, table
+
+    endpoint = Endpoint(args.endpoint, args.model, os.environ.get(KEY), args.timeout, args.retries)
+    for event in judge_runs(args.a, args.b, endpoint, args.probes, args.split, args.device):
+        if args.json:
+            print_json(to_json(event))
+        elif isinstance(event, Judged):
+            print(table(event))
+        elif isinstance(event, Judging):
+            _progress(f"{event.done} of {event.total} questions to the judge", event.done == event.total)
+        elif isinstance(event, Notice):
+            tell(event)
+        else:
+            _tell(event)
+
+
 def _tell(event: "Asked") -> None:
+    left = f", about {event.seconds_left:.0f} s left" if event.seconds_left else ""
+    _progress(f"{event.model}: {event.done} of {event.total} probes{left}", event.done == event.total)
+
+
+def _progress(words: str, done: bool) -> None:
     if sys.stderr.isatty():
-        left = f", about {event.seconds_left:.0f} s left" if event.seconds_left else ""
-        end = "\r\033[K" if event.done == event.total else ""
-        print(
-            f"\r\033[K{event.model}: {event.done} of {event.total} probes{left}{end}",
-            end="",
-            file=sys.stderr,
-            flush=True,
-        )
+        print(f"\r\033[K{words}", end="\r\033[K" if done else "", file=sys.stderr, flush=True)
 
 
 def _table(scored: "dict[str, Scores]") -> str:

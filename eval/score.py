@@ -105,6 +105,13 @@ def _judged(name: str, asked: ProbeSet, texts: Mapping[str, str], run_code: bool
     return Scored(name, scores, tuple(Answer(probe.id, texts[probe.id], verdict) for probe, verdict in pairs))
 
 
+def opened(model_or_recipe: str) -> Checkpoint | Plan:
+    """A model's folder, or the merge of a recipe file; no weight is read."""
+    if Path(model_or_recipe).suffix in (".yml", ".yaml"):
+        return make_plan(load_recipe(Path(model_or_recipe)))
+    return open_model(model_or_recipe, Path())
+
+
 def kept_scores(plan: Plan, device: str = "auto") -> dict[str, tuple[float, float, float, int]] | None:
     """Town scores of exactly this merge that an earlier run kept, from as many probes as were asked: by H the share
     passed, its interval and the number of probes. None where it was not scored.
@@ -177,12 +184,11 @@ def _way(probe: Probe) -> tuple[bool, int]:
 
 def _models(model_or_recipe: str, sources: bool) -> Mapping[str, Checkpoint | Plan]:
     """By name as shown, the merge first."""
-    if Path(model_or_recipe).suffix not in (".yml", ".yaml"):
+    plan = opened(model_or_recipe)
+    if not isinstance(plan, Plan):
         if sources:
             raise UserError("E_USAGE", "--sources needs a recipe file.", where=model_or_recipe)
-        model = open_model(model_or_recipe, Path())
-        return {model.folder.name: model}
-    plan = make_plan(load_recipe(Path(model_or_recipe)))
+        return {plan.folder.name: plan}
     if not sources:
         return {"merge": plan}
     base = stored(plan.base)  # sources answer as they lie in their folders, with their own tokenizers
