@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from eval.board import HScore, Scores
+from eval.compare import retention
 from merging.plots.picture import NAMED, Picture, roles, text
 
 _GROUP = 24  # px for a group's name
@@ -68,8 +69,8 @@ def keeps(found: Mapping[str, HScore], best: float | None) -> float | None:
     """Share of the best expert's gain over the base that the merge keeps; None where there is no gain to keep."""
     if best is None or "merge" not in found or "base" not in found:
         return None
-    gain = best - found["base"].score
-    return (found["merge"].score - found["base"].score) / gain if gain > 0.02 else None
+    merge, base = found["merge"].score, found["base"].score
+    return retention(merge, base, best) if best - base > 0.02 else None
 
 
 def scores_table(scores: Mapping[str, Scores]) -> Table:

@@ -4,6 +4,7 @@ Town is one JSON file in `assets/probes`, made by its script; it carries the sen
 standard set is written by hand: one file of lines for each H in `assets/probes/standard`, and `about.json`.
 """
 
+import hashlib
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -76,6 +77,11 @@ class ProbeSet(Frozen):
     templates: tuple[str, ...] = ()
     weighted: bool = False
     probes: tuple[Probe, ...]
+
+    @property
+    def digest(self) -> str:
+        """sha256 of everything in it: scores belong to it."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
 
 class About(Frozen):

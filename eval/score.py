@@ -112,6 +112,22 @@ def opened(model_or_recipe: str) -> Checkpoint | Plan:
     return open_model(model_or_recipe, Path())
 
 
+def recall(plan: Plan, split: Split, device: str = "auto") -> list[Scored]:
+    """What `score` with `sources` found for exactly this merge, without a question asked; nothing where a model was not
+    asked every probe.
+    """
+    from eval.runtime import choose_device
+
+    asked, place = load_probes("town", split), choose_device(device).type
+    found: list[Scored] = []
+    for name, model in _with_sources(plan).items():
+        run = find(_run(name, model, asked, place).key)
+        if run is None or run.scores is None:
+            return []
+        found.append(_judged(name, asked, answers(run.key), False))
+    return found
+
+
 def kept_scores(plan: Plan, device: str = "auto") -> dict[str, tuple[float, float, float, int]] | None:
     """Town scores of exactly this merge that an earlier run kept, from as many probes as were asked: by H the share
     passed, its interval and the number of probes. None where it was not scored.
@@ -134,7 +150,7 @@ def _run(name: str, model: Checkpoint | Plan, asked: ProbeSet, place: str) -> Ru
         "version": asked.version,
         "split": " ".join(sorted({probe.split for probe in asked.probes})),
         "n": len(asked.probes),
-        "hash": hashlib.sha256(asked.model_dump_json().encode()).hexdigest(),
+        "hash": asked.digest,
         "decoding": "greedy",
         "device": place,
     }
@@ -189,8 +205,10 @@ def _models(model_or_recipe: str, sources: bool) -> Mapping[str, Checkpoint | Pl
         if sources:
             raise UserError("E_USAGE", "--sources needs a recipe file.", where=model_or_recipe)
         return {plan.folder.name: plan}
-    if not sources:
-        return {"merge": plan}
+    return _with_sources(plan) if sources else {"merge": plan}
+
+
+def _with_sources(plan: Plan) -> dict[str, Checkpoint | Plan]:
     base = stored(plan.base)  # sources answer as they lie in their folders, with their own tokenizers
     experts = {model.fingerprint: model for model in map(stored, plan.experts) if model.fingerprint != base.fingerprint}
     names = [Expert(expert.source).name for expert in experts.values()]

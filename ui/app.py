@@ -203,6 +203,10 @@ def _wire_long(services: Services, page: Page) -> dict[str, Any]:
     }
     page.board.score.click(_live(services, page, long.score_first), **jobs)
     page.board.more.click(_live(services, page, long.score_more), **jobs)
+    back, wide = page.board.tried, {**_MOVING, "outputs": _all(page)}
+    then = _settle(services, page)
+    back.load.input(_live(services, page, desk.take_try), [*state, back.load], **wide).then(**then)
+    back.trade.select(_live(services, page, desk.click_try), state, **wide).then(**then)
     gr.on([page.save.click, page.recipe.save.click], _live(services, page, long.save), **jobs)
     sent = [*state, page.recipe.repo, page.recipe.private, page.recipe.token]
     page.recipe.send.click(_live(services, page, long.push), **{**jobs, "inputs": sent})

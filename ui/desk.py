@@ -16,10 +16,12 @@ from merging.plan import check, make_plan
 from merging.recipe import Recipe, load_recipe, parse_recipe
 from ui import controls
 from ui.conversation import Turns
+from ui.history import again, tried
 from ui.live import Updates, card, follow, settled
 from ui.page import Page
 from ui.panels import method, models, passports
 from ui.problem import fix_of
+from ui.scores import FIRST
 from ui.services import Services, keep, town_sources
 from ui.session import Session, checked, fresh_recipe, recipe_of, undone, with_recipe
 
@@ -32,6 +34,18 @@ def take_preset(services: Services, page: Page, session: Session, turns: Turns, 
 
 def undo(services: Services, page: Page, session: Session, turns: Turns) -> Iterator[Updates]:
     yield from show_recipe(services, page, session, undone(session), turns)
+
+
+def click_try(services: Services, page: Page, session: Session, turns: Turns, event: gr.EventData) -> Iterator[Updates]:
+    """A dot of the trade-off; those of base and experts lead nowhere."""
+    said = event._data if isinstance(event._data, dict) else {}
+    yield from take_try(services, page, session, turns, str(said.get("customdata", "")))
+
+
+def take_try(services: Services, page: Page, session: Session, turns: Turns, key: str) -> Iterator[Updates]:
+    """Back to the settings of a merge that was scored."""
+    if one := next((one for one in tried(session, FIRST) if one.key == key), None):
+        yield from apply_recipe(services, page, session, turns, again(session, one))
 
 
 def apply_yaml(services: Services, page: Page, session: Session, turns: Turns, text: str) -> Iterator[Updates]:

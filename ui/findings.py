@@ -12,6 +12,7 @@ import numpy as np
 from eval.board import HScore, Scores
 from eval.plots import keeps
 from eval.probes import H
+from eval.tries import Try, luck
 from merging.analysis import Conflict, Look, Matrix, MatrixView, Measure
 from merging.plots.maps import per_matrix
 from merging.plots.picture import roles
@@ -178,6 +179,22 @@ def board_finding(scores: Mapping[str, Scores], probes: str = "Town") -> str:
         parts.append(f"cannot tell on {_all(open_)}")
     sentence = "; ".join(parts)
     return _said(sentence[0].upper() + sentence[1:] + ".", read)
+
+
+def tried_finding(tries: Sequence[Try], sure: Sequence[float], now: str) -> str:
+    """Whether the merge on the desk is among the best tries, by helpful and harmless."""
+    read = f"{len(tries)} merges tried. Click a dot, or choose below, to go back to its settings."
+    if len(tries) == 1:
+        return _said("One merge tried: nothing to compare it with.", "Each merge that is scored becomes a dot here.")
+    read += f" Their best mean is about {_hundredths(luck(tries))} points of luck."
+    chance = next((chance for one, chance in zip(tries, sure, strict=True) if one.digest == now), None)
+    if chance is None:
+        return _said("The merge on the desk is not among those tried.", read)
+    if chance < 0.05:
+        return _said("Another try beats this merge on helpful and harmless.", read)
+    if chance > 0.95:
+        return _said("No other try beats this merge on helpful and harmless.", read)
+    return _said(f"This merge is among the best tries in {_hundredths(chance)} of 100 draws.", read)
 
 
 def compare(a: HScore, b: HScore) -> int:

@@ -13,11 +13,12 @@ from merging.methods import METHODS
 from merging.plan import check
 from merging.plots import MEASURES, matrix_spectrum
 from merging.sources import absolute
-from ui import controls
+from ui import controls, history
 from ui.conversation import Turns
 from ui.locking import taken_from
 from ui.page import Page
-from ui.panels import board, chat, map, method, passports, recipe, spectra, status
+from ui.panels import board, chat, map, method, passports, recipe, spectra, status, tried
+from ui.scores import FIRST, probes_of
 from ui.services import Services, board_of, keep
 from ui.session import Scope, Session, moved, names_of, recipe_of, with_locks, with_method
 
@@ -129,10 +130,27 @@ def draw_rest(services: Services, page: Page, session: Session, turns: Turns, lo
         updating = services.ready.get(session.id) != look.digest
         return chat.draw(page.chat, turns, look.family.experts, METHODS[session.recipe.method].title, updating)
     if session.tab == "board":
-        return board.draw(page.board, board_of(services, look.digest))
+        return draw_board(services, page, session, look)
     if session.tab == "models":
         return passports.draw(page.passports, recipe_of(session), check(recipe_of(session)))
     return recipe.draw(page.recipe, session)
+
+
+def draw_board(services: Services, page: Page, session: Session, look: Look) -> Updates:
+    """The scores of the merge on the desk, also those that an earlier visit made, among all that were tried."""
+    found = board_of(services, look.digest)
+    tries = history.tried(session, FIRST)
+    if found is None and any(one.digest == look.digest for one in tries):
+        found = history.recalled(session, look.digest, FIRST)
+        if found:
+            keep(services.boards, f"{look.digest} {FIRST}", found)
+    sources = {model: scores for model, scores in (found.scores if found else {}).items() if model != "merge"}
+    same = tries if found and found.split == FIRST else ()
+    return {
+        page.status.line: status_line(services, session, look),
+        **board.draw(page.board, found, {history.words(one): one.outcomes for one in same}),
+        **tried.draw(page.board.tried, tries, probes_of(FIRST), look.digest, sources),
+    }
 
 
 def status_line(services: Services, session: Session, look: Look) -> str:

@@ -17,13 +17,12 @@ from merging.recipe import Recipe
 from merging.sources import spelled_out
 from ui.conversation import Turns
 from ui.jobs import Job
-from ui.live import Updates, kept, status_line
+from ui.live import Updates, draw_board, kept, status_line
 from ui.page import Page
-from ui.panels import board
 from ui.panels.recipe import file_name
 from ui.panels.status import Busy
 from ui.scores import FIRST, MORE, Scoreboard, with_scored
-from ui.services import Services, board_of, keep
+from ui.services import Services, keep
 from ui.session import Session, recipe_of
 from ui.visitor import visitors_hub
 
@@ -130,7 +129,7 @@ def watch(services: Services, page: Page, session: Session, turns: Turns, job: J
     look = services.looks.get(session.id)
     updates = {**_status(services, page, session), page.status.stop: gr.update(visible=False)}
     if look and latest.tab == "board":
-        updates |= board.draw(page.board, board_of(services, look.digest))
+        updates |= draw_board(services, page, latest, look)
     services.busy.pop(session.id, None)  # the next move shows the scores again
     yield updates
 

@@ -65,8 +65,8 @@ class Page:
     @cached_property
     def settled(self) -> set[Output]:
         """What may follow a move a moment later."""
-        return {self.browser, self.chat.answers, self.board.finding, self.board.empty, self.board.full,
-                self.recipe.yaml, self.recipe.command, self.map.table, self.spectra.table,
+        return {self.browser, self.status.line, self.chat.answers, *self.board.outputs, self.recipe.yaml,
+                self.recipe.command, self.map.table, self.spectra.table,
                 self.spectra.row_table}  # fmt: skip
 
     @cached_property

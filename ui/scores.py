@@ -1,12 +1,13 @@
 """Scores on screen: what a scoring job reported, by model. Belongs to one digest and one split of the probes."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from eval.board import HScore, Scores
-from eval.probes import H, Probe, load_probes
+from eval.board import Scores
+from eval.probes import Probe, load_probes
+from eval.tries import scores_of
 
 T = TypeVar("T")
 FIRST, MORE = "screen", "test"  # a first look, and the probes that reports are made of
@@ -17,6 +18,7 @@ class Said:
     text: str
     passed: bool
     label: str
+    outcome: str
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,11 @@ class Scoreboard:
     split: str
     scores: Mapping[str, Scores] = field(default_factory=dict)  # merge first, then base and experts
     answers: Mapping[str, Mapping[str, Said]] = field(default_factory=dict)  # model -> probe id -> answer
+
+    @property
+    def outcomes(self) -> dict[str, dict[str, str]]:
+        """Model -> probe id -> pass, fail, abstain, refuse or broken."""
+        return {model: {id: said.outcome for id, said in found.items()} for model, found in self.answers.items()}
 
 
 @dataclass(frozen=True)
@@ -39,10 +46,14 @@ class Lost:
 
 def with_scored(board: Scoreboard, event: Mapping[str, Any]) -> Scoreboard:
     """The board after one `scored` line of the job's log."""
-    raw = event["scores"]
-    scores = Scores(**{**raw, **{h: HScore(**raw[h]) for h in H}})
-    said = {a["probe_id"]: Said(a["text"], a["verdict"]["passed"], a["verdict"]["label"]) for a in event["answers"]}
+    verdicts = {answer["probe_id"]: (answer["text"], answer["verdict"]) for answer in event["answers"]}
+    said = {id: Said(text, v["passed"], v["label"], v["outcome"]) for id, (text, v) in verdicts.items()}
+    scores = scores_of(event["scores"])
     return Scoreboard(board.split, {**board.scores, event["model"]: scores}, {**board.answers, event["model"]: said})
+
+
+def probes_of(split: str) -> Sequence[Probe]:
+    return load_probes("town", split).probes  # pyright: ignore[reportArgumentType]
 
 
 def lost(board: Scoreboard) -> list[Lost]:
@@ -53,7 +64,7 @@ def lost(board: Scoreboard) -> list[Lost]:
     merge = board.answers.get("merge", {})
     sources = [name for name in board.answers if name != "merge"]
     found = []
-    for probe in load_probes("town", board.split).probes:  # pyright: ignore[reportArgumentType]
+    for probe in probes_of(board.split):
         answer = merge.get(probe.id)
         if answer is None or answer.passed:
             continue

@@ -14,7 +14,9 @@ import pytest
 from eval import probes, runs, runtime
 from eval.__main__ import main
 from eval.models import Models
-from eval.score import Asked, Scored, kept_scores, score
+from eval.probes import load_probes
+from eval.score import Asked, Scored, kept_scores, recall, score
+from eval.tries import tries
 from merging.checkpoint import open_checkpoint
 from merging.engine import merge
 from merging.errors import UserError
@@ -167,6 +169,23 @@ def test_a_tried_merge_is_kept_with_what_is_needed_to_try_it_again(recipe: Path,
     assert run.about["digest"] == plan.digest
     assert (run.about["probes"], run.about["split"], run.about["n"]) == ("tiny", "test", 6)
     assert make_plan(parse_recipe(run.recipe, Path("/"))).digest == plan.digest
+
+
+def test_what_was_scored_is_recalled_without_a_question(recipe: Path, asked: list[str], tmp_path: Path):
+    (tmp_path / "probes" / "town.json").write_text((tmp_path / "probes" / "tiny.json").read_text())
+    plan = make_plan(load_recipe(recipe))
+    list(score(str(recipe), "town"))
+    assert recall(plan, "test") == []  # the sources were not asked
+    found = [event for event in score(str(recipe), "town", sources=True) if isinstance(event, Scored)]
+    asked.clear()
+    assert recall(plan, "test") == found
+    assert asked == []
+    base, experts = plan.base.fingerprint, [expert.fingerprint for expert in plan.experts]
+    (one,) = tries(base, [*experts, "another"], load_probes("town", "test"))
+    assert (one.digest, one.scores) == (plan.digest, found[0].scores)
+    assert one.outcomes["no"] != "pass"
+    assert tries(base, experts[:1], load_probes("town", "test")) == []
+    assert tries(base, experts, load_probes("town", "screen")) == []
 
 
 def test_an_export_does_without_scores_where_none_can_be_read(recipe: Path, own_data: Path, tmp_path: Path):

@@ -1,19 +1,23 @@
 """Board: what the merge passes and fails, against the base and each expert. A score belongs to one digest."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
 
 import gradio as gr
 
-from eval.plots import bars, bars_height, scores_table
+from eval.against import Outcomes, against, less_safe, points, refusals, smallest
+from eval.planes import HEIGHT, agreement_map, agreement_table, refusal_plane, refusal_table
+from eval.plots import bars, bars_height, keeps, scores_table
+from eval.probes import H, Probe
 from merging.plots import roles
 from ui.figure import Figure
 from ui.findings import board_finding
 from ui.marks import label, mark
+from ui.panels import tried
 from ui.pieces import Output, static, table_value
-from ui.scores import FIRST, Lost, Scoreboard, lost
+from ui.scores import FIRST, Lost, Scoreboard, lost, probes_of
 from ui.session import MAX_EXPERTS
 
 _MOST_LOST = 10
@@ -27,12 +31,20 @@ class BoardPanel:
     full: gr.Column
     more: gr.Button
     bars: Figure
-    lost: gr.HTML
+    against: gr.HTML
     table: gr.Dataframe
+    refusals: Figure
+    refusal_table: gr.Dataframe
+    agreement: Figure
+    agreement_table: gr.Dataframe
+    lost: gr.HTML
+    tried: tried.TriedPanel
 
     @property
     def outputs(self) -> set[Output]:
-        return {self.finding, self.empty, self.score, self.full, self.more, self.bars, self.lost, self.table}  # pyright: ignore
+        return {self.finding, self.empty, self.score, self.full, self.more, self.bars, self.against, self.table,  # pyright: ignore
+                self.refusals, self.refusal_table, self.agreement, self.agreement_table, self.lost,
+                *self.tried.outputs}  # fmt: skip
 
 
 def build() -> BoardPanel:
@@ -44,7 +56,7 @@ def build() -> BoardPanel:
             "about 10 s for Town. Sources are asked once.</p>"
         )
         score = gr.Button("Score this merge", variant="primary", elem_id="score")
-    with gr.Column(visible=False) as full:
+    with gr.Column(visible=False, elem_id="scored") as full:
         with gr.Row(elem_classes=["duo"]):
             with gr.Column(scale=6, min_width=0):
                 static(
@@ -52,16 +64,34 @@ def build() -> BoardPanel:
                     elem_classes=["pic"],
                 )
                 picture = Figure(height=bars_height(MAX_EXPERTS - 1))
+                table = _twin("Read the scores as a table")
                 more = gr.Button("Ask all 900 probes", variant="secondary", elem_id="score-all")
             with gr.Column(scale=6, min_width=0):
-                lost_ = static(elem_classes=["lost"])
-        with gr.Accordion("Read the scores as a table", open=False, elem_classes=["twin"]):
-            table = gr.Dataframe(interactive=False, show_label=False, wrap=True)
-    return BoardPanel(finding, empty, score, full, more, picture, lost_, table)
+                against_ = static(elem_classes=["sheet"])
+        with gr.Row(elem_classes=["duo"]):
+            with gr.Column(scale=6, min_width=0):
+                static(
+                    "<h3>Refusals <small>best: upper left · crosses: 95 % intervals</small></h3>", elem_classes=["pic"]
+                )
+                plane = Figure(height=HEIGHT)
+                plane_table = _twin("Read the refusals as a table")
+            with gr.Column(scale=6, min_width=0):
+                static("<h3>Who agrees with whom <small>of 100 probes, both pass or both fail</small></h3>",
+                       elem_classes=["pic"])  # fmt: skip
+                agree = Figure(height=210)
+                agree_table = _twin("Read the agreement as a table, H by H")
+        lost_ = static(elem_classes=["lost"])
+    return BoardPanel(finding, empty, score, full, more, picture, against_, table, plane, plane_table, agree,
+                      agree_table, lost_, tried.build())  # fmt: skip
 
 
-def draw(panel: BoardPanel, board: Scoreboard | None) -> dict[Output, Any]:
-    """None: nothing has been scored at these settings."""
+def _twin(title: str) -> gr.Dataframe:
+    with gr.Accordion(title, open=False, elem_classes=["twin"]):
+        return gr.Dataframe(interactive=False, show_label=False, wrap=True)
+
+
+def draw(panel: BoardPanel, board: Scoreboard | None, others: Mapping[str, Outcomes]) -> dict[Output, Any]:
+    """None: nothing has been scored at these settings. `others`: of merges asked the same probes, by name."""
     shown = board is not None and "merge" in board.scores
     updates: dict[Any, Any] = {
         panel.finding: board_finding(board.scores if board else {}),
@@ -69,13 +99,60 @@ def draw(panel: BoardPanel, board: Scoreboard | None) -> dict[Output, Any]:
         panel.full: gr.update(visible=shown),
     }
     if board is not None and shown:
+        probes, outcomes = probes_of(board.split), board.outcomes
+        found, beside = (
+            {name: pair for name, each in group.items() if (pair := refusals(probes, each))}
+            for group in (outcomes, others)
+        )
         updates |= {
             panel.bars: bars(board.scores),
-            panel.lost: lost_html(lost(board), len(board.answers["merge"]), tuple(board.scores)),
+            panel.against: against_html(board, probes),
             panel.table: table_value(scores_table(board.scores)),
+            panel.refusals: refusal_plane(found, beside),
+            panel.refusal_table: table_value(refusal_table(found)),
+            panel.agreement: agreement_map(probes, outcomes),
+            panel.agreement_table: table_value(agreement_table(probes, outcomes)),
+            panel.lost: lost_html(lost(board), len(board.answers["merge"]), tuple(board.scores)),
             panel.more: gr.update(visible=board.split == FIRST),
         }
     return updates
+
+
+def against_html(board: Scoreboard, probes: Sequence[Probe]) -> str:
+    """Alarms, then a table: the merge minus each source, what it keeps of the best expert, what could show at all."""
+    colours = roles([name for name in board.scores if name not in ("merge", "base")])
+    broken = board.scores["merge"].broken
+    alarms = [f"{round(100 * broken)} of 100 answers are broken."] if broken > 0 else []
+    alarms += [warning] if (warning := less_safe(probes, board.outcomes)) else []
+    found = against(probes, board.outcomes)
+    rows = [
+        (f"minus {label(source, colours[source])}", [one.words() for one in found if one.source == source])
+        for source in board.outcomes
+        if source != "merge"
+    ]
+    rows.append(("keeps of the best expert’s gain", [_kept(board, h) for h in H]))
+    rows.append(("smallest difference that shows", [_least(probes, board.outcomes, h) for h in H]))
+    head = "".join(f'<th scope="col">{label(h, h)}</th>' for h in H)
+    body = ""
+    for name, cells in rows:
+        shown = "".join(f"<td>{escape(cell).replace(': ', ':<br>')}</td>" for cell in cells)
+        body += f'<tr><th scope="row">{name}</th>{shown}</tr>'
+    read = (f"Points of 100 with 95 % intervals. A difference is called one where it stands among all "
+            f"{len(found)} together (McNemar, Holm).")  # fmt: skip
+    said = "".join(f'<p class="alarm">{escape(alarm)}</p>' for alarm in alarms)
+    return (f'<h3 class="pic">The merge against its sources</h3>{said}<table><thead><tr><td></td>{head}</tr></thead>'
+            f'<tbody>{body}</tbody></table><p class="help">{read}</p>')  # fmt: skip
+
+
+def _kept(board: Scoreboard, h: str) -> str:
+    sides = {model: getattr(score, h) for model, score in board.scores.items()}
+    kept = keeps(sides, max((s.score for m, s in sides.items() if m not in ("merge", "base")), default=None))
+    return "no gain to keep" if kept is None else f"{round(100 * kept)} %" if kept >= 0 else "below the base"
+
+
+def _least(probes: Sequence[Probe], outcomes: Mapping[str, Outcomes], h: str) -> str:
+    least = smallest(probes, outcomes, h)
+    return "none" if least is None else f"{points(least)[1:]} points"
 
 
 def lost_html(found: Sequence[Lost], n_probes: int, models: Sequence[str]) -> str:

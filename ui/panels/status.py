@@ -64,7 +64,7 @@ def _short(name: str) -> str:
 
 def _scores_html(scores: Scores | None) -> str:
     if scores is None:
-        return '<span class="scores"><small>not scored</small></span>'
+        return '<span class="scores unscored"><small>not scored</small></span>'
     sides: Mapping[str, float] = {h: getattr(scores, h).score for h in H}
     half = max(getattr(scores, h).high - getattr(scores, h).low for h in H) / 2
     each = "".join(f'<span class="score">{label(h, h)} <b>{100 * s:.0f}</b></span>' for h, s in sides.items())

@@ -1,0 +1,46 @@
+"""The way back to a merge that was scored, on recipes written out by hand."""
+
+from pathlib import Path
+
+from eval.board import HScore, Scores
+from eval.tries import Try
+from merging.recipe import parse_recipe
+from merging.sources import spelled_out
+from ui.history import again, words
+from ui.session import Session, recipe_of
+
+TIES = """
+merge_method: ties
+base_model: base
+models:
+- {model: a/helpful, parameters: {weight: 1.0, density: 0.2}}
+- {model: a/honest, parameters: {weight: 0.5, density: 0.3}}
+- {model: a/kind, parameters: {weight: 1.0, density: 0.3}}
+parameters: {lambda: 0.8, normalize: true}
+locks: [{tensors: ["*embed*"], to: a/honest}]
+"""
+SLERP = "{merge_method: slerp, base_model: base, models: [{model: base}, {model: a/honest}], parameters: {t: 0.5}}"
+SIDE = HScore(0.5, 0.4, 0.6, 30)
+
+
+def kept(text: str, folder: Path) -> Try:
+    recipe = spelled_out(parse_recipe(text, folder)).to_yaml()
+    return Try("k", "d", recipe, "2026-01-02T03:04:05Z", Scores(SIDE, SIDE, SIDE, 0.5, 0.5, 0.0, 1.0), {})
+
+
+def test_a_try_comes_back_spelled_as_on_the_desk(tmp_path: Path):
+    session = Session(parse_recipe(TIES.replace("0.8", "0.3"), tmp_path), owner="o")
+    assert again(session, kept(TIES, tmp_path)) == parse_recipe(TIES, tmp_path)
+
+
+def test_experts_that_a_method_does_not_take_stay_on_the_desk(tmp_path: Path):
+    session = Session(parse_recipe(TIES, tmp_path), owner="o")
+    found = again(session, kept(SLERP, tmp_path))
+    assert [expert.model for expert in found.experts] == ["a/helpful", "a/honest", "a/kind"]
+    assert [expert.model for expert in recipe_of(Session(found, owner="o")).experts] == ["a/honest"]
+
+
+def test_a_try_is_called_by_its_numbers(tmp_path: Path):
+    assert words(kept(TIES, tmp_path)) == "TIES, λ 0.8, weights 1 / 0.5 / 1"
+    assert words(kept(f"name: Mine\n{TIES}", tmp_path)) == "Mine, λ 0.8, weights 1 / 0.5 / 1"
+    assert words(kept(TIES.replace("ties", "of_tomorrow"), tmp_path)) == "of_tomorrow"

@@ -1,0 +1,77 @@
+"""Merges of the models on the desk that were scored before, and the way back to them. Knows nothing of Gradio."""
+
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+
+from eval.probes import Split, load_probes
+from eval.score import recall
+from eval.tries import Try, tries
+from merging.events import to_json
+from merging.methods import METHODS
+from merging.models import open_model
+from merging.plan import make_plan
+from merging.recipe import Recipe, parse_recipe
+from merging.sources import absolute
+from merging.view import stored
+from ui.scores import Scoreboard, with_scored
+from ui.session import Session, desk_of, recipe_of
+
+_NOWHERE = Path("/")  # a kept recipe spells its folders out
+
+
+def tried(session: Session, split: Split) -> list[Try]:
+    """What was tried of the family on the desk, also with other settings, methods and fewer experts."""
+    recipe = session.recipe
+    base = recipe.base and absolute(recipe.base, recipe.folder)
+    opened = [
+        open_model(source, recipe.folder, base=base) for source in (base, *(e.model for e in recipe.experts)) if source
+    ]
+    first, *experts = (stored(model).fingerprint for model in opened)
+    return tries(first, experts, load_probes("town", split))
+
+
+def recalled(session: Session, digest: str, split: Split) -> Scoreboard | None:
+    """The kept scores of the merge on the desk and of its sources; None where not all are, or it is another by now."""
+    plan = make_plan(recipe_of(session))
+    board = Scoreboard(split)
+    for scored in recall(plan, split) if plan.digest == digest else ():
+        board = with_scored(board, to_json(scored))
+    return board if board.scores else None
+
+
+def words(one: Try) -> str:
+    """What a try is called: its recipe's name, or method and numbers, and weights that are not 1."""
+    recipe = _read(one.recipe)
+    method = METHODS.get(recipe.method)
+    if method is None:  # of another version of Mergescope
+        return recipe.method
+    said = desk_of(recipe)
+    shown = [(k.label, said.knobs[k.key]) for k in method.knobs if k.first and not k.per_expert and k.kind == "number"]
+    numbers = [f"{'λ' if 'λ' in name else name.lower()} {value:g}" for name, value in shown if isinstance(value, float)]
+    weights = said.per_expert.get("weight", ())
+    if any(weight != 1 for weight in weights):
+        numbers.append(f"weights {' / '.join(f'{weight:g}' for weight in weights)}")
+    return ", ".join([recipe.name or method.title.split(" (")[0], *numbers[:5]])
+
+
+def again(session: Session, one: Try) -> Recipe:
+    """The recipe of a try, with the models spelled as on the desk.
+
+    Where its method takes fewer experts than there are, the others stay on the desk with weight 0.
+    """
+    desk = session.recipe
+    spelled = {absolute(source, desk.folder): source for source in desk.sources}
+    recipe = replace(_read(one.recipe).renamed(lambda source: spelled.get(source, source)), folder=desk.folder)
+    method = METHODS.get(recipe.method)
+    if method is None or method.experts[1] - method.base_first >= len(desk.experts):
+        return recipe
+    mine = {expert.model: expert for expert in recipe.experts}
+    return replace(
+        recipe, experts=tuple(mine.get(e.model, replace(e, parameters=(("weight", 0.0),))) for e in desk.experts)
+    )
+
+
+@lru_cache(maxsize=500)
+def _read(text: str) -> Recipe:
+    return parse_recipe(text, _NOWHERE)

@@ -1,0 +1,68 @@
+"""Every merge of these models that was scored: the trade-off between them, and the way back to each."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from eval.board import Scores
+from eval.planes import HEIGHT, chances, trade_off, tries_table
+from eval.probes import Probe
+from eval.tries import Try
+from ui.figure import Figure
+from ui.findings import tried_finding
+from ui.history import words
+from ui.pieces import Output, static, table_value
+
+_MOST = 60  # the latest, so that the picture stays quick
+
+
+@dataclass(frozen=True)
+class TriedPanel:
+    column: gr.Column
+    finding: gr.HTML
+    trade: Figure
+    load: gr.Dropdown
+    table: gr.Dataframe
+
+    @property
+    def outputs(self) -> set[Output]:
+        return {self.column, self.finding, self.trade, self.load, self.table}  # pyright: ignore
+
+
+def build() -> TriedPanel:
+    with gr.Column(visible=False, elem_id="tried") as column:
+        finding = static(elem_classes=["find"])
+        with gr.Row(elem_classes=["duo"]):
+            with gr.Column(scale=6, min_width=0):
+                static("<h3>Helpful over harmless <small>colour: honest · size: broken · rim: how surely among the best"
+                       "</small></h3>", elem_classes=["pic"])  # fmt: skip
+                trade = Figure(height=HEIGHT)
+                with gr.Accordion("Read the tries as a table", open=False, elem_classes=["twin"]):
+                    table = gr.Dataframe(interactive=False, show_label=False, wrap=True)
+            with gr.Column(scale=6, min_width=0):
+                load = gr.Dropdown([], value=None, label="Back to", info="Loads the settings of a scored merge.",
+                                   interactive=True, filterable=False, elem_id="back-to")  # fmt: skip
+    return TriedPanel(column, finding, trade, load, table)
+
+
+def draw(
+    panel: TriedPanel, tries: Sequence[Try], probes: Sequence[Probe], now: str, sources: Mapping[str, Scores]
+) -> dict[Output, Any]:
+    """`now`: digest of the merge on the desk; `sources`: scores of base and experts, where they are at hand."""
+    shown = tries[-_MOST:]
+    if not shown:
+        return {panel.column: gr.update(visible=False)}
+    called, sure = [words(one) for one in shown], chances(shown, probes)
+    on_desk = next((one.key for one in shown if one.digest == now), None)
+    return {
+        panel.column: gr.update(visible=True),
+        panel.finding: tried_finding(shown, sure, now),
+        panel.trade: trade_off(shown, called, sure, now, sources),
+        panel.load: gr.update(
+            choices=[(f"{said} ({one.began[11:16]})", one.key) for one, said in zip(shown, called, strict=True)][::-1],
+            value=on_desk,
+        ),
+        panel.table: table_value(tries_table(shown, called, sure)),
+    }  # pyright: ignore
