@@ -105,7 +105,6 @@ class Look:
     family: Family
     conflicts: dict[Measure, Conflict]
     views: dict[str, MatrixView]  # by tensor name; every matrix
-    tier: Literal["exact", "preview"]
     seconds: float
 
 
@@ -192,11 +191,11 @@ def interference(a: SVD, b: SVD) -> float:
 
 def spectrum(model: str, values: Tensor, kept: int | None) -> Spectrum:
     """Summary of singular values (descending)."""
-    squares = values.double().square()
-    total = float(squares.sum())
-    half = int((squares.cumsum(0) < total / 2 * (1 - 1e-12)).sum()) + 1 if total > 0 else 0
-    stable = total / float(squares[0]) if total > 0 else 0.0
-    return Spectrum(model, values.float().cpu().numpy(), kept, stable, half)
+    shown = values.float().cpu().numpy()
+    energy = np.square(shown, dtype=np.float64).cumsum()
+    total = float(energy[-1]) if len(energy) else 0.0
+    half = int(energy.searchsorted(total / 2 * (1 - 1e-12))) + 1 if total > 0 else 0
+    return Spectrum(model, shown, kept, total / float(energy[0]) if total > 0 else 0.0, half)
 
 
 def tail(model: str, delta: Tensor, base_norm: float, *, kappa: float, eta: float, outlier_weight: float = 1.0) -> Tail:
@@ -223,11 +222,11 @@ def place(family: Family, matrix: Matrix) -> tuple[int, int]:
 
 def gather(family: Family, rows: int, found: Iterable[tuple[Matrix, Sequence[float]]]) -> np.ndarray:
     """Float32 (rows, kinds, layers) of each matrix's values, one a row; the mean where several share a place."""
-    total = np.zeros((rows, len(family.kinds), family.n_layers))
-    n = np.zeros(total.shape, dtype=np.int64)
-    for matrix, values in found:
-        kind, layer = place(family, matrix)
-        there = np.isfinite(values)
-        total[:, kind, layer] += np.where(there, values, 0)
-        n[:, kind, layer] += there
-    return np.where(n > 0, total / np.maximum(n, 1), np.nan).astype(np.float32)
+    each = list(found)
+    at = tuple(np.array([place(family, matrix) for matrix, _ in each], dtype=np.int64).reshape(-1, 2).T)
+    values = np.array([own for _, own in each], dtype=np.float64).reshape(-1, rows)
+    total = np.zeros((len(family.kinds), family.n_layers, rows))
+    n, there = np.zeros(total.shape), np.isfinite(values)
+    np.add.at(total, at, np.where(there, values, 0))
+    np.add.at(n, at, there)
+    return np.where(n > 0, total / np.maximum(n, 1), np.nan).astype(np.float32).transpose(2, 0, 1)

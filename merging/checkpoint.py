@@ -6,7 +6,7 @@ Tensors are read into memory of their own, never mapped: a file cut short meanwh
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from math import isfinite
@@ -166,7 +166,13 @@ def _stamp(path: Path) -> Stamp:
     return path, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
-@lru_cache(maxsize=64)  # a slider move opens every model anew
+def _stamps(home: Path) -> Iterator[Stamp]:
+    for path in sorted(home.iterdir()):
+        with suppress(OSError):  # a link to nothing is told by whoever reads it
+            yield _stamp(path)
+
+
+@lru_cache(maxsize=64)  # of adapters, which are opened anew, and of folders spelled in several ways
 def _content(stamps: tuple[Stamp, ...], places: tuple[tuple[str, tuple[Path, Entry]], ...]) -> str:
     digest = hashlib.sha256()
     with ExitStack() as stack:
@@ -201,6 +207,11 @@ def is_finite(tensor: Tensor) -> bool:
 def open_checkpoint(source: str, folder: Path) -> Checkpoint:
     """Open a model for reading; a relative source lies beside `folder`. Raises one error that lists every problem."""
     home = find_folder(source, folder)
+    return _opened(source, home, tuple(_stamps(home)))
+
+
+@lru_cache(maxsize=64)  # a slider move opens every model anew
+def _opened(source: str, home: Path, stamps: tuple[Stamp, ...]) -> Checkpoint:
     problems: list[UserError] = []
     config = _config(home, source, problems)
     missing = absent(home)

@@ -11,7 +11,6 @@ class Stale:
     """What a move invalidates, before any work is done; "diagonal" is one vector a matrix."""
 
     what: What
-    n_matrices: int
 
 
 @dataclass(frozen=True)

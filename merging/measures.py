@@ -22,17 +22,12 @@ from merging.spectral import Factors, Fold
 class Crossed:
     """What a fold's directions have to do with the experts and with each other.
 
-    inner: (T, R) float64, `u_i^T E_t v_i`. gram: H (R, R) float64, None where it is the identity.
+    u: those of the fold. inner: (T, R) float64, `u_i^T E_t v_i`. gram: H (R, R) float64, None where it is the identity.
     """
 
     u: Tensor
-    v: Tensor
     inner: Tensor
     gram: Tensor | None
-
-    def fits(self, fold: Fold) -> bool:
-        """Whether it was made of these very directions."""
-        return self.u is fold.u and self.v is fold.v
 
 
 @dataclass(frozen=True)
@@ -58,7 +53,7 @@ def cross(fold: Fold, deltas: Tensor) -> Crossed:
     if fold.core is not None:
         left, right = (part.double() for part in fold.core)
         gram = (left.T @ left) * (right.T @ right)
-    return Crossed(fold.u, fold.v, inner, gram)
+    return Crossed(fold.u, inner, gram)
 
 
 def numbers_of_fold(fold: Fold, crossed: Crossed) -> Numbers:
@@ -73,14 +68,11 @@ def numbers_of_delta(delta: Tensor, deltas: Tensor, strengths: Tensor | None = N
     return Numbers(singular_values(delta) if strengths is None else strengths, float(delta.norm()), along)
 
 
-def pair_measures(
-    facts: MatrixFacts, factors: Factors, parts: Sequence[SVD], kept: Sequence[int | None]
-) -> dict[str, list[float]]:
-    """The measures of every pair of experts; `parts` are their triplets, of which `kept` count (None: r / T)."""
+def pair_measures(facts: MatrixFacts, factors: Factors, parts: Sequence[SVD]) -> dict[str, list[float]]:
+    """The measures of every pair of experts; `parts` are their leading triplets, as many as count."""
     found: dict[str, list[float]] = {measure: [] for measure in ("sign", "cosine", "shared", "interference")}
-    cuts = [factors.full_rank // len(parts) if k is None else k for k in kept]
     for a, b in combinations(range(len(parts)), 2):
-        heads, cut = (parts[a].head(cuts[a]), parts[b].head(cuts[b])), (a, b, cuts[a], cuts[b])
+        heads, cut = (parts[a], parts[b]), (a, b, len(parts[a].s), len(parts[b].s))
         found["sign"].append(facts.pairs[a, b].sign_conflict)
         found["cosine"].append(facts.cosine(a, b))
         found["shared"].append(factors.remember(("shared", *cut), partial(analysis.subspace_overlap, *heads)))

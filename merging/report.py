@@ -113,7 +113,7 @@ def _look(rows: Sequence[MatrixProfile], names: Sequence[str]) -> Look:
         each = ((row.matrix, [getattr(pair, measure) for pair in row.pairs]) for row in rows)
         values = analysis.gather(family, len(family.pairs), each)
         conflicts[measure] = Conflict(measure, family.pairs, values)
-    return Look("", family, conflicts, {}, "exact", 0.0)
+    return Look("", family, conflicts, {}, 0.0)
 
 
 def _width(names: Sequence[str]) -> int:

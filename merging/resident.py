@@ -21,6 +21,7 @@ from merging.store import Store, key_of
 
 WHOLE = 512 << 20  # bytes of deltas and all their triplets up to which a family is held whole
 DISK = 8 << 30  # bytes of factors kept on disk, of all families; the least used go
+STOPS = 8  # folds kept of a matrix of a whole family: going back to a rank costs no more than a weight
 VERSION = 1  # of what the files hold
 
 
@@ -107,12 +108,15 @@ class Resident:
         return self._lean[name]
 
     def settle(self, name: str) -> None:
-        """Let go what a lean matrix needs no longer: its deltas, and folds of earlier moves."""
+        """Let go what a matrix needs no longer: folds of earlier moves, and deltas that are read again."""
         if self.lean:
             factors = self._lean[name]
             cast("Deltas", factors.deltas).release()
-            folds = [key for key in factors.memo if isinstance(key, tuple) and key[0] == "fold"]
-            for key in folds[:-1]:
+        else:
+            factors = self._whole[name][1]
+        for kind in ("fold", "crossed"):
+            folds = [key for key in factors.memo if isinstance(key, tuple) and key[0] == kind]
+            for key in folds[: -1 if self.lean else -STOPS]:
                 del factors.memo[key]
 
     def trim(self) -> None:

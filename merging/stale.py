@@ -17,9 +17,10 @@ def stale(old: Plan | None, new: Plan) -> What:
     if [e.fingerprint for e in old.experts] != [e.fingerprint for e in new.experts]:
         return "factors"
     found: set[What] = {"diagonal"}
+    knobs = (*new.method.knobs, *shared_knobs(new.method, new.recipe.base))
     for before, after in zip(old.tensors, new.tensors, strict=True):
         if [w == 0 for w in before.weights] != [w == 0 for w in after.weights]:
             found.add("fold")
-        knobs = (*new.method.knobs, *shared_knobs(new.method, new.recipe.base))
-        found |= {k.moves for k in knobs if before.settings.get(k.key) != after.settings.get(k.key)}
+        if before.settings != after.settings:
+            found |= {k.moves for k in knobs if before.settings.get(k.key) != after.settings.get(k.key)}
     return "factors" if "factors" in found else "fold" if "fold" in found else "diagonal"

@@ -90,11 +90,15 @@ def resm(
     takes a dense decomposition; with `none` and the layer modes it keeps to the adapter's factors.
     """
     rule = _Outliers(outlier_mode, outlier_threshold, outlier_strength, outlier_scope, outlier_stat)
-    n = len(factors.deltas)
-    wanted = _wanted(factors, rank_mode, rank_budget, sparsity_threshold, energy, peak)
-    how = (rule.key, None if rule.key == "raw" else rule.change)
-    ranks = [factors.rank_within(t, k, *how) for t, k in enumerate(wanted)]
-    parts = _within_budget([factors.svd(t, ranks[t], *how) for t in range(n)], factors.full_rank)
+
+    def keep() -> list[SVD]:
+        wanted = _wanted(factors, rank_mode, rank_budget, sparsity_threshold, energy, peak)
+        how = (rule.key, None if rule.key == "raw" else rule.change)
+        ranks = [factors.rank_within(t, k, *how) for t, k in enumerate(wanted)]
+        return _within_budget([factors.svd(t, k, *how) for t, k in enumerate(ranks)], factors.full_rank)
+
+    decides = (rank_mode, rank_budget, sparsity_threshold, energy, None if peak is None else tuple(peak.tolist()))
+    parts = factors.remember(("parts", factors.ids, rule.key, *decides), keep)
     q = rule.layer_weights(factors)
     scales = [lambda_ * float(w) * q_t for w, q_t in zip(weights, q, strict=True)]
     folded = fold(factors, parts, scales, tolerance=polar_tolerance, key=rule.key)

@@ -179,7 +179,7 @@ class TestLive:
         ]
         for wanted, what in moves:
             first = next(live.move(make_plan(wanted), DOWN, lambda: False))
-            assert first == Stale(what, 14)
+            assert first == Stale(what)
 
     def test_after_any_moves_the_pictures_are_those_of_a_fresh_start(self, family):
         moved = self.live(family)

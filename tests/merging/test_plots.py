@@ -52,7 +52,7 @@ def look(fam: Family | None = None, sign=((0.5, 0.63), (0.42, np.nan)), **kwargs
     values = np.array([sign], dtype=np.float32)
     conflicts = {"sign": Conflict("sign", fam.pairs, values), "cosine": Conflict("cosine", fam.pairs, 1 - 2 * values)}
     views = {m.name: view(m, **kwargs) for m in fam.matrices}
-    return Look("digest", fam, conflicts, views, "exact", 0.1)  # pyright: ignore[reportArgumentType]
+    return Look("digest", fam, conflicts, views, 0.1)  # pyright: ignore[reportArgumentType]
 
 
 def test_an_expert_named_after_an_h_takes_its_colour_and_no_two_share_one():
@@ -206,7 +206,7 @@ def test_the_sheet_shows_twelve_layers_around_the_open_one_and_stays_small():
     fam = family(80, kinds, experts=("a", "b", "c", "d", "e", "f"))
     falling = np.geomspace(1, 0.01, 512)
     spectra = (*(spectrum(m, falling, 9) for m in fam.experts), spectrum("merge", falling))
-    big = Look("d", fam, {}, {m.name: MatrixView(m, spectra, (), 0) for m in fam.matrices}, "exact", 0.1)
+    big = Look("d", fam, {}, {m.name: MatrixView(m, spectra, (), 0) for m in fam.matrices}, 0.1)
     figure = spectra_sheet(big, fam.at(40, "c")).figure
     assert figure["data"][0]["x"] == list(range(34, 46))
     assert len(json.dumps(figure)) < 100_000, len(json.dumps(figure))

@@ -30,7 +30,7 @@ def look(
         spectrum("merge", 2, None),
     )
     views = {m.name: MatrixView(m, spectra, tails, 0) for m in MATRICES}
-    return Look("d", FAMILY, {measure: Conflict(measure, rows, values)}, views, "exact", 0.1)
+    return Look("d", FAMILY, {measure: Conflict(measure, rows, values)}, views, 0.1)
 
 
 def said(html: str) -> tuple[str, str]:
@@ -74,7 +74,7 @@ def test_map_reads_the_number_in_the_cell():
 
 def test_one_expert_has_no_pair():
     alone = Look("d", Family(("helpful",), MATRICES, ("q", "down"), 1),
-                 {"sign": Conflict("sign", (), np.zeros((0, 2, 1), dtype=np.float32))}, {}, "exact", 0.1)  # fmt: skip
+                 {"sign": Conflict("sign", (), np.zeros((0, 2, 1), dtype=np.float32))}, {}, 0.1)  # fmt: skip
     assert said(map_finding(alone, "sign"))[0] == "One expert alone has nobody to clash with."
 
 

@@ -1,0 +1,82 @@
+"""The merged deltas of any recipe of one family, from what is held of it."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from merging.checkpoint import Checkpoint
+from merging.compute import across_layers, kept_tensor, merged_delta, merged_weights, read_deltas, read_models
+from merging.errors import UserError
+from merging.plan import Plan, TensorPlan
+from merging.resident import Resident
+from merging.shaping import is_plain
+from merging.spectral import Factors, Fold
+from merging.view import View, stored
+
+
+@dataclass(frozen=True)
+class Step:
+    """A recipe and what of it is the same for all tensors, worked out once a move."""
+
+    plan: Plan
+    order: tuple[int, ...]  # where each of its experts stands in the family
+    views: tuple[View, ...]  # its models that a choice of vocabulary may give other rows
+    peak: Tensor | None = None  # see `across_layers`
+
+    def changed(self, name: str) -> bool:
+        """Whether a choice of vocabulary gives the tensor other rows than the family's own."""
+        return any(view.changes(name) for view in self.views)
+
+
+class LiveDeltas:
+    """Merged minus family base, tensor by tensor. For one thread a tensor."""
+
+    def __init__(
+        self, base: Checkpoint, experts: Sequence[Checkpoint], held: Resident, pictured: Collection[str]
+    ) -> None:
+        self._base, self._experts, self._held, self._pictured = base, tuple(experts), held, set(pictured)
+        self._moved: dict[str, tuple[tuple[str, ...], tuple[Tensor, Factors]]] = {}  # by a choice of vocabulary
+
+    def step(self, plan: Plan) -> Step:
+        """Raises UserError E_FAMILY where a method on deltas gets other models than the family's."""
+        views = tuple(model for model in (plan.base, *plan.experts) if isinstance(model, View))
+        if plan.space == "weights":
+            return Step(plan, (), views)
+        places = {expert.fingerprint: t for t, expert in reversed(list(enumerate(self._experts)))}
+        base, *experts = (stored(model).fingerprint for model in (plan.base, *plan.experts))
+        if base != self._base.fingerprint or any(expert not in places for expert in experts):
+            raise UserError("E_FAMILY", "the recipe names models that are not the family on screen", where="models")
+        step = Step(plan, tuple(places[expert] for expert in experts), views)
+        return replace(step, peak=across_layers(plan, lambda tensor: self._family_of(step, tensor)[1]))
+
+    def delta(self, step: Step, tensor: TensorPlan) -> Tensor | Fold:
+        """Float32, or the fold that it is."""
+        plan = step.plan
+        if tensor.held is not None:
+            return kept_tensor(plan, tensor).float() - self._family_of(step, tensor)[0].float()
+        if plan.space == "weights":
+            return merged_weights(plan, tensor, read_models(plan, tensor)) - self._held.read(tensor.name)[0].float()
+        light = self._held.lean and plan.method.triplets and tensor.name in self._pictured and is_plain(tensor.settings)
+        if light:  # such a method looks at no base, and at entries only where no profile tells of them
+            factors = self._held.matrix(tensor.name).select(step.order)
+            return merged_delta(plan, tensor, torch.empty(tensor.shape, device="meta"), factors, step.peak)
+        return merged_delta(plan, tensor, *self._family_of(step, tensor), step.peak)
+
+    def weights(self, step: Step, tensor: TensorPlan, delta: Tensor | Fold) -> Tensor:
+        """The merged tensor in its output dtype."""
+        lean = self._held.lean and not step.changed(tensor.name)
+        base = self._base.read(tensor.name) if lean else self._family_of(step, tensor)[0]
+        return (base.float() + (delta.dense() if isinstance(delta, Fold) else delta)).to(tensor.dtype)
+
+    def _family_of(self, step: Step, tensor: TensorPlan) -> tuple[Tensor, Factors]:
+        """The base's tensor and the deltas of the recipe's experts; rows that a vocabulary moves are its own."""
+        if not step.changed(tensor.name):
+            base, factors = self._held.read(tensor.name)
+            return base, factors.select(step.order)
+        models = (step.plan.base, *step.plan.experts)
+        key = (tensor.name, *(model.fingerprint for model in models))
+        if key != self._moved.get(tensor.name, (None,))[0]:
+            self._moved[tensor.name] = (key, read_deltas(step.plan, tensor))
+        return self._moved[tensor.name][1]

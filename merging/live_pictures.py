@@ -1,0 +1,110 @@
+"""What is shown of a family's matrices: what weights and scale do not change is measured once, the rest follows from
+one vector a matrix."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+
+from merging import analysis
+from merging.analysis import Conflict, Family, Look, Matrix, MatrixView, Spectrum, Tail
+from merging.compute import kept_inputs
+from merging.facts import MatrixFacts, Profile
+from merging.live_deltas import Step
+from merging.measures import Numbers, cross, numbers_of_delta, numbers_of_fold, pair_measures
+from merging.plan import TensorPlan
+from merging.resident import Resident
+from merging.spectral import Factors, Fold
+
+Measures = Mapping[str, Sequence[float]]  # measure -> one value a row
+Kept = tuple[int | None, ...]  # directions kept of each expert; None where the method does not cut
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One matrix of one recipe."""
+
+    view: MatrixView
+    measures: Measures
+
+
+@dataclass(frozen=True)
+class _Still:
+    """What a matrix shows of its experts at these ranks and thresholds."""
+
+    spectra: tuple[Spectrum, ...]
+    tails: tuple[Tail, ...]  # as if no outlier was reweighted
+    measures: Measures
+    norms: tuple[float, ...]
+
+
+class Pictures:
+    """Measures of merged deltas. For one thread a matrix."""
+
+    def __init__(self, family: Family, profile: Profile, held: Resident) -> None:
+        self._family, self._profile, self._held = family, profile, held
+
+    def see(self, step: Step, matrix: Matrix, delta: Tensor | Fold) -> Seen:
+        tensor, factors = step.plan.tensor(matrix.name), self._held.matrix(matrix.name)
+        kappa, eta = tensor.settings.get("outlier_threshold", 3.0), tensor.settings.get("sparsity_threshold", 0.1)
+        kept, weights = self._kept(step, tensor, delta)
+        make = partial(self._still, matrix.name, factors, kept, kappa, eta)
+        still: _Still = factors.remember(("still", kept, kappa, eta), make)
+        merged = self._numbers(factors, delta)
+        tails = still.tails
+        if any(weight != 1 for weight in weights):
+            tails = tuple(replace(one, outlier_weight=w) for one, w in zip(tails, weights, strict=True))
+        spectra = (*still.spectra, analysis.spectrum("merge", merged.strengths, None))
+        view = MatrixView(matrix, spectra, tails, delta.dropped if isinstance(delta, Fold) else 0)
+        return Seen(view, {**still.measures, "kept": merged.cosines(still.norms)})
+
+    def look(self, digest: str, seen: Mapping[str, Seen], seconds: float) -> Look:
+        family = self._family
+        conflicts: dict[Any, Conflict] = {}
+        for measure in ("sign", "cosine", "shared", "interference", "kept"):
+            rows = tuple((name,) for name in family.experts) if measure == "kept" else family.pairs
+            each = ((found.view.matrix, found.measures[measure]) for found in seen.values())
+            conflicts[measure] = Conflict(measure, rows, analysis.gather(family, len(rows), each))
+        views = {matrix.name: seen[matrix.name].view for matrix in family.matrices}
+        return Look(digest, family, conflicts, views, seconds)
+
+    def facts(self, name: str) -> MatrixFacts:
+        known = self._profile.get(name)
+        if known is None:
+            base, dense = self._held.read(name)
+            known = self._profile.learn(name, base, dense.deltas)
+        return known
+
+    def _still(self, name: str, factors: Factors, kept: Kept, kappa: float, eta: float) -> _Still:
+        facts, experts = self.facts(name), self._family.experts
+        cuts = [factors.full_rank // len(experts) if k is None else k for k in kept]
+        parts = [factors.svd(t, k) for t, k in enumerate(cuts)]
+        return _Still(
+            tuple(analysis.spectrum(e, factors.spectrum(t), kept[t]) for t, e in enumerate(experts)),
+            tuple(facts.deltas[t].tail(e, facts.base_norm, kappa=kappa, eta=eta) for t, e in enumerate(experts)),
+            pair_measures(facts, factors, parts),
+            tuple(each.norm for each in facts.deltas),
+        )
+
+    def _numbers(self, factors: Factors, delta: Tensor | Fold) -> Numbers:
+        """In closed form where the method orthogonalised the experts' triplets: such directions last many moves."""
+        if not isinstance(delta, Fold):
+            return numbers_of_delta(delta, factors.deltas)
+        if not delta.ranks:
+            return numbers_of_delta(delta.dense(), factors.deltas, delta.singular_values())
+        # what is remembered holds these very directions, so that no others get their id
+        return numbers_of_fold(delta, factors.remember(("crossed", id(delta.u)), partial(cross, delta, factors.deltas)))
+
+    def _kept(self, step: Step, tensor: TensorPlan, delta: Tensor | Fold) -> tuple[Kept, Sequence[float]]:
+        """Per expert of the family: directions kept, and mean outlier weight."""
+        n = len(self._family.experts)
+        if not isinstance(delta, Fold) or not delta.ranks:
+            return (None,) * n, (1.0,) * n
+        kept: list[int | None] = [0] * n
+        weights = [1.0] * n
+        for i, t in enumerate(kept_inputs(step.plan, tensor)):
+            kept[step.order[t]] = delta.ranks[i]
+            weights[step.order[t]] = delta.outlier_weights[i] if delta.outlier_weights else 1.0
+        return tuple(kept), weights
