@@ -5,6 +5,8 @@ A block fits the processor's cache and its temporaries are reused by the allocat
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from math import prod
 from typing import Self
 
 import numpy as np
@@ -12,6 +14,7 @@ import torch
 from torch import Tensor
 
 BLOCK = 1 << 17  # entries
+CODES = 1 << 15  # of magnitudes: the upper 16 bits of a float32 without its sign
 
 Bits = Callable[[int], Tensor]  # expert -> its uniform numbers
 
@@ -24,10 +27,10 @@ class Blocks:
     read: Callable[[int, int], Tensor]  # start, stop -> (T, stop - start, ...)
     bits: Callable[[int, int, int], Tensor] | None = None  # expert, start, stop -> the numbers of those entries
 
-    @property
+    @cached_property
     def width(self) -> int:
         """Entries in one step of the axis."""
-        return int(np.prod(self.shape[1:], dtype=np.int64))
+        return prod(self.shape[1:])
 
     @property
     def step(self) -> int:
@@ -49,8 +52,8 @@ class Blocks:
 def blocks_shape(shape: tuple[int, ...], rows: bool) -> tuple[int, ...]:
     """A tensor's shape as blocks see it: a plain row of entries, or whole rows (a vector is one row)."""
     if not rows:
-        return (int(np.prod(shape, dtype=np.int64)),)
-    return shape if len(shape) > 1 else (1, int(np.prod(shape, dtype=np.int64)))
+        return (prod(shape),)
+    return shape if len(shape) > 1 else (1, prod(shape))
 
 
 def whole(stack: Tensor, bits: Bits | None = None, *, rows: bool = False) -> Blocks:
@@ -86,6 +89,8 @@ class Cut:
 
     def keep(self, x: Tensor) -> Tensor:
         """`x` with 0 where its magnitude is not among the largest."""
+        if x.dtype != torch.float32:
+            return x * (self.keep(x.float()) != 0)
         flat = x.reshape(-1)
         ends = min(max(self.end, 0), len(flat))
         # hardshrink keeps what lies above a threshold, several times faster than a mask
@@ -100,84 +105,88 @@ Wanted = Callable[[int], int]  # number of entries that are not 0 -> how many of
 
 
 def find_cuts(sizes: Blocks, wanted: Sequence[Sequence[Wanted]]) -> list[list[Cut]]:
-    """For each of a stack's magnitudes (T, n), float32, the cuts that keep as many entries as its `wanted` ask.
+    """For each of a stack's magnitudes (T, n), rounded to float32, the cuts that keep as many as its `wanted` ask.
 
-    Exact: a sample brackets each cut between two magnitudes, one pass counts what lies above the bracket and collects
-    what lies inside, and a bracket that missed moves to its side for another pass. Entries of 0 are never cut apart.
-    Among equal magnitudes the lowest flat index comes first: bf16 deltas have about 1200 distinct ones, so ties are
-    the rule.
+    Exact: one pass counts the codes of all magnitudes, the upper 16 bits of their float32 form, and collects the
+    entries whose code lies where a sample puts the cut; a sample that was wrong costs a second pass. Entries of 0 are
+    never cut apart. Among equal magnitudes the lowest flat index comes first: bf16 deltas have about 1200 distinct
+    ones, so ties are the rule.
     """
-    n = sizes.shape[0]
+    n, sizes = sizes.shape[0], sizes.map(Tensor.float)
     every = {(t, j): want for t, wants in enumerate(wanted) for j, want in enumerate(wants)}
     found = {key: NOTHING for key, want in every.items() if want(n) <= 0}
     found |= {key: Cut(0.0, n) for key, want in every.items() if want(0) >= n}
-    brackets = {}
-    if len(found) < len(every):
-        samples = _sample(sizes)
-        filled = np.count_nonzero(samples, axis=1) / samples.shape[1] * n
-        brackets = {
-            (t, j): _bracket(samples[t], want(int(filled[t])), n)
-            for (t, j), want in every.items()
-            if (t, j) not in found
-        }
-    while brackets:
-        above, inside, filled = _scan(sizes, brackets)
-        for key, (low, high) in list(brackets.items()):
-            t, j = key
+    spans = _guess(sizes, {key: want for key, want in every.items() if key not in found})
+    while spans:
+        totals, filled, inside = _scan(sizes, spans)
+        missed = {}
+        for (t, j), (low, high) in spans.items():
             count = wanted[t][j](filled[t])
-            places, values = inside[key]
-            need = count - above[key]
-            if count <= 0:
-                found[key] = NOTHING
-            elif count >= filled[t]:
-                found[key] = Cut(0.0, n)
-            elif need <= 0:
-                brackets[key] = (float(np.nextafter(high, np.float32(np.inf))), np.inf)
+            if count <= 0 or count >= filled[t]:
+                found[t, j] = NOTHING if count <= 0 else Cut(0.0, n)
                 continue
-            elif need > len(values):
-                brackets[key] = (0.0, float(np.nextafter(low, np.float32(-1))))
-                continue
+            code, need = _place(totals[t], count)
+            if low <= code <= high:
+                found[t, j] = _cut(code, need, *inside[t, j])
             else:
-                value = np.partition(values, len(values) - need)[len(values) - need]
-                last = need - int(np.count_nonzero(values > value))
-                found[key] = Cut(float(value), int(places[values == value][last - 1]) + 1)
-            del brackets[key]
+                missed[t, j] = code, code
+        spans = missed
     return [[found[t, j] for j in range(len(wants))] for t, wants in enumerate(wanted)]
 
 
+def _place(counts: np.ndarray, count: int) -> tuple[int, int]:
+    """The bin of the `count`-th largest entry, and which of its bin it is, from 1 on."""
+    at_least = counts[::-1].cumsum()
+    back = int(at_least.searchsorted(count))
+    return len(counts) - 1 - back, count - (int(at_least[back - 1]) if back else 0)
+
+
 def _sample(sizes: Blocks) -> np.ndarray:
-    """Some entries of each of the stack, sorted: all of a small tensor, else 1/64, in pieces spread over it."""
-    n = sizes.shape[0]
-    step, piece = min(1 << 16, n // 32), 1024
-    if n <= 1 << 15:
-        return np.sort(sizes.read(0, n).cpu().numpy(), axis=1)
+    """Codes of some entries of each of the stack: all of a small tensor, else 1/64, in pieces spread over it."""
+    n, piece = sizes.shape[0], 1024
+    step = piece if n <= 1 << 15 else min(1 << 16, n // 32)
     parts = [sizes.read(at, min(at + piece, n)).cpu().numpy() for at in range(0, n, step)]
-    return np.sort(np.concatenate(parts, axis=1), axis=1)
+    return np.concatenate(parts, axis=1).view(np.int32) >> 16
 
 
-def _bracket(sample: np.ndarray, count: int, n: int) -> tuple[float, float]:
-    """Magnitudes between which the `count`-th largest of n entries lies, most likely."""
-    size = len(sample)
-    slack = 0 if size == n else int(size * (0.01 + 0.2 * (1024 / size) ** 0.5)) + 2
-    rank = size - count * size / n
-    low, high = int(rank) - slack - 1, int(rank) + slack + 1
-    return float(sample[low]) if low > 0 else 0.0, float(sample[high]) if high < size else np.inf
+def _guess(sizes: Blocks, every: dict[tuple[int, int], Wanted]) -> dict[tuple[int, int], tuple[int, int]]:
+    """Codes between which each cut lies, most likely."""
+    if not every:
+        return {}
+    samples, n, spans = _sample(sizes), sizes.shape[0], {}
+    size = samples.shape[1]
+    slack = 0 if size == n else int(0.005 * size + 2 * size**0.5)
+    for (t, j), want in every.items():
+        counts = np.bincount(samples[t], minlength=CODES)
+        rank = int(want(n - int(counts[0]) * n // size) * size / n)
+        low, high = (_place(counts, min(max(rank + off, 1), size))[0] for off in (slack + 1, -slack))
+        spans[t, j] = low, high
+    return spans
 
 
-def _scan(sizes: Blocks, brackets: dict) -> tuple[dict, dict, dict[int, int]]:
-    """How many entries lie above each bracket; places and values of those inside; how many are not 0."""
-    above = dict.fromkeys(brackets, 0)
-    inside: dict = {key: ([], []) for key in brackets}
-    filled: dict[int, int] = dict.fromkeys({t for t, _ in brackets}, 0)
+def _scan(sizes: Blocks, spans: dict[tuple[int, int], tuple[int, int]]) -> tuple[dict, dict, dict]:
+    """Counts of every code; how many entries are not 0; places and bits of those whose codes lie in each span."""
+    totals = {t: np.zeros(CODES, np.int64) for t, _ in spans}
+    filled = dict.fromkeys(totals, 0)
+    inside: dict = {key: ([], []) for key in spans}
     for start, stop in sizes.spans():
-        block = sizes.read(start, stop).cpu().numpy()
-        for t in filled:
-            filled[t] += int(np.count_nonzero(block[t] > 0))
-        for (t, j), (low, high) in brackets.items():
-            row = block[t]
-            above[t, j] += int(np.count_nonzero(row > high))
-            places = np.flatnonzero((row >= max(low, np.float32(1e-45))) & (row <= high))
+        block = sizes.read(start, stop).cpu().view(torch.int32)
+        for t in totals:
+            totals[t] += torch.bincount(block[t] >> 16, minlength=CODES).numpy()
+            filled[t] += int(np.count_nonzero(block[t].numpy()))
+        for (t, j), (low, high) in spans.items():
+            row = block[t].numpy()
+            # one comparison of unsigned numbers instead of two
+            places = np.flatnonzero((row - (low << 16)).view(np.uint32) < (high + 1 - low) << 16)
             inside[t, j][0].append(places + start)
             inside[t, j][1].append(row[places])
-    joined = {key: (np.concatenate(places), np.concatenate(values)) for key, (places, values) in inside.items()}
-    return above, joined, filled
+    return totals, filled, {key: tuple(map(np.concatenate, pair)) for key, pair in inside.items()}
+
+
+def _cut(code: int, need: int, places: np.ndarray, bits: np.ndarray) -> Cut:
+    """The cut after the `need` largest entries of a code."""
+    ours = np.flatnonzero(bits >> 16 == code)
+    low = bits[ours] & 0xFFFF
+    least, last = _place(np.bincount(low, minlength=1 << 16), need)
+    value = np.int32(code << 16 | least).view(np.float32)
+    return Cut(float(value), int(places[ours[np.flatnonzero(low == least)[last - 1]]]) + 1)

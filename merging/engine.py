@@ -32,7 +32,7 @@ def merged_tensors(plan: Plan, *, device: str = "cpu", skip: Collection[str] = (
 
     Matrices are computed side by side; at most two a core are held, so memory does not grow with the model.
     """
-    workers = 1 if device != "cpu" else max(1, os.cpu_count() or 1)
+    workers = 1 if device != "cpu" else cores()
     waiting: deque[tuple[str, Future[Tensor]]] = deque()
     with one_thread_a_matrix(), ThreadPoolExecutor(workers) as pool:
         peak = across_layers(plan, lambda tensor: read_deltas(plan, tensor, device)[1])
@@ -50,6 +50,11 @@ def merged_tensors(plan: Plan, *, device: str = "cpu", skip: Collection[str] = (
         finally:
             for _, result in waiting:
                 result.cancel()
+
+
+def cores() -> int:
+    """Processor cores that this process may use: two workers on one core only take its cache from each other."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

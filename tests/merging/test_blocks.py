@@ -88,12 +88,15 @@ def test_cuts_keep_what_a_sort_keeps(n, levels):
             assert torch.equal(cut.keep(row), row * kept)
 
 
-def test_a_bracket_that_misses_is_moved(monkeypatch):
-    monkeypatch.setattr(blocks, "_sample", lambda sizes: np.full((1, 100), 3.0, np.float32))
-    row = torch.arange(1000.0)
-    for count in (1, 10, 990, 998):
-        (cut,) = find_cuts(whole(row.unsqueeze(0)), [[lambda _, n=count: n]])[0]
-        assert torch.equal(cut.keep(row), row * (row >= 1000 - count))
+def test_a_sample_that_misleads_costs_a_pass_and_no_entry(monkeypatch):
+    row = torch.arange(100_000.0)
+    for level in (0.0, 1e9):
+        monkeypatch.setattr(
+            blocks, "_sample", lambda _, level=level: np.full((1, 100), level, np.float32).view("i4") >> 16
+        )
+        for count in (1, 10, 50_000, 99_998):
+            (cut,) = find_cuts(whole(row.unsqueeze(0)), [[lambda _, n=count: n]])[0]
+            assert torch.equal(cut.keep(row), row * (row >= 100_000 - count))
 
 
 def test_equal_magnitudes_stay_up_to_the_cuts_end():
