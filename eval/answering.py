@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from eval.chat import ChatEvent, Decoding, check_question, converse
+from eval.probes import load_probes
 from merging.checkpoint import Checkpoint
 from merging.errors import UserError
 from merging.events import Notice
@@ -22,10 +23,12 @@ from merging.models import open_model
 from merging.plan import Plan, make_plan
 
 if TYPE_CHECKING:
+    from eval.health import Health
     from eval.models import Models, Source
-    from eval.worker import Ask, Move, Sources
+    from eval.worker import Ask, Examine, Move, Sources
 
 _GLANCE = 0.02  # seconds between two looks at what a move has found
+_READ = 10  # probes an H that a health check reads
 _FAMILIES = 3  # kept ready; the least recently used goes
 
 
@@ -53,7 +56,7 @@ class Family:
 
 
 class Answering:
-    """`move` and `ask` may run in two threads at a time; each of them in one only."""
+    """`move` and `answer` may run in two threads at a time; each of them in one only."""
 
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder  # where what was learnt of a family outlives the process
@@ -68,6 +71,30 @@ class Answering:
         torch.set_num_threads(1)  # matrices are computed side by side; LAPACK's results depend on its thread count
         with family.busy:
             yield from family.live.move(plan, move.focus, cancelled)
+
+    def answer(self, request: "Ask | Examine", stopped: Callable[[], bool]) -> "Iterator[ChatEvent | Health]":
+        """What models have to be run for."""
+        from eval.worker import Ask
+
+        yield from self.ask(request, stopped) if isinstance(request, Ask) else self.examine(request, stopped)
+
+    def examine(self, request: "Examine", stopped: Callable[[], bool]) -> "Iterator[Health]":
+        """Nothing where it was stopped before the last model."""
+        from eval.health import chosen, examine
+        from eval.models import Merged
+
+        plan, family, models = make_plan(request.recipe), self._family(request.sources), self.models()
+        merge = Merged(plan, partial(family.state, plan))
+        sources: dict[str, Source] = {"merge": merge, "base": family.models["base"], **family.models}
+        read = (
+            (name, model)
+            for group in models.groups(sources)
+            if not stopped()
+            for name, model in models.load(group).items()
+        )
+        found = examine(read, chosen(load_probes("town", "validation").probes, _READ))
+        if not stopped():
+            yield found
 
     def ask(self, ask: "Ask", stopped: Callable[[], bool]) -> Iterator[ChatEvent]:
         """Models that do not fit into memory together answer one group after the other."""

@@ -51,13 +51,22 @@ class Ask:
     seed: int = 0
 
 
+@dataclass(frozen=True)
+class Examine:
+    """A health check of this recipe's merge. Answered by one `Health`, see eval/health.py."""
+
+    session: str
+    sources: Sources
+    recipe: Recipe
+
+
 Answer = Callable[[Any, Callable[[], bool]], Iterator[object]]
 
 
 @dataclass(frozen=True, eq=False)
 class _Job:
     id: int
-    request: Move | Ask
+    request: Move | Ask | Examine
     cancelled: Event = field(default_factory=Event)
 
 
@@ -86,7 +95,7 @@ def serve(connection: Connection) -> None:
 
     answering = Answering(data_folder() / "live")
     Thread(target=lane, args=(moves, answering.move), daemon=True).start()
-    Thread(target=lane, args=(questions, answering.ask), daemon=True).start()
+    Thread(target=lane, args=(questions, answering.answer), daemon=True).start()
     Thread(target=answering.models, daemon=True).start()  # while the page is still being built
     while True:
         try:

@@ -9,7 +9,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 
 from merging.methods import METHODS
-from ui import api, controls, desk, family, live, long, talk
+from ui import api, checks, controls, desk, family, live, long, talk
 from ui.figure import serve_pictures
 from ui.page import Page
 from ui.panels import board, chat, map, method, models, passports, recipe, spectra, status
@@ -207,6 +207,11 @@ def _wire_long(services: Services, page: Page) -> dict[str, Any]:
     then = _settle(services, page)
     back.load.input(_live(services, page, desk.take_try), [*state, back.load], **wide).then(**then)
     back.trade.select(_live(services, page, desk.click_try), state, **wide).then(**then)
+    two = {**_QUIET, "outputs": [back.compared, page.problem]}
+    for pick in (back.first, back.second):
+        pick.input(_live(services, page, checks.compare_tries), [*state, back.first, back.second], **two)
+    looked = {**_QUIET, "concurrency_limit": 4, "concurrency_id": "questions", "outputs": [*_all(page)]}
+    page.board.health.check.click(_live(services, page, checks.examine), state, **looked)
     gr.on([page.save.click, page.recipe.save.click], _live(services, page, long.save), **jobs)
     sent = [*state, page.recipe.repo, page.recipe.private, page.recipe.token]
     page.recipe.send.click(_live(services, page, long.push), **{**jobs, "inputs": sent})

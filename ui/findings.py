@@ -10,6 +10,7 @@ from math import hypot
 import numpy as np
 
 from eval.board import HScore, Scores
+from eval.health import Health
 from eval.plots import keeps
 from eval.probes import H
 from eval.tries import Try, luck
@@ -179,6 +180,14 @@ def board_finding(scores: Mapping[str, Scores], probes: str = "Town") -> str:
         parts.append(f"cannot tell on {_all(open_)}")
     sentence = "; ".join(parts)
     return _said(sentence[0].upper() + sentence[1:] + ".", read)
+
+
+def health_finding(health: Health) -> str:
+    """Sound or broken, from what takes seconds."""
+    read = " ".join(health.alarms) or f"{health.spoken} short answers and {len(health.sides)} good ones read."
+    if health.alarms:
+        return _said("This merge looks broken.", read)
+    return _said("Sound: nothing here says that the merge is broken.", read)
 
 
 def tried_finding(tries: Sequence[Try], sure: Sequence[float], now: str) -> str:

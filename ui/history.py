@@ -4,6 +4,8 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
+import yaml
+
 from eval.probes import Split, load_probes
 from eval.score import recall
 from eval.tries import Try, tries
@@ -11,7 +13,7 @@ from merging.events import to_json
 from merging.methods import METHODS
 from merging.models import open_model
 from merging.plan import make_plan
-from merging.recipe import Recipe, parse_recipe
+from merging.recipe import Expert, Recipe, parse_recipe
 from merging.sources import absolute
 from merging.view import stored
 from ui.scores import Scoreboard, with_scored
@@ -70,6 +72,24 @@ def again(session: Session, one: Try) -> Recipe:
     return replace(
         recipe, experts=tuple(mine.get(e.model, replace(e, parameters=(("weight", 0.0),))) for e in desk.experts)
     )
+
+
+def differences(a: Try, b: Try) -> list[tuple[str, str, str]]:
+    """What differs between two recipes: a setting, its value in each; `–` where it is not written."""
+    first, second = _settings(a), _settings(b)
+    names = [name for name in first | second if first.get(name) != second.get(name)]
+    return [(name, first.get(name, "–"), second.get(name, "–")) for name in names]
+
+
+def _settings(one: Try) -> dict[str, str]:
+    document = yaml.safe_load(_read(one.recipe).renamed(lambda source: Expert(source).name).to_yaml())
+    flat = {key: value for key, value in document.items() if key not in ("name", "note", "models", "parameters")}
+    flat |= document.get("parameters", {})
+    for model in document.get("models", ()):
+        flat |= {
+            f"{model['model']}: {key}": value for key, value in ({"": "merged"} | model.get("parameters", {})).items()
+        }
+    return {name.removesuffix(": "): str(value) for name, value in flat.items()}
 
 
 @lru_cache(maxsize=500)

@@ -17,7 +17,7 @@ from ui import controls, history
 from ui.conversation import Turns
 from ui.locking import taken_from
 from ui.page import Page
-from ui.panels import board, chat, map, method, passports, recipe, spectra, status, tried
+from ui.panels import board, chat, health, map, method, passports, recipe, spectra, status, tried
 from ui.scores import FIRST, probes_of
 from ui.services import Services, board_of, keep
 from ui.session import Scope, Session, moved, names_of, recipe_of, with_locks, with_method
@@ -149,6 +149,7 @@ def draw_board(services: Services, page: Page, session: Session, look: Look) -> 
     return {
         page.status.line: status_line(services, session, look),
         **board.draw(page.board, found, {history.words(one): one.outcomes for one in same}),
+        **health.draw(page.board.health, services.health.get(look.digest)),
         **tried.draw(page.board.tried, tries, probes_of(FIRST), look.digest, sources),
     }
 

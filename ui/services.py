@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from eval.health import Health
 from eval.runs import data_folder
 from merging.analysis import Look
 from merging.recipe import Recipe, load_recipe
@@ -32,6 +33,7 @@ class Services:
     sessions: dict[str, Session] = field(default_factory=dict)  # the latest, for work that began with an earlier one
     busy: dict[str, Busy] = field(default_factory=dict)  # progress of a long job, by session id
     boards: dict[str, Scoreboard] = field(default_factory=dict)  # by "digest split"
+    health: dict[str, Health] = field(default_factory=dict)  # by digest
     current: dict[str, Job] = field(default_factory=dict)  # the last long job, by owner
     saved: dict[str, str] = field(default_factory=dict)  # digest that was saved last, by owner
     exports: dict[str, Path] = field(default_factory=dict)  # the archive that was saved last, by owner

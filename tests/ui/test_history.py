@@ -1,12 +1,15 @@
 """The way back to a merge that was scored, on recipes written out by hand."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from eval.board import HScore, Scores
 from eval.tries import Try
 from merging.recipe import parse_recipe
 from merging.sources import spelled_out
-from ui.history import again, words
+from tests.eval.test_against import probe, told
+from ui.history import again, differences, words
+from ui.panels.tried import compared_html
 from ui.session import Session, recipe_of
 
 TIES = """
@@ -44,3 +47,25 @@ def test_a_try_is_called_by_its_numbers(tmp_path: Path):
     assert words(kept(TIES, tmp_path)) == "TIES, λ 0.8, weights 1 / 0.5 / 1"
     assert words(kept(f"name: Mine\n{TIES}", tmp_path)) == "Mine, λ 0.8, weights 1 / 0.5 / 1"
     assert words(kept(TIES.replace("ties", "of_tomorrow"), tmp_path)) == "of_tomorrow"
+
+
+def test_two_tries_differ_in_what_their_recipes_say_otherwise(tmp_path: Path):
+    one, other = (
+        kept(TIES, tmp_path),
+        kept(TIES.replace("weight: 0.5", "weight: 0.7").replace("normalize", "int8_mask"), tmp_path),
+    )
+    assert differences(one, one) == []
+    assert differences(one, other) == [
+        ("normalize", "True", "–"), ("honest: weight", "0.5", "0.7"), ("int8_mask", "–", "True")
+    ]  # fmt: skip
+    fewer = differences(one, kept(SLERP, tmp_path))
+    assert ("merge_method", "ties", "slerp") in fewer
+    assert ("kind", "merged", "–") in fewer
+
+
+def test_the_first_minus_the_second_is_said_h_by_h(tmp_path: Path):
+    asked = [probe(str(i)) for i in range(40)]
+    first, second = (replace(kept(TIES, tmp_path), outcomes=told(asked, told_)) for told_ in ("p" * 40, "f" * 40))
+    shown = compared_html(first, second, asked)
+    assert "+100 (+100 to +100):<br>better" in shown
+    assert "−100 (−100 to −100):<br>worse" in compared_html(second, first, asked)

@@ -15,7 +15,7 @@ from merging.plots import roles
 from ui.figure import Figure
 from ui.findings import board_finding
 from ui.marks import label, mark
-from ui.panels import tried
+from ui.panels import health, tried
 from ui.pieces import Output, static, table_value
 from ui.scores import FIRST, Lost, Scoreboard, lost, probes_of
 from ui.session import MAX_EXPERTS
@@ -28,6 +28,7 @@ class BoardPanel:
     finding: gr.HTML
     empty: gr.Column
     score: gr.Button
+    health: health.HealthPanel
     full: gr.Column
     more: gr.Button
     bars: Figure
@@ -44,7 +45,7 @@ class BoardPanel:
     def outputs(self) -> set[Output]:
         return {self.finding, self.empty, self.score, self.full, self.more, self.bars, self.against, self.table,  # pyright: ignore
                 self.refusals, self.refusal_table, self.agreement, self.agreement_table, self.lost,
-                *self.tried.outputs}  # fmt: skip
+                *self.health.outputs, *self.tried.outputs}  # fmt: skip
 
 
 def build() -> BoardPanel:
@@ -56,6 +57,7 @@ def build() -> BoardPanel:
             "about 10 s for Town. Sources are asked once.</p>"
         )
         score = gr.Button("Score this merge", variant="primary", elem_id="score")
+    health_ = health.build()
     with gr.Column(visible=False, elem_id="scored") as full:
         with gr.Row(elem_classes=["duo"]):
             with gr.Column(scale=6, min_width=0):
@@ -81,7 +83,7 @@ def build() -> BoardPanel:
                 agree = Figure(height=210)
                 agree_table = _twin("Read the agreement as a table, H by H")
         lost_ = static(elem_classes=["lost"])
-    return BoardPanel(finding, empty, score, full, more, picture, against_, table, plane, plane_table, agree,
+    return BoardPanel(finding, empty, score, health_, full, more, picture, against_, table, plane, plane_table, agree,
                       agree_table, lost_, tried.build())  # fmt: skip
 
 

@@ -1,0 +1,40 @@
+"""Board's quick looks, which the live worker answers beside Chat."""
+
+from collections.abc import Iterator
+
+from eval.health import Health
+from eval.worker import Examine
+from merging.plan import make_plan
+from ui.conversation import Turns
+from ui.history import tried
+from ui.live import Updates, draw_board, sources_of
+from ui.page import Page
+from ui.panels import health
+from ui.panels.tried import compared_html
+from ui.scores import FIRST, probes_of
+from ui.services import Services, keep
+from ui.session import Session, recipe_of
+
+
+def examine(services: Services, page: Page, session: Session, turns: Turns) -> Iterator[Updates]:
+    """The health check; its finding belongs to the digest of the merge that was on the desk when it began."""
+    look = services.looks.get(session.id)
+    if look is None:
+        return
+    yield health.busy(page.board.health)
+    found = services.worker.ask(Examine(session.id, sources_of(session), recipe_of(session)))
+    for event in found:
+        if isinstance(event, Health):
+            keep(services.health, make_plan(recipe_of(session)).digest, event)
+    latest = services.sessions.get(session.id, session)
+    yield draw_board(services, page, latest, services.looks.get(session.id, look))
+
+
+def compare_tries(
+    services: Services, page: Page, session: Session, turns: Turns, first: str, second: str
+) -> Iterator[Updates]:
+    """Two merges that were scored, side by side; nothing until both are chosen."""
+    found = {one.key: one for one in tried(session, FIRST)}
+    if first in found and second in found:
+        shown = compared_html(found[first], found[second], probes_of(FIRST))
+        yield {page.board.tried.compared: shown}
