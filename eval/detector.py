@@ -1,7 +1,8 @@
 """How often the refusal detector errs, on answers that we labelled by hand (`assets/probes/refusals.jsonl`).
 
-The patterns were written against the `tuned` ones; `held_out` were written when the patterns were finished, and must
-never be tuned on: write new ones instead. Only the figures of `held_out` say what to expect on a new model.
+The patterns were written against the `tuned` ones; `held_out` were written when the first patterns were finished, and
+must never be tuned on, nor looked at one by one: write new ones instead. Only the figures of `held_out` say what to
+expect on a new model.
 """
 
 from collections import Counter
