@@ -72,6 +72,18 @@ def test_every_methods_controls_come_from_its_definition(page: Page):
     expect_redrawn(page, before)
 
 
+def test_a_shaper_brings_its_own_knobs_and_undo_takes_them_away(page: Page):
+    page.get_by_text("Space and shaper", exact=True).click()
+    shaper, own = page.get_by_label("Shaper"), page.locator(".knob[data-when]").and_(page.locator(":visible"))
+    expect(own).to_have_count(0)
+    shaper.select_option("svc")
+    expect(own.first).to_be_visible()
+    expect(page.locator("#preset input")).to_have_value("Own settings")
+    page.get_by_role("button", name="Undo").click()
+    expect(shaper).to_have_value("none")  # the group is still open
+    expect(own).to_have_count(0)
+
+
 def test_a_cell_is_a_door_and_the_keyboard_has_its_own(page: Page):
     box = page.locator(".pairs .nsewdrag").first.bounding_box()
     assert box
