@@ -1,4 +1,4 @@
-"""The command line: `python -m eval score | judge | export | reload | detector`.
+"""The command line: `python -m eval score | search | judge | export | reload | detector`.
 
 Exit 0 done, 2 for what the user can mend (one plain message on stderr), 130 stopped. With --json, one object a line;
 the last one is the scores alone.
@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from eval import search_command
 from merging.command import Parser, print_json, run, tell
 from merging.events import Event, Notice, to_json
 
@@ -20,7 +21,11 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return run(_parser(), argv, "Stopped. What is finished is kept: score goes on by itself, export with --resume.")
+    return run(
+        _parser(),
+        argv,
+        "Stopped. What is finished is kept: score and search go on by themselves, export with --resume.",
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -52,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--probes", default="town", help="town, quick, standard or sealed (default: town)")
         command.add_argument("--split", choices=("screen", "validation", "test"), default="test", help="of town")
 
+    search_command.add(commands)
     cost = (
         " It holds one model in memory at a time, as large as its files, and computes the merge a second time (above a "
         "billion parameters, a sample of its tensors)."

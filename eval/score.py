@@ -9,6 +9,7 @@ from itertools import groupby
 from math import prod
 from pathlib import Path
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 from eval.board import Scores, summarise
 from eval.identity import identity
@@ -22,6 +23,9 @@ from merging.plan import Plan, make_plan
 from merging.recipe import Expert, load_recipe
 from merging.sources import spelled_out
 from merging.view import stored
+
+if TYPE_CHECKING:
+    from eval.models import Model
 
 
 @dataclass(frozen=True)
@@ -68,16 +72,16 @@ def score(
 
     models = _models(model_or_recipe, sources)
     asked = load_probes(probes, split)
-    place = choose_device(device).type
-    loader = _Loader(place)
+    loader = Loader(choose_device(device).type)
     for name, model in models.items():
-        yield from _score_one(name, model, asked, place, loader, run_code)
+        yield from score_model(name, model, asked, loader, run_code)
 
 
-def _score_one(
-    name: str, model: Checkpoint | Plan, asked: ProbeSet, place: str, loader: "_Loader", run_code: bool
+def score_model(
+    name: str, model: Checkpoint | Plan, asked: ProbeSet, loader: "Loader", run_code: bool = False
 ) -> Iterator[ScoreEvent]:
-    run = _run(name, model, asked, place)
+    """Scores one model, or the merge of a plan; ends with `Scored`."""
+    run = _run(name, model, asked, loader.device)
     kept = begin(run)
     todo = sorted(
         (probe for probe in asked.probes if probe.id not in kept),
@@ -161,26 +165,27 @@ def _run(name: str, model: Checkpoint | Plan, asked: ProbeSet, place: str) -> Ru
     return Run(key, name, stored(model.base).fingerprint, spelled_out(model.recipe).to_yaml(), about)
 
 
-class _Loader:
-    """Loads a model when it is first asked, which a run answered from the data folder never does."""
+class Loader:
+    """Loads a model when it is first asked, which a run answered from the data folder never does; for one thread."""
 
     def __init__(self, device: str) -> None:
-        self._device = device
+        self.device = device
         self._models = None
+
+    def model(self, model: Checkpoint | Plan) -> "Model":
+        from eval.models import Merged, Models  # seconds of transformers
+        from merging.engine import merged_tensors
+
+        self._models = self._models or Models(self.device)
+        if not isinstance(model, Plan):
+            return self._models.model(model)
+        return self._models.model(Merged(model, lambda: dict(merged_tensors(model, device=_merging(self.device)))))
 
     def answers(self, model: Checkpoint | Plan, probes: list[Probe]) -> list[str]:
         from eval.likelihood import pick
-        from eval.models import Merged, Models  # seconds of transformers
         from eval.runtime import answer_batch
-        from merging.engine import merged_tensors
 
-        self._models = self._models or Models(self._device)
-        if isinstance(model, Plan):
-            loaded = self._models.model(
-                Merged(model, lambda: dict(merged_tensors(model, device=_merging(self._device))))
-            )
-        else:
-            loaded = self._models.model(model)
+        loaded = self.model(model)
         found: dict[str, str] = {}
         for (by_likelihood, most), group in groupby(probes, key=_way):
             same_way = list(group)
