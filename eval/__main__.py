@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eval import search_command
+from eval.search_command import add_search
 from merging.command import Parser, print_json, run, tell
 from merging.events import Event, Notice, to_json
 
@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--probes", default="town", help="town, quick, standard or sealed (default: town)")
         command.add_argument("--split", choices=("screen", "validation", "test"), default="test", help="of town")
 
-    search_command.add(commands)
+    add_search(commands)
     cost = (
         " It holds one model in memory at a time, as large as its files, and computes the merge a second time (above a "
         "billion parameters, a sample of its tensors)."

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from eval.search_events import Finalist, Tried
 
 
-def add(commands: Any) -> None:
+def add_search(commands: Any) -> None:
     words = "Look for a recipe's best weights and numbers, and write the best as a recipe."
     more = (
         " Many tries on few probes, the best of them on more, the last two on probes that nothing was chosen by. A "
