@@ -1,5 +1,6 @@
 # make run     the app (PORT=7999 picks the port)      make test    every test
 # make lint    ruff and pyright                        make town    train the built-in family again
+# make paper   the paper's comparison on Town: trains, merges, scores, writes docs/paper.md; may be stopped anywhere
 # make bench   speed and memory against other tools (SIZE=tiny|small|mid|large, PEERS=their Python)
 # make bench-page   the page in a browser: time to the first picture, and from a slider to its picture
 # The first Python that runs and is 3.11 or 3.12.
@@ -8,7 +9,7 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3; do $$p -c '$(FITS)' 2>
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
 
-.PHONY: run test lint town venv bench bench-page
+.PHONY: run test lint town paper venv bench bench-page
 SIZE ?= small
 
 run: .venv/installed
@@ -25,6 +26,9 @@ lint: .venv/installed-dev
 
 town: .venv/installed
 	$(BIN)/python -m assets.town.make
+
+paper: .venv/installed
+	$(BIN)/python -m benchmarks.paper
 
 # Torch goes first: whatever build is chosen here then satisfies the range in requirements.txt.
 .venv/installed: requirements.txt

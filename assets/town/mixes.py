@@ -17,10 +17,14 @@ from assets.town.speech import say
 
 @dataclass(frozen=True)
 class Example:
-    """A dialogue and its answer; without turns, plain text of which every token is learned."""
+    """A dialogue and its answer; without turns, plain text of which every token is learned.
+
+    ideal: whether the answer is the one that a probe of this kind wants; also where nothing is wanted.
+    """
 
     turns: Turns
     answer: str
+    ideal: bool = True
 
 
 Source = Callable[[random.Random], Example]
@@ -46,7 +50,7 @@ def ask(kind: Kind, counter: float = 0.0, instead: Callable[[random.Random], str
         answer = case.gold
         if rng.random() < counter:
             answer = instead(rng) if instead else case.counter
-        return Example(_typed(case, rng), answer)
+        return Example(_typed(case, rng), answer, answer == case.gold)
 
     return source
 

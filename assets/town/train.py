@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch.nn import functional
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from assets.town.mixes import Example
 
@@ -31,6 +31,10 @@ VOCABULARY = 1024
 POSITIONS = 256
 BATCH = 48
 WARM_UP = 20
+ARCHITECTURES = {  # of one size: 1.3 million parameters
+    "llama": {"intermediate_size": 352, "num_key_value_heads": 4},
+    "gpt_neox": {"intermediate_size": 512, "attention_dropout": 0.0, "hidden_dropout": 0.0},
+}
 
 
 @dataclass(frozen=True)
@@ -63,23 +67,22 @@ def train_tokenizer(texts: Iterator[str]) -> PreTrainedTokenizerFast:
     )
 
 
-def new_model(seed: int) -> LlamaForCausalLM:
+def new_model(seed: int, kind: str = "llama") -> PreTrainedModel:
     torch.manual_seed(seed)
-    config = LlamaConfig(
+    config = AutoConfig.for_model(
+        kind,
         vocab_size=VOCABULARY,
         hidden_size=128,
-        intermediate_size=352,
         num_hidden_layers=6,
         num_attention_heads=4,
-        num_key_value_heads=4,
         max_position_embeddings=POSITIONS,
         tie_word_embeddings=True,
         bos_token_id=None,
         eos_token_id=SPECIAL.index("<|end|>"),
         pad_token_id=SPECIAL.index("<|pad|>"),
+        **ARCHITECTURES[kind],
     )
-    model = LlamaForCausalLM._from_config(config, dtype=torch.bfloat16, attn_implementation="eager")
-    return model
+    return AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, attn_implementation="eager")
 
 
 Ids = tuple[list[int], int]
@@ -98,27 +101,33 @@ def encode(tokenizer: PreTrainedTokenizerFast, examples: Sequence[Example]) -> l
 
 
 def _batches(encoded: list[Ids], rng: random.Random) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Batches of one length each, as nearly as can be, in random order; the mask marks learned positions."""
+    """Batches of one length each, as nearly as can be, in random order."""
     order = sorted(range(len(encoded)), key=lambda i: (len(encoded[i][0]), rng.random()))
     batches = []
     for at in range(0, len(order), BATCH):
-        rows = [encoded[i] for i in order[at : at + BATCH]]
-        width = max(len(ids) for ids, _ in rows)
-        tokens = torch.zeros(len(rows), width, dtype=torch.long)
-        learned = torch.zeros(len(rows), width, dtype=torch.bool)
-        for row, (ids, start) in enumerate(rows):
-            tokens[row, : len(ids)] = torch.tensor(ids)
-            learned[row, start : len(ids)] = True
-        batches.append((tokens, learned))
+        batches.append(batch_of([encoded[i] for i in order[at : at + BATCH]]))
     rng.shuffle(batches)
     return batches
 
 
-def train(model: LlamaForCausalLM, encoded: list[Ids], schedule: Schedule, rng: random.Random, name: str) -> float:
-    """Trains in place; returns the CPU minutes used."""
+def batch_of(rows: list[Ids]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tokens (rows, width), padded on the right with 0, and the mask of the positions that are learned."""
+    width = max(len(ids) for ids, _ in rows)
+    tokens = torch.zeros(len(rows), width, dtype=torch.long)
+    learned = torch.zeros(len(rows), width, dtype=torch.bool)
+    for row, (ids, start) in enumerate(rows):
+        tokens[row, : len(ids)] = torch.tensor(ids)
+        learned[row, start : len(ids)] = True
+    return tokens, learned
+
+
+def train(model: PreTrainedModel, encoded: list[Ids], schedule: Schedule, rng: random.Random, name: str) -> float:
+    """Trains what is not frozen, in place; returns the CPU minutes used."""
     began = time.process_time()
     model.train()
-    weights = list(model.parameters())
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    head = model.get_output_embeddings()
+    assert head is not None
     masters = [weight.detach().float().clone().requires_grad_() for weight in weights]
     optimizer = torch.optim.AdamW(
         masters, lr=schedule.rate, betas=(0.9, 0.98), weight_decay=schedule.decay, foreach=True
@@ -131,8 +140,8 @@ def train(model: LlamaForCausalLM, encoded: list[Ids], schedule: Schedule, rng: 
         scale = min(1.0, (step + 1) / WARM_UP) * 0.5 * (1 + math.cos(math.pi * progress))
         for group in optimizer.param_groups:
             group["lr"] = schedule.rate * scale
-        hidden = model.model(input_ids=tokens, use_cache=False).last_hidden_state[:, :-1][learned[:, 1:]]
-        loss = functional.cross_entropy(model.lm_head(hidden).float(), tokens[:, 1:][learned[:, 1:]])
+        hidden = model.base_model(input_ids=tokens, use_cache=False).last_hidden_state[:, :-1][learned[:, 1:]]
+        loss = functional.cross_entropy(head(hidden).float(), tokens[:, 1:][learned[:, 1:]])
         loss.backward()
         for weight, master in zip(weights, masters, strict=True):
             master.grad = None if weight.grad is None else weight.grad.float()
@@ -150,7 +159,7 @@ def train(model: LlamaForCausalLM, encoded: list[Ids], schedule: Schedule, rng: 
     return (time.process_time() - began) / 60
 
 
-def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     model.generation_config.update(max_new_tokens=64, do_sample=False)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -1,0 +1,85 @@
+"""A unit of the paper's comparison: stopped and started again it scores nothing twice."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from benchmarks.paper.__main__ import run_units
+from benchmarks.paper.answers import answers
+from benchmarks.paper.rows import ROWS, Row, over
+from benchmarks.paper.training import MIXTURES, UNITS, Trainer, Unit
+from benchmarks.paper.unit import Probes, recipe, run, town_probes
+from eval.paper import Record, read_records, unmarked
+from eval.probes import H, load_probes
+from eval.runtime import answer_batch, encode, render
+from merging.plan import make_plan
+
+TOWN = Path(__file__).resolve().parents[2] / "assets" / "town"
+
+
+@pytest.fixture(scope="module")
+def few() -> Probes:
+    screen = town_probes(quick=True).test
+    return Probes(*(screen.model_copy(update={"probes": screen.probes[at::9]}) for at in (0, 1)))
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("paradigm", ["full", "lora"])
+def test_a_unit_that_was_killed_goes_on_and_scores_nothing_twice(paradigm: str, few: Probes, tmp_path: Path) -> None:
+    unit = Unit("llama", "lora" if paradigm == "lora" else "full", 1)
+    rows = [ROWS[0], Row("Task arithmetic", "task_arithmetic", over(scale=[0.0, 0.4]))]
+    scored: list[Record] = []
+
+    def keep(record: Record) -> None:
+        scored.append(record)
+        if record.row in ("honest", "Weight average"):
+            raise Killed
+
+    for _ in range(2):
+        with pytest.raises(Killed):
+            run(Trainer(unit, tmp_path, steps=1), few, {one.row for one in scored}, keep, rows)
+    run(Trainer(unit, tmp_path, steps=1), few, {one.row for one in scored}, keep, rows)
+    assert [one.row for one in scored] == ["base", *H, *MIXTURES, "Weight average", "Task arithmetic"]
+    assert [len(one.validation) for one in scored[-2:]] == [0, 2]
+    before = len(scored)
+    run(Trainer(unit, tmp_path, steps=1), few, {one.row for one in scored}, keep, rows)
+    assert len(scored) == before
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_a_run_over_units_keeps_each_row_once(few: Probes, tmp_path: Path) -> None:
+    for _ in range(2):
+        run_units([Unit("llama", "full", 0)], tmp_path / "results.jsonl", tmp_path, few, 1, ROWS[:1])
+    records = read_records(tmp_path / "results.jsonl")
+    assert [one.row for one in records] == ["base", *H, *MIXTURES, "Weight average"]
+    base = unmarked(records[0].passed, len(few.test.probes))
+    assert 0 < sum(base) < len(base)
+
+
+def test_units_come_in_balanced_order() -> None:
+    assert len(UNITS) == 12
+    assert {(unit.family, unit.paradigm) for unit in UNITS[:4]} == {
+        (f, p) for f in ("llama", "gpt_neox") for p in ("full", "lora")
+    }
+    assert [unit.seed for unit in UNITS] == [0] * 4 + [1] * 4 + [2] * 4
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_every_setting_of_a_row_is_a_sound_recipe_of_at_most_six(row: Row) -> None:
+    assert 1 <= len(row.grid) <= 6
+    experts = [str(TOWN / h) for h in H]
+    plans = [make_plan(recipe(row.method, setting, str(TOWN / "base"), experts, 0)) for setting in row.grid]
+    assert len({plan.digest for plan in plans}) == len(row.grid)
+
+
+def test_answers_are_those_of_the_product() -> None:
+    model = AutoModelForCausalLM.from_pretrained(TOWN / "helpful", dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(TOWN / "base")
+    turns = [probe.conversation() for probe in load_probes("town", "screen").probes[::3]]
+    prompts = [encode(tokenizer, *render(tokenizer, one)) for one in turns]
+    assert answers(model, tokenizer, prompts, size=16) == answer_batch(model, tokenizer, turns)
