@@ -1,0 +1,140 @@
+"""The table of the paper's comparison: shares with intervals, differences on the same probes and seeds.
+
+Only whole units count, so that all rows rest on the same ones. Families and paradigms count alike, and the seeds of
+one count alike. Intervals (95 %) are percentiles of a bootstrap that draws probe clusters inside each H and seeds
+inside each family and paradigm, the same for all rows. With one seed they know nothing of the spread over seeds.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from eval.paper import Record, unmarked
+from eval.probes import H, Probe
+
+_DRAWS = 2000
+_SEED = 20250610
+Unit = tuple[str, str, int]  # family, paradigm, seed
+Group = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """In hundredths."""
+
+    value: float
+    low: float
+    high: float
+
+    def words(self) -> str:
+        return f"{self.value:.1f} ({self.low:.0f} to {self.high:.0f})"
+
+    def signed(self) -> str:
+        return f"{self.value:+.1f} ({self.low:+.1f} to {self.high:+.1f})"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """scores: by row, (1 + draws, H) in hundredths; the first is what was measured, the others bootstrap draws.
+
+    seeds: of each family and paradigm. chosen: the merge whose validation score is the best.
+    """
+
+    scores: dict[str, np.ndarray]
+    kinds: dict[str, str]  # base, expert, mixture or the method's id
+    seeds: dict[Group, int]
+    means: dict[str, dict[Group, float]]
+    chosen: str
+
+    def rows(self, *kinds: str) -> list[str]:
+        """Those of these kinds; without any, the merges."""
+        return [row for row, kind in self.kinds.items()
+                if (kind in kinds if kinds else kind not in ("base", "expert", "mixture"))]  # fmt: skip
+
+    def side(self, row: str, h: str) -> Estimate:
+        return estimate(self.scores[row][:, H.index(h)])
+
+    def mean(self, row: str) -> Estimate:
+        return estimate(self.scores[row].mean(1))
+
+    def worst(self, row: str) -> Estimate:
+        return estimate(self.scores[row].min(1))
+
+    def side_gap(self, row: str, other: str, h: str) -> Estimate:
+        at = H.index(h)
+        return estimate(self.scores[row][:, at] - self.scores[other][:, at])
+
+    def mean_gap(self, row: str, *others: str) -> Estimate:
+        """Difference of the means; against several rows, to the mean of theirs."""
+        return estimate(self.scores[row].mean(1) - np.mean([self.scores[other].mean(1) for other in others], 0))
+
+    def worst_gap(self, row: str, *others: str) -> Estimate:
+        return estimate(self.scores[row].min(1) - np.mean([self.scores[other].min(1) for other in others], 0))
+
+
+def estimate(draws: np.ndarray) -> Estimate:
+    low, high = np.quantile(draws[1:], [0.025, 0.975])
+    return Estimate(float(draws[0]), float(low), float(high))
+
+
+def whole_units(records: Sequence[Record]) -> list[Unit]:
+    """Units that have every row that any unit has."""
+    rows = {record.row for record in records}
+    found = Counter(record.unit for record in {(one.unit, one.row): one for one in records}.values())
+    return [unit for unit, n in found.items() if n == len(rows)]
+
+
+def compare(records: Sequence[Record], probes: Sequence[Probe]) -> Comparison | None:
+    """None while no unit is whole. `probes` are the test probes in their order."""
+    units = whole_units(records)
+    if not units:
+        return None
+    of = {(record.row, record.unit): record for record in records}
+    rows = list(dict.fromkeys(record.row for record in records))
+    kinds = {row: of[row, units[0]].method for row in rows}
+    groups = list(dict.fromkeys(unit[:2] for unit in units))
+    passed = {
+        row: np.array([unmarked(of[row, unit].passed, len(probes)) for unit in units], dtype=float) for row in rows
+    }
+    rng = np.random.default_rng(_SEED)
+    by_side = [(at, _cluster_weights([probes[i].cluster for i in at], rng)) for at in _sides(probes)]
+    by_unit = _seed_weights(units, groups, rng)
+    scores = {
+        row: 100 * np.stack([((by_unit @ found[:, at]) * weights).sum(1) for at, weights in by_side], 1)
+        for row, found in passed.items()
+    }
+    means = {
+        row: {group: 100 * float(np.mean([found[i] for i, unit in enumerate(units) if unit[:2] == group]))
+              for group in groups}
+        for row, found in passed.items()
+    }  # fmt: skip
+    tried = {row: [max(of[row, unit].validation, default=0.0) for unit in units] for row in rows}
+    chosen = max(rows, key=lambda row: float(by_unit[0] @ np.array(tried[row])))
+    seeds = {group: sum(unit[:2] == group for unit in units) for group in groups}
+    return Comparison(scores, kinds, seeds, means, chosen)
+
+
+def _sides(probes: Sequence[Probe]) -> list[list[int]]:
+    return [[i for i, probe in enumerate(probes) if probe.h == h] for h in H]
+
+
+def _cluster_weights(clusters: Sequence[str], rng: np.random.Generator) -> np.ndarray:
+    """Share of each probe in the score, (1 + draws, probes)."""
+    _, member = np.unique(np.array(clusters), return_inverse=True)
+    n = int(member.max()) + 1
+    drawn = np.concatenate([np.ones((1, n), dtype=int), rng.multinomial(n, np.full(n, 1 / n), size=_DRAWS)])
+    weights = drawn[:, member].astype(float)
+    return weights / weights.sum(1, keepdims=True)
+
+
+def _seed_weights(units: Sequence[Unit], groups: Sequence[Group], rng: np.random.Generator) -> np.ndarray:
+    """Share of each unit in the score, (1 + draws, units)."""
+    weights = np.zeros((1 + _DRAWS, len(units)))
+    for group in groups:
+        at = [i for i, unit in enumerate(units) if unit[:2] == group]
+        n = len(at)
+        drawn = np.concatenate([np.ones((1, n), dtype=int), rng.multinomial(n, np.full(n, 1 / n), size=_DRAWS)])
+        weights[:, at] = drawn / (n * len(groups))
+    return weights
