@@ -87,17 +87,19 @@ class Cut:
         """The same cut in a block that begins at flat index `start`."""
         return replace(self, end=self.end - start)
 
-    def keep(self, x: Tensor) -> Tensor:
-        """`x` with 0 where its magnitude is not among the largest."""
+    def keep(self, x: Tensor, out: Tensor | None = None) -> Tensor:
+        """`x` with 0 where its magnitude is not among the largest; written to `out`, contiguous, where it is given."""
+        out = torch.empty(x.shape, dtype=x.dtype, device=x.device) if out is None else out
         if x.dtype != torch.float32:
-            return x * (self.keep(x.float()) != 0)
-        flat = x.reshape(-1)
+            return torch.mul(x, self.keep(x.float()) != 0, out=out)
+        flat, into = x.reshape(-1), out.view(-1)
         ends = min(max(self.end, 0), len(flat))
         # hardshrink keeps what lies above a threshold, several times faster than a mask
         below = float(np.nextafter(np.float32(self.value), np.float32(-1)))
-        parts = [(flat[:ends], below), (flat[ends:], self.value)]
-        kept = [torch.nn.functional.hardshrink(part, level) for part, level in parts if len(part)]
-        return (kept[0] if len(kept) == 1 else torch.cat(kept)).view_as(x) if kept else x.clone()
+        for part, level in ((slice(0, ends), below), (slice(ends, None), self.value)):
+            if len(flat[part]):
+                torch.ops.aten.hardshrink.out(flat[part], level, out=into[part])
+        return out
 
 
 NOTHING = Cut(float("inf"), 0)

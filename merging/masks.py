@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from merging.blocks import NOTHING, Bits, Blocks, Cut, Everywhere, find_cuts, total
-from merging.ops import where_true
+from merging.ops import ascending, where_true
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class Trim:
 
     def __call__(self, deltas: Tensor) -> Tensor:
         """deltas (T, *shape), of which the first entry is the one that the cuts count from."""
-        out = torch.empty_like(deltas)
+        out = torch.empty(deltas.shape, dtype=deltas.dtype, device=deltas.device)
         for t, delta in enumerate(deltas):
-            out[t] = self.kept[t].keep(delta)
+            self.kept[t].keep(delta, out[t])
             if self.top[t] is not NOTHING:
                 out[t] -= self.top[t].keep(delta)
             if self.factors[t] != 1:
@@ -65,11 +65,11 @@ def find_trim(
 
 
 def l1_factors(blocks: Blocks, mask: Callable[[int, int, Tensor], Tensor]) -> tuple[float, ...]:
-    """What restores each delta's L1 norm after `mask(start, stop, block)`; 1 where the mask left nothing."""
+    """What restores each delta's L1 norm after `mask(start, stop, block)`, a new tensor; 1 where it left nothing."""
 
     def norms(start: int, stop: int, block: Tensor) -> Tensor:
-        pair = torch.stack([block, mask(start, stop, block)])
-        return pair.flatten(2).abs().sum(2)
+        kept = mask(start, stop, block)
+        return torch.stack([block.abs().flatten(1).sum(1), kept.abs_().flatten(1).sum(1)])
 
     before, after = total(blocks, norms).tolist()
     return tuple(b / a if a > 0 else 1.0 for b, a in zip(before, after, strict=True))
@@ -77,10 +77,9 @@ def l1_factors(blocks: Blocks, mask: Callable[[int, int, Tensor], Tensor]) -> tu
 
 def drop_at_random(deltas: Tensor, density: Sequence[float], bits: Bits) -> Tensor:
     """DARE's mask: an entry stays where its uniform number in [0, 1) lies below its expert's density."""
-    out = deltas.clone()
+    out = torch.empty_like(deltas)
     for t, share in enumerate(density):
-        if share < 1:
-            out[t] *= where_true(torch.lt, bits(t), share)
+        torch.mul(deltas[t], where_true(torch.lt, bits(t), share) if share < 1 else 1.0, out=out[t])
     return out
 
 
@@ -109,9 +108,9 @@ def keep_chances(delta: Tensor, density: float, epsilon: float) -> Tensor:
     """
     rows = delta.abs().reshape(delta.shape[0] if delta.dim() > 1 else 1, -1)
     n = rows.shape[-1]
-    rank = rows.argsort(dim=-1, stable=True).argsort(dim=-1).to(delta.dtype)
-    spread = 2 * epsilon * rank / (n - 1) - epsilon if n > 1 else torch.zeros_like(rows)
-    return (density + spread).clamp(0, 1).view_as(delta)
+    rank = torch.arange(n, dtype=delta.dtype, device=delta.device)
+    chance = (density + (2 * epsilon * rank / (n - 1) - epsilon if n > 1 else torch.zeros_like(rank))).clamp(0, 1)
+    return torch.empty_like(rows).scatter_(1, ascending(rows), chance.expand_as(rows)).view_as(delta)
 
 
 def drop_by_rank(deltas: Tensor, density: Tensor, epsilon: Tensor, bits: Bits, *, divide: bool = False) -> Tensor:

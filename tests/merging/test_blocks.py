@@ -9,6 +9,7 @@ from merging import blocks, compute
 from merging.blocks import Cut, find_cuts, whole
 from merging.compute import merged_delta, merged_tensor, merged_weights, read_deltas, read_models
 from merging.methods import METHODS
+from merging.ops import ascending
 from merging.plan import make_plan
 from merging.random_bits import BLOCK, Numbers, uniform_bits
 from merging.recipe import load_recipe
@@ -103,6 +104,17 @@ def test_equal_magnitudes_stay_up_to_the_cuts_end():
     row = torch.tensor([1.0, -2.0, 1.0, -1.0, 3.0])
     assert Cut(1.0, 3).keep(row).tolist() == [1.0, -2.0, 1.0, 0.0, 3.0]
     assert Cut(1.0, 3).at(2).keep(row[2:]).tolist() == [1.0, 0.0, 3.0]
+
+
+def test_rows_rank_by_size_and_equal_entries_by_index():
+    almost = 1 + 2.0**-23  # differs from 1 in the last bit alone
+    assert ascending(torch.tensor([[2.0, 1.0, 0.0, 1.0], [almost, 1.0, almost, 0.5]])).tolist() == [
+        [2, 1, 3, 0],
+        [3, 1, 0, 2],
+    ]
+    assert ascending(torch.tensor([[3.0], [0.0]])).tolist() == [[0], [0]]
+    wide = torch.randn(2, 70_001, generator=torch.Generator().manual_seed(1)).abs()
+    assert torch.equal(wide.gather(1, ascending(wide)), wide.sort(dim=1).values)
 
 
 def test_parts_of_random_numbers_are_those_of_the_whole():
