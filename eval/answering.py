@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from eval.chat import ChatEvent, Decoding, check_question, converse
+from eval.judges import judge
 from eval.probes import load_probes
 from merging.checkpoint import Checkpoint
 from merging.errors import UserError
@@ -25,7 +26,8 @@ from merging.plan import Plan, make_plan
 if TYPE_CHECKING:
     from eval.health import Health
     from eval.models import Models, Source
-    from eval.worker import Ask, Examine, Move, Sources
+    from eval.why import Without
+    from eval.worker import Ask, Examine, Move, Sources, Why
 
 _GLANCE = 0.02  # seconds between two looks at what a move has found
 _READ = 10  # probes an H that a health check reads
@@ -72,11 +74,33 @@ class Answering:
         with family.busy:
             yield from family.live.move(plan, move.focus, cancelled)
 
-    def answer(self, request: "Ask | Examine", stopped: Callable[[], bool]) -> "Iterator[ChatEvent | Health]":
+    def answer(self, request: "Ask | Examine | Why", stopped: Callable[[], bool]) -> Iterator[object]:
         """What models have to be run for."""
-        from eval.worker import Ask
+        from eval.worker import Ask, Examine
 
-        yield from self.ask(request, stopped) if isinstance(request, Ask) else self.examine(request, stopped)
+        if isinstance(request, Ask):
+            yield from self.ask(request, stopped)
+        elif isinstance(request, Examine):
+            yield from self.examine(request, stopped)
+        else:
+            yield from self.why(request, stopped)
+
+    def why(self, why: "Why", stopped: Callable[[], bool]) -> "Iterator[Without]":
+        """The merge's own answer first, then one by one those of the merges that leave something out."""
+        from eval.models import Merged
+        from eval.runtime import answer_batch
+        from eval.why import Without, variants
+
+        town = load_probes("town", why.split)
+        probe = next(one for one in town.probes if one.id == why.probe)
+        plan, family = make_plan(why.recipe), self._family(why.sources)
+        for what, variant in (("", plan), *variants(plan, why.names)):
+            if stopped():
+                return
+            model = self.models().model(Merged(variant, partial(family.state, variant)))
+            (text,) = answer_batch(model.module, model.tokenizer, [probe.conversation()])
+            verdict = judge(probe, text, town.templates)
+            yield Without(what, text, verdict.passed, verdict.label)
 
     def examine(self, request: "Examine", stopped: Callable[[], bool]) -> "Iterator[Health]":
         """Nothing where it was stopped before the last model."""

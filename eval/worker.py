@@ -15,6 +15,7 @@ from queue import SimpleQueue
 from threading import Event, Lock, Thread
 from typing import Any
 
+from eval.probes import Split
 from merging.errors import UserError
 from merging.recipe import Recipe
 
@@ -60,13 +61,25 @@ class Examine:
     recipe: Recipe
 
 
+@dataclass(frozen=True)
+class Why:
+    """Which expert and which layers one answer hangs on. Answered by a `Without` each, see eval/why.py."""
+
+    session: str
+    sources: Sources
+    recipe: Recipe
+    names: tuple[str, ...]  # of the recipe's experts, as shown
+    split: Split
+    probe: str  # id
+
+
 Answer = Callable[[Any, Callable[[], bool]], Iterator[object]]
 
 
 @dataclass(frozen=True, eq=False)
 class _Job:
     id: int
-    request: Move | Ask | Examine
+    request: Move | Ask | Examine | Why
     cancelled: Event = field(default_factory=Event)
 
 

@@ -212,6 +212,9 @@ def _wire_long(services: Services, page: Page) -> dict[str, Any]:
         pick.input(_live(services, page, checks.compare_tries), [*state, back.first, back.second], **two)
     looked = {**_QUIET, "concurrency_limit": 4, "concurrency_id": "questions", "outputs": [*_all(page)]}
     page.board.health.check.click(_live(services, page, checks.examine), state, **looked)
+    page.board.lost.select(
+        _live(services, page, checks.why), state, **{**looked, "outputs": [page.board.why, page.problem]}
+    )
     gr.on([page.save.click, page.recipe.save.click], _live(services, page, long.save), **jobs)
     sent = [*state, page.recipe.repo, page.recipe.private, page.recipe.token]
     page.recipe.send.click(_live(services, page, long.push), **{**jobs, "inputs": sent})

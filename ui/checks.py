@@ -2,18 +2,21 @@
 
 from collections.abc import Iterator
 
+import gradio as gr
+
 from eval.health import Health
-from eval.worker import Examine
+from eval.why import Without
+from eval.worker import Examine, Why
 from merging.plan import make_plan
 from ui.conversation import Turns
 from ui.history import tried
 from ui.live import Updates, draw_board, sources_of
 from ui.page import Page
-from ui.panels import health
+from ui.panels import board, health
 from ui.panels.tried import compared_html
 from ui.scores import FIRST, probes_of
-from ui.services import Services, keep
-from ui.session import Session, recipe_of
+from ui.services import Services, board_of, keep
+from ui.session import Session, names_of, recipe_of
 
 
 def examine(services: Services, page: Page, session: Session, turns: Turns) -> Iterator[Updates]:
@@ -38,3 +41,20 @@ def compare_tries(
     if first in found and second in found:
         shown = compared_html(found[first], found[second], probes_of(FIRST))
         yield {page.board.tried.compared: shown}
+
+
+def why(services: Services, page: Page, session: Session, turns: Turns, event: gr.EventData) -> Iterator[Updates]:
+    """Why a lost probe is lost; which one is the browser's word, so it is looked up."""
+    look = services.looks.get(session.id)
+    scored = board_of(services, look.digest) if look else None
+    said = event._data if isinstance(event._data, dict) else {}
+    asked = probes_of(scored.split) if scored else ()
+    probe = next((one for one in asked if one.id == str(said.get("why", ""))), None)
+    if scored is None or probe is None:
+        return
+    recipe, found = recipe_of(session), list[Without]()
+    names = names_of(recipe)
+    for one in services.worker.ask(Why(session.id, sources_of(session), recipe, names, scored.split, probe.id)):
+        found.append(one)
+        yield {page.board.why: board.why_html(probe, found, True)}
+    yield {page.board.why: board.why_html(probe, found, False)}

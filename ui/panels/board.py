@@ -11,6 +11,7 @@ from eval.against import Outcomes, against, less_safe, points, refusals, smalles
 from eval.planes import HEIGHT, agreement_map, agreement_table, refusal_plane, refusal_table
 from eval.plots import bars, bars_height, keeps, scores_table
 from eval.probes import H, Probe
+from eval.why import Without
 from merging.plots import roles
 from ui.figure import Figure
 from ui.findings import board_finding
@@ -21,6 +22,10 @@ from ui.scores import FIRST, Lost, Scoreboard, lost, probes_of
 from ui.session import MAX_EXPERTS
 
 _MOST_LOST = 10
+_CLICKS = """element.addEventListener("click", (event) => {
+  const hit = event.target.closest("[data-why]");
+  if (hit) trigger("select", { ...hit.dataset });
+});"""
 
 
 @dataclass(frozen=True)
@@ -39,12 +44,13 @@ class BoardPanel:
     agreement: Figure
     agreement_table: gr.Dataframe
     lost: gr.HTML
+    why: gr.HTML
     tried: tried.TriedPanel
 
     @property
     def outputs(self) -> set[Output]:
         return {self.finding, self.empty, self.score, self.full, self.more, self.bars, self.against, self.table,  # pyright: ignore
-                self.refusals, self.refusal_table, self.agreement, self.agreement_table, self.lost,
+                self.refusals, self.refusal_table, self.agreement, self.agreement_table, self.lost, self.why,
                 *self.health.outputs, *self.tried.outputs}  # fmt: skip
 
 
@@ -82,9 +88,10 @@ def build() -> BoardPanel:
                        elem_classes=["pic"])  # fmt: skip
                 agree = Figure(height=210)
                 agree_table = _twin("Read the agreement as a table, H by H")
-        lost_ = static(elem_classes=["lost"])
+        lost_ = gr.HTML(apply_default_css=False, js_on_load=_CLICKS, elem_classes=["lost"])
+        why = static(elem_id="why", elem_classes=["sheet"])
     return BoardPanel(finding, empty, score, health_, full, more, picture, against_, table, plane, plane_table, agree,
-                      agree_table, lost_, tried.build())  # fmt: skip
+                      agree_table, lost_, why, tried.build())  # fmt: skip
 
 
 def _twin(title: str) -> gr.Dataframe:
@@ -114,6 +121,7 @@ def draw(panel: BoardPanel, board: Scoreboard | None, others: Mapping[str, Outco
             panel.refusal_table: table_value(refusal_table(found)),
             panel.agreement: agreement_map(probes, outcomes),
             panel.agreement_table: table_value(agreement_table(probes, outcomes)),
+            panel.why: "",
             panel.lost: lost_html(lost(board), len(board.answers["merge"]), tuple(board.scores)),
             panel.more: gr.update(visible=board.split == FIRST),
         }
@@ -162,10 +170,27 @@ def lost_html(found: Sequence[Lost], n_probes: int, models: Sequence[str]) -> st
     colours = roles([name for name in models if name not in ("merge", "base")])
     head = f'<h3 class="pic">Lost: a source passes, the merge fails <small>{len(found)} of {n_probes}</small></h3>'
     rows = "".join(
-        f'<div><span class="ask">{mark(one.probe.h)}{escape(one.probe.messages[-1].content)}</span>'
+        f'<div><span class="ask">{mark(one.probe.h)}{escape(one.probe.messages[-1].content)} '
+        f'<button type="button" class="link" data-why="{escape(one.probe.id)}">why?</button></span>'
         f"{label(one.source, colours[one.source])}<span>{escape(one.source_says)}</span>"
         f"{label('merge', 'merge')}<span>{escape(one.merge_says)} <small>{escape(one.label)}</small></span></div>"
         for one in found[:_MOST_LOST]
     )
     rest = f'<p class="help">and {len(found) - _MOST_LOST} more</p>' if len(found) > _MOST_LOST else ""
     return head + (rows or '<p class="help">Nothing was lost on these probes.</p>') + rest
+
+
+def why_html(probe: Probe, found: Sequence[Without], more: bool) -> str:
+    """Which removal turns the answer; `more`: others are still being asked."""
+    whole, *without = found
+    turned = [one.what for one in without if one.passed != whole.passed]
+    sentence = f"Without {' or '.join(turned)} the verdict turns." if turned else "No single part turns the verdict."
+    rows = "".join(
+        f'<tr><th scope="row">{escape(f"without {one.what}" if one.what else "the merge")}</th>'
+        f'<td><span class="verdict{" pass" if one.passed else ""}">{escape(one.label)}</span></td>'
+        f'<td class="text">{escape(one.text)}</td></tr>'
+        for one in found
+    )
+    return (f'<h3 class="pic">{escape(probe.messages[-1].content)}</h3><p>{"Asking…" if more else escape(sentence)}</p>'
+            f"<table><tbody>{rows}</tbody></table>"
+            '<p class="help">An expert is left out of the recipe; layers are held to the base.</p>')  # fmt: skip
