@@ -1,4 +1,4 @@
-"""The command line: `python -m eval score | search | judge | export | reload | detector`.
+"""The command line: `python -m eval score | search | judge | export | reload | calibrate | detector`.
 
 Exit 0 done, 2 for what the user can mend (one plain message on stderr), 130 stopped. With --json, one object a line;
 the last one is the scores alone.
@@ -72,10 +72,17 @@ def _parser() -> argparse.ArgumentParser:
     again = commands.add_parser("reload", help=words, description=words + cost, allow_abbrev=False)
     again.set_defaults(run=_reload)
     again.add_argument("out", type=Path, metavar="OUT/")
+    words = "Measure what the experts' matrices read on their own texts, for the methods that merge by it."
+    measure = commands.add_parser("calibrate", help=words, description=words, allow_abbrev=False)
+    measure.set_defaults(run=_calibrate)
+    measure.add_argument("recipe", type=Path, metavar="RECIPE.yml")
+    measure.add_argument("out", type=Path, metavar="FOLDER")
+    measure.add_argument("--texts", default="town", help="a file of texts for each expert, or: town")
+    measure.add_argument("--each", type=int, default=64, help="texts an expert (default: 64)")
     words = "Show how often the refusal detector errs, on answers labelled by hand."
     detector = commands.add_parser("detector", help=words, description=words, allow_abbrev=False)
     detector.set_defaults(run=_detector)
-    for command in (score, judge, export, again):
+    for command in (score, judge, export, again, measure):
         command.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
         command.add_argument("--json", action="store_true", help="print one JSON object a line")
     return parser
@@ -91,6 +98,20 @@ def _reload(args: argparse.Namespace) -> None:
     from eval.reload import reload
 
     _follow(reload(args.out, args.device), args.json)
+
+
+def _calibrate(args: argparse.Namespace) -> None:
+    from eval.calibrate import Calibrated, calibrate
+    from merging.recipe import load_recipe
+
+    for event in calibrate(load_recipe(args.recipe), args.out, args.texts, args.each, args.device):
+        if args.json:
+            print_json(to_json(event))
+        elif isinstance(event, Calibrated):
+            print(f"{event.folder}: {event.n_bytes / 1e6:,.1f} MB from {sum(event.tokens):,} tokens")
+        elif sys.stderr.isatty():
+            left = f", about {event.seconds_left:.0f} s left" if event.seconds_left else ""
+            print(f"\r\033[K{event.step}: {event.done} of {event.total}{left}", end="", file=sys.stderr, flush=True)
 
 
 def _detector(args: argparse.Namespace) -> None:

@@ -221,7 +221,12 @@ def kept_inputs(plan: Plan, tensor: TensorPlan) -> list[int]:
 
 def _delta_settings(plan: Plan, tensor: TensorPlan, keep: list[int], base: Tensor, deltas: Tensor) -> dict:
     settings = method_settings(plan, tensor, keep, deltas)
-    return settings | ({"base": base.float()} if plan.method.takes_base else {})
+    if plan.method.takes_base:
+        settings["base"] = base.float()
+    if plan.calibration:
+        experts = [plan.experts[tensor.inputs[t].model].fingerprint for t in keep]
+        settings["inputs"] = plan.calibration.inputs(tensor.name, experts, deltas.device)
+    return settings
 
 
 def method_settings(plan: Plan, tensor: TensorPlan, keep: list[int], stack: Tensor | None = None) -> dict:

@@ -14,6 +14,7 @@ Kind = Literal["number", "switch", "choice", "globs"]
 Value = float | bool | str | tuple[str, ...]
 Space = Literal["delta", "weights", "factors", "either"]
 Moves = Literal["diagonal", "fold", "factors"]
+Calibrated = Literal["", "own", "merged"]
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,7 @@ class Method:
     across: Callable[..., Any] | None
     blocks: Literal["", "flat", "rows"]
     measure: Callable[..., Any] | None
+    calibrated: Calibrated
     version: int
     fn: Callable[..., Any]
 
@@ -174,6 +176,7 @@ def merge_method(
     across: Callable[..., Any] | None = None,
     blocks: Literal["", "flat", "rows"] = "",
     measure: Callable[..., Any] | None = None,
+    calibrated: Calibrated = "",
     version: int = 1,
 ) -> Callable[[Callable[..., Any]], Method]:
     """Register the function below as a merge method named after it.
@@ -195,6 +198,8 @@ def merge_method(
     measure: but for `measure(blocks, **knobs)` (`merging.blocks.Blocks`), what it must know of the whole tensor. The
     function receives it as `known`, moved by `known.at(start)` to the block's first flat index, and finds it by itself
     where it gets none.
+    calibrated: it needs the recipe's `calibration`, measured on the experts' own streams ("own") or on the merged one
+    ("merged"): the function gets what that says of the tensor as `inputs` (`merging.calibration.Inputs`).
     """
 
     def decorate(fn: Callable[..., Any]) -> Method:
@@ -223,6 +228,7 @@ def merge_method(
             across=across,
             blocks=blocks,
             measure=measure,
+            calibrated=calibrated,
             version=version,
             fn=fn,
         )

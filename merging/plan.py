@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from merging.alignment import Output, fitted
+from merging.calibration import Calibration, calibration_of
 from merging.checkpoint import Checkpoint, bytes_to_download
 from merging.compatibility import mismatches
 from merging.errors import Fix, UserError, all_of, placed
@@ -41,6 +42,7 @@ class Plan:
     estimate: Estimate
     tokenizer: Output
     config: Mapping[str, Any]  # of the merge
+    calibration: Calibration | None = None  # where the method needs one
 
     @property
     def space(self) -> Space:
@@ -71,6 +73,8 @@ class Plan:
                 [canonical(part.parameters), *([s.model, s.layers, canonical(s.parameters)] for s in part.sources)]
                 for part in named.slices
             ]
+        if self.calibration:
+            form["calibration"] = self.calibration.digest
         if self.recipe.locks:
             form["held"] = [[tensor.name, tensor.held] for tensor in self.tensors if tensor.held is not None]
         shapers = {str(tensor.settings.get("shaper")) for tensor in self.tensors} & SHAPERS.keys()
@@ -180,13 +184,14 @@ def _check(recipe: Recipe, hub: Hub | None, made: Mapping[str, Checkpoint | None
         return Checked(None, tuple(problems), tuple(notices))
     tensors = tuple(plan_tensors(recipe, method, models, places(recipe, method, opened), problems, notices))
     problems += weight_problems(recipe, method, tensors)
+    calibration = calibration_of(recipe, method, experts, base, problems, notices)
     if problems:
         return Checked(None, tuple(problems), tuple(notices))
     layers = layer_sources(recipe, method, opened) if recipe.slices else ()
     config = merged_config(base.config, recipe.out_dtype or recipe.dtype, layers)
     costs = estimate(method, len(experts), tensors)
     costs = replace(costs, download_bytes=bytes_to_download(leaves(*opened.values())))
-    plan = Plan(recipe, method, base, experts, tensors, tuple(notices), costs, tokenizer, config)
+    plan = Plan(recipe, method, base, experts, tensors, tuple(notices), costs, tokenizer, config, calibration)
     return Checked(plan, (), tuple(notices))
 
 

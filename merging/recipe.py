@@ -62,8 +62,9 @@ class Recipe:
     """A merge, as written down: hashable, comparable, round trips through mergekit's YAML.
 
     `experts` is the `models:` list as written (it may name the base); with `slices`, every model they name, once.
-    `stages` are merges that it uses as models by their `name`, each after those that it needs. `folder` is where
-    relative model folders are looked for; it is no part of the recipe.
+    `calibration` is a folder that a calibrated method needs. `stages` are merges that it uses as models by their
+    `name`, each after those that it needs. `folder` is where relative model folders are looked for; it is no part of
+    the recipe.
     """
 
     method: str
@@ -81,6 +82,7 @@ class Recipe:
     folder: Path = Path()
     slices: tuple[Slice, ...] = ()
     locks: tuple[Lock, ...] = ()
+    calibration: str | None = None
     stages: "tuple[Recipe, ...]" = ()
 
     def is_base(self, model: str) -> bool:
@@ -141,7 +143,7 @@ class Recipe:
         else:
             document["models"] = [_entry(expert) for expert in self.experts]
         document["parameters"] = plain_settings(self.parameters)
-        for key in ("dtype", "out_dtype", "tokenizer_source", "chat_template", "seed"):
+        for key in ("dtype", "out_dtype", "tokenizer_source", "chat_template", "seed", "calibration"):
             document[key] = getattr(self, key)
         document["tokenizer"] = self.tokenizer.plain() if self.tokenizer else None
         document["locks"] = [
@@ -234,6 +236,7 @@ def _recipe(document: dict, folder: Path) -> Recipe:
             Lock(str(lock["to"]), _words(lock["tensors"]), _words(lock.get("except") or ()))
             for lock in document.get("locks") or ()
         ),
+        calibration=word("calibration") or None,
     )
 
 

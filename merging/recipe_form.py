@@ -26,6 +26,7 @@ TOP_KEYS = (
     "name",
     "note",
     "locks",
+    "calibration",
 )
 DTYPES = ("float32", "float16", "bfloat16")
 # YAML 1.1 as PyYAML reads it takes 1e-3 for text; people mean the number.
@@ -61,7 +62,7 @@ def faults(document: dict) -> Iterator[UserError]:
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
         fix = Fix("Use seed 0", "set", ("seed",), 0)
         yield UserError("E_SEED", "must be a whole number from 0", where="seed", fix=fix)
-    for key in ("tokenizer_source", "chat_template", "name", "note"):
+    for key in ("tokenizer_source", "chat_template", "name", "note", "calibration"):
         if not isinstance(document.get(key), (str, int, float, type(None))):
             yield UserError("E_RECIPE", "must be text", where=key)
     yield from choice_faults(document)

@@ -46,7 +46,8 @@ def setting_problems(recipe: Recipe, method: Method, notices: list[str]) -> Iter
             elif key in ACCEPTED:
                 continue
             elif key in shaping:
-                why = "needs the base's own coordinates" if method.takes_base else "merges the models, not their deltas"
+                own = method.takes_base or method.calibrated
+                why = "needs the base's own coordinates" if own else "merges the models, not their deltas"
                 notices.append(f"{place}: `{key}` has no effect: `{method.id}` {why}.")
             elif key in elsewhere:
                 notices.append(f"{place}: `{key}` is a setting of other methods; `{method.id}` does not read it.")

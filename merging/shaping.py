@@ -29,7 +29,7 @@ def shared_knobs(method: Method, base: str | None = "") -> tuple[Knob, ...]:
     weight = (WEIGHT,) if method.uses_weight else ()
     if method.space_with("base" if base == "" else base) == "weights":
         return weight
-    return (*weight, *(knob for knob in SHAPING if knob.key != "space" or not method.takes_base))
+    return (*weight, *(knob for knob in SHAPING if knob.key != "space" or not (method.takes_base or method.calibrated)))
 
 
 def is_plain(settings: Mapping[str, Any]) -> bool:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from merging.calibration import Inputs
 from merging.compute import uniform_bits
 from merging.methods import METHODS
 from merging.spectral import Factors, Fold
@@ -22,6 +23,19 @@ def inputs(kind, shape, n, seed=0):
     return stack
 
 
+def measured(stack):
+    """Made-up inputs of a matrix that is embedding and head, each expert's its own; none for other tensors."""
+    if stack.dim() != 3 or stack.shape[1] < 2:
+        return Inputs()
+    n, width = len(stack), stack.shape[2]
+    x = torch.randn(50, width, generator=torch.Generator().manual_seed(11)) * torch.arange(1, width + 1)
+    grams = [x.T @ x / 50 + delta.T @ delta for delta in stack]
+    products = torch.stack([torch.einsum("sij,uij->su", (stack @ gram).double(), stack.double()) for gram in grams])
+    other = torch.eye(n, dtype=torch.float64).expand(n, n, n)  # matrices that only the model's scope has
+    counts = torch.stack([delta.abs().sum(1) for delta in stack])
+    return Inputs(grams.__getitem__, counts, lambda scope: products + (scope == "model") * other)
+
+
 def run(method, stack, weights=None, owners=None, **changes):
     """One method on (T, *shape) with its defaults and some knobs changed; None where it does not take the shape."""
     if method.spectral and (stack.dim() != 3 or min(stack.shape[1:]) < 2):
@@ -37,6 +51,8 @@ def run(method, stack, weights=None, owners=None, **changes):
         )
     if method.takes_base:
         settings["base"] = torch.randn(stack.shape[1:], generator=torch.Generator().manual_seed(9))
+    if method.calibrated:
+        settings["inputs"] = measured(stack)
     if method.random:
         owners = owners or [str(t) for t in range(n)]
         shape = tuple(stack.shape[1:])
@@ -93,6 +109,8 @@ def test_every_knob_changes_something(method):
         "outlier_scope": {"outlier_threshold": 1.0},
         "gamma": {"density": 0.5},
         "epsilon": {"density": 0.5},
+        "a": {"embed": "tied"},
+        "ridge": {"embed": "tied"},
         "nuslerp_row_wise": {"nuslerp_flatten": False},
     }
     changes = {  # inputs on which a knob has something to do
@@ -107,6 +125,8 @@ def test_every_knob_changes_something(method):
     for knob in method.knobs:
         if knob.kind == "globs":
             continue  # patterns are applied by the engine: tests/merging/test_engine.py
+        if (method.id, knob.key) == ("output_fit", "positive"):
+            continue  # needs a weight below 0: tests/merging/test_calibration.py
         others = {key: value for key, value in together.get(knob.key, {}).items() if method.knob(key)}
         weights = [0.5, 1.5, 1.0][:n]
         given = changes.get((method.id, knob.key), torch.clone)(stack)

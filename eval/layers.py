@@ -1,0 +1,211 @@
+"""A model run layer by layer, with weights given at each call: what a layer reads can be measured, and a merged layer
+can stand before it.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from merging.errors import UserError
+
+Call = tuple[tuple[Any, ...], dict[str, Any]]  # what a layer is given beside the hidden states
+State = Mapping[str, Tensor]  # a model's tensors by name
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Texts padded on the right: `ids` and `real` (texts, tokens)."""
+
+    ids: Tensor
+    real: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """A batch before some layer: hidden (texts, tokens, width), and how the model would call each layer."""
+
+    batch: Batch
+    hidden: Tensor
+    calls: tuple[Call, ...]
+
+
+class Layers:
+    """The layers of a module. Its own weights do not count: every call brings the tensors to use."""
+
+    def __init__(self, module: PreTrainedModel) -> None:
+        lists = [(name, part) for name, part in module.named_modules() if isinstance(part, nn.ModuleList)]
+        if not lists:
+            raise UserError("E_CALIBRATE", f"{type(module).__name__} has no list of layers to follow.")
+        self._path, self._layers = max(lists, key=lambda found: len(found[1]))
+        self._module = module
+
+    def __len__(self) -> int:
+        return len(self._layers)
+
+    def names(self, i: int) -> dict[str, str]:
+        """The tensors of a layer: their name in the model by their name in the layer."""
+        return {name: f"{self._path}.{i}.{name}" for name in self._layers[i].state_dict()}
+
+    def other_names(self) -> list[str]:
+        """The model's tensors outside the layers."""
+        return [name for name in self._module.state_dict() if not name.startswith(f"{self._path}.")]
+
+    def start(self, batch: Batch, state: State) -> Reading:
+        """The batch before the first layer, by the tensors outside the layers."""
+        starts: list[Tensor] = []
+        calls: list[Call] = []
+
+        def note(hidden: Tensor, *args: Any, **named: Any) -> Tensor:
+            starts.append(hidden)
+            calls.append((args, named))
+            return hidden
+
+        with self._stand_in(note):
+            self._call(batch, state)
+        return Reading(batch, starts[0], tuple(calls))
+
+    def step(self, i: int, reading: Reading, state: State) -> Reading:
+        """Through layer i, by its tensors."""
+        own = {name: state[whole] for name, whole in self.names(i).items()}
+        args, named = reading.calls[i]
+        out = functional_call(self._layers[i], own, (reading.hidden, *args), named)
+        if not isinstance(out, Tensor):
+            raise UserError("E_CALIBRATE", f"{type(self._layers[i]).__name__} gives more than hidden states.")
+        return Reading(reading.batch, out, reading.calls)
+
+    def finish(self, reading: Reading, state: State) -> None:
+        """From the last layer into the head, which computes one token's logits only: others would fill the memory."""
+        cut = self._head().register_forward_pre_hook(lambda _, inputs: (inputs[0][:, :1],))
+        with self._stand_in(lambda hidden, *_, **__: reading.hidden):
+            self._call(reading.batch, state)
+        cut.remove()
+
+    def _head(self) -> nn.Module:
+        return self._module.get_output_embeddings()  # pyright: ignore[reportReturnType]
+
+    def name_of(self, part: nn.Module | None) -> str:
+        """What the model calls the weight of one of its modules."""
+        return next(f"{name}.weight" for name, own in self._module.named_modules() if own is part)
+
+    def is_transposed(self, name: str) -> bool:
+        """Whether the module keeps this matrix as (inputs, outputs)."""
+        return type(self._module.get_submodule(name.rpartition(".")[0])) is Conv1D
+
+    @contextmanager
+    def grams(self, i: int | None) -> Iterator["Grams"]:
+        """Measures what the matrices of layer i read, or without i the head."""
+        if i is None:
+            found = Grams({self.name_of(self._head()): self._head()})
+        else:
+            parts = self._layers[i].named_modules(prefix=f"{self._path}.{i}")
+            found = Grams({f"{name}.weight": part for name, part in parts if type(part) in (nn.Linear, Conv1D)})
+        try:
+            yield found
+        finally:
+            found.close()
+
+    @contextmanager
+    def _stand_in(self, call: Any) -> Iterator[None]:
+        """Every layer does this instead."""
+        for layer in self._layers:
+            layer.forward = call
+        try:
+            yield
+        finally:
+            for layer in self._layers:
+                del layer.forward
+
+    def _call(self, batch: Batch, state: State) -> None:
+        given = {name: state[name] for name in self.other_names() if name in state}
+        call = {"input_ids": batch.ids, "attention_mask": batch.real.long(), "use_cache": False}
+        functional_call(self._module, given, (), call)
+
+
+class Grams:
+    """Sums of x x^T over real tokens, by tensor name; matrices that read the same input share one."""
+
+    def __init__(self, parts: Mapping[str, nn.Module]) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.same_as: dict[str, str] = {}
+        self.tokens = 0
+        self._real: Tensor | None = None
+        self._last: tuple[str, Tensor] | None = None
+        self._hooks = [part.register_forward_pre_hook(partial(self._add, name)) for name, part in parts.items()]
+
+    @contextmanager
+    def of(self, batch: Batch) -> Iterator[None]:
+        """For one batch that runs through the layer."""
+        self._real = batch.real
+        self.tokens += int(batch.real.sum())
+        yield
+        self._real = self._last = None
+
+    def close(self) -> None:
+        for hook in self._hooks:
+            hook.remove()
+
+    def _add(self, name: str, part: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        x = inputs[0]
+        assert self._real is not None
+        if self._last is not None and self._last[1] is x:
+            self.same_as[name] = self._last[0]
+            return
+        self._last, self.same_as[name] = (name, x), name
+        rows = x.reshape(-1, x.shape[-1])[self._real.reshape(-1)].float()
+        if name in self.sums:
+            self.sums[name].addmm_(rows.T, rows)
+        else:
+            self.sums[name] = rows.T @ rows
+
+
+def batches(texts: Sequence[Sequence[int]], pad: int, device: torch.device, tokens: int = 4096) -> list[Batch]:
+    """Texts of like length together, at most about `tokens` a batch."""
+    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+    found: list[Batch] = []
+    while order:
+        n = max(1, tokens // len(texts[order[-1]]))
+        rows, order = order[-n:], order[:-n]
+        ids = torch.full((len(rows), max(len(texts[i]) for i in rows)), pad)
+        for row, i in zip(ids, rows, strict=True):
+            row[: len(texts[i])] = torch.tensor(texts[i])
+        lengths = torch.tensor([len(texts[i]) for i in rows])
+        real = torch.arange(ids.shape[1]) < lengths[:, None]
+        found.append(Batch(ids.to(device), real.to(device)))
+    return found
+
+
+# Inference mode belongs to a thread, so it must not stay on while a generator waits.
+
+
+@torch.inference_mode()
+def start_all(layers: Layers, texts: Sequence[Batch], ends: State) -> list[Reading]:
+    """Batches before the first layer."""
+    return [layers.start(batch, ends) for batch in texts]
+
+
+@torch.inference_mode()
+def through(
+    layers: Layers, i: int, readings: Sequence[Reading], state: State, grams: Grams | None = None
+) -> list[Reading]:
+    """Readings after layer i; what its matrices read goes into `grams`."""
+    found = []
+    for reading in readings:
+        with grams.of(reading.batch) if grams else nullcontext():
+            found.append(layers.step(i, reading, state))
+    return found
+
+
+@torch.inference_mode()
+def finish_all(layers: Layers, readings: Sequence[Reading], ends: State, grams: Grams) -> None:
+    """Readings into the head."""
+    for reading in readings:
+        with grams.of(reading.batch):
+            layers.finish(reading, ends)

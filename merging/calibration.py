@@ -1,0 +1,171 @@
+"""What calibration measured of a family: the inputs that its tensors met while each expert read its own text.
+
+A folder: `about.json`, and a safetensors file of float32 numbers for each expert and each part of the model (a layer,
+or the ends: embedding and head). `eval/calibrate.py` writes it; this reads it, one matrix at a time.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from merging.errors import UserError
+from merging.words import count, first_names
+
+if TYPE_CHECKING:
+    from merging.checkpoint import Checkpoint
+    from merging.method import Method
+    from merging.recipe import Recipe
+
+ABOUT = "about.json"
+ENDS = "ends"  # the part of a model before and after its layers
+COUNTS = "looked up"  # the key of an embedding's counts
+Stream = Literal["own", "merged"]
+Scope = Literal["matrix", "block", "model"]
+
+
+class About(BaseModel):
+    """What `about.json` says. `matrices` names, for each tensor with linear inputs, the part of the model that it lies
+    in and the tensor under whose name its Gram matrix is kept (tensors that read the same input share one).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = 1
+    base: str
+    experts: tuple[str, ...]  # fingerprints, as the base's
+    stream: Stream
+    tokens: tuple[int, ...]
+    matrices: dict[str, tuple[str, str]]
+    embedding: str  # the tensor whose rows are looked up; its rows are counted
+    transposed: tuple[str, ...] = ()  # matrices kept as (inputs, outputs)
+    products: dict[str, tuple[tuple[tuple[float, ...], ...], ...]] = {}
+    files: dict[str, str] = {}  # sha256 by name, once all are written
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a calibrated method learns of one tensor's inputs, for the experts that it merges, in their order.
+
+    gram: t -> (n, n) float32, the mean over tokens of x x^T that a matrix (m, n) met in expert t's text; None where it
+    was not measured. counts: (T, rows) of an embedding, how often a row was looked up, a token. products: (T, T, T)
+    float64 `M[t, s, u] = <X_t D_s^T, X_t D_u^T>` a token, summed over the matrices of a scope. transposed: the matrix
+    is kept as (n, m).
+    """
+
+    gram: Callable[[int], Tensor] | None = None
+    counts: Tensor | None = None
+    products: Callable[[Scope], Tensor] | None = None
+    transposed: bool = False
+
+
+@dataclass(frozen=True)
+class Calibration:
+    folder: Path
+    about: About
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 of everything in it: the files' own hashes stand in `about.json`."""
+        return hashlib.sha256(self.about.model_dump_json().encode()).hexdigest()
+
+    def inputs(self, name: str, experts: Sequence[str], device: str | torch.device = "cpu") -> Inputs:
+        """Of one tensor, for these experts by their fingerprints."""
+        places = [self.about.experts.index(expert) for expert in experts]
+
+        def gram(t: int) -> Tensor:
+            part, kept_as = self.about.matrices[name]
+            return _read(self.folder / file_name(places[t], part), kept_as).to(device)
+
+        counts = None
+        if name == self.about.embedding:
+            counts = torch.stack([_read(self.folder / file_name(t, ENDS), COUNTS) for t in places]).to(device)
+        return Inputs(
+            gram if name in self.about.matrices else None,
+            counts,
+            partial(self._products, name, places) if name in self.about.products else None,
+            name in self.about.transposed,
+        )
+
+    def _products(self, name: str, experts: list[int], scope: Scope) -> Tensor:
+        part = self.about.matrices[name][0]
+        names = [
+            one
+            for one in self.about.products
+            if scope == "model" or one == name or (scope == "block" and self.about.matrices[one][0] == part)
+        ]
+        whole = torch.tensor([self.about.products[one] for one in names], dtype=torch.float64).sum(0)
+        return whole[experts][:, experts][:, :, experts]
+
+
+def calibration_of(
+    recipe: "Recipe", method: "Method", experts: Sequence["Checkpoint"], base: "Checkpoint", problems: list[UserError],
+    notices: list[str],
+) -> Calibration | None:  # fmt: skip
+    """What the recipe names, where its method needs one and it fits these models."""
+    if not method.calibrated:
+        if recipe.calibration:
+            notices.append(f"calibration: `{method.id}` merges without data and does not read it.")
+        return None
+    try:
+        found = _wanted(recipe, method)
+    except UserError as error:
+        problems.append(error)
+        return None
+    where, do = recipe.calibration or "", _MAKE
+    if found.about.base != base.fingerprint or not {one.fingerprint for one in experts} <= set(found.about.experts):
+        problems.append(UserError("E_CALIBRATION", "it was measured on other models", where=where, do=do))
+    if lost := [name for name in found.about.files if not (found.folder / name).is_file()]:
+        what = f"{count(lost, 'file')} of it cannot be found: {first_names(lost)}"
+        problems.append(UserError("E_CALIBRATION", what, where=where, do=do))
+    return found
+
+
+def _wanted(recipe: "Recipe", method: "Method") -> Calibration:
+    if recipe.slices:
+        what = f"`{method.id}` merges whole models, not slices"
+        raise UserError("E_CALIBRATION", what, where="slices", do="Write `models:`, or take another method.")
+    if not recipe.calibration:
+        what = f"`{method.id}` needs to know what the experts' matrices read"
+        raise UserError("E_CALIBRATION", what, where="calibration", do=f"{_MAKE} Then write `calibration: FOLDER`.")
+    found = open_calibration(recipe.folder / recipe.calibration)
+    if found.about.stream != method.calibrated:
+        what = f"`{method.id}` needs the {method.calibrated} stream; this has the {found.about.stream} one"
+        raise UserError("E_CALIBRATION", what, where=recipe.calibration, do=_MAKE)
+    return found
+
+
+_MAKE = "Measure it: python -m eval calibrate RECIPE.yml FOLDER."
+
+
+def file_name(t: int, part: str) -> str:
+    return f"{t}-{part}.safetensors"
+
+
+def open_calibration(folder: Path) -> Calibration:
+    """Reads `about.json` alone. Raises UserError where there is no calibration, or another format."""
+    path = folder / ABOUT
+    try:
+        return Calibration(folder, About.model_validate_json(path.read_bytes()))
+    except OSError as error:
+        raise UserError("E_CALIBRATION", "there is no calibration here", where=str(folder), do=_MAKE) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        what = f"about.json is not as calibrate writes it ({first['msg']})"
+        raise UserError("E_CALIBRATION", what, where=str(path), do=_MAKE) from error
+
+
+def _read(path: Path, key: str) -> Tensor:
+    try:
+        with safe_open(path, "pt") as file:
+            return file.get_tensor(key)
+    except (OSError, SafetensorError) as error:
+        what = f"it cannot be read: {str(error)[:200]}"
+        raise UserError("E_CALIBRATION", what, where=str(path), do=_MAKE) from error

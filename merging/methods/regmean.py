@@ -1,0 +1,54 @@
+from typing import Annotated
+
+import torch
+from torch import Tensor
+
+from merging.calibration import Inputs
+from merging.covariance import least_squares, mean_delta, row_least_squares
+from merging.method import Choice, Lambda, Number, Paper, merge_method
+
+
+@merge_method(
+    title="RegMean",
+    paper=Paper("Dataless Knowledge Fusion by Merging Weights of Language Models", "2212.09849", 2023),
+    calibrated="own",
+)
+def regmean(
+    deltas: Tensor,
+    weights: Tensor,
+    *,
+    inputs: Inputs,
+    lambda_: Annotated[float, Lambda(screen=1.3)],
+    a: Annotated[float, Number(0.0, 1.0, 0.01, 0.95, "Off-diagonal", "Lower trusts links between inputs less.")],
+    ridge: Annotated[float, Number(0.0, 1.0, 0.001, 0.01, "Ridge", "Pulls towards the mean.")],
+    embed: Annotated[
+        str, Choice(("mean", "tied"), "Embedding", "Tied fits each row to how it is used.", screen="tied")
+    ],
+) -> Tensor:
+    """Finds the matrix whose outputs on each expert's own inputs are nearest to what that expert puts out.
+
+    `lambda (sum w_t D_t G_t)(sum w_t G_t)^-1` on deltas (T, m, n), with `G_t = a C_t + (1 - a) diag(C_t)` of the
+    measured `C_t = X_t^T X_t` a token, plus `ridge` times its mean diagonal (so that much ridge gives a mean). The
+    weight is an expert's importance, not its length. Tensors without measured inputs take the weighted mean. With
+    `tied` an embedding's row is fitted as what it is: an input that occurs so often and, where the head is the same
+    tensor, an output on the last hidden state (ours: `merging/covariance.py`, row_least_squares).
+    """
+    return lambda_ * fitted(deltas, weights, inputs, a, ridge, embed)
+
+
+def fitted(deltas: Tensor, weights: Tensor, inputs: Inputs, a: float, ridge: float, embed: str) -> Tensor:
+    """RegMean's solution before its scale."""
+    measured, counts = inputs.gram, inputs.counts
+
+    def gram(t: int) -> Tensor:
+        assert measured
+        c = measured(t).double()
+        diagonal = c.diagonal()
+        return a * c + torch.diag((1 - a) * diagonal + ridge * diagonal.mean())
+
+    if counts is not None and embed == "tied":
+        return row_least_squares(deltas, counts, measured and gram, weights)
+    if counts is None and measured:
+        found = least_squares(deltas.mT if inputs.transposed else deltas, gram, weights)
+        return found.mT if inputs.transposed else found
+    return mean_delta(deltas, weights)

@@ -1,0 +1,192 @@
+"""Calibration on real models: what it measures, stops and goes on, and what a merge makes of it."""
+
+import json
+import multiprocessing
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from eval.calibrate import Calibrated, calibrate
+from eval.layers import Layers, batches
+from merging.calibration import open_calibration
+from merging.engine import merged_tensors
+from merging.errors import UserError
+from merging.plan import make_plan
+from merging.recipe import parse_recipe
+from tests.eval.test_side_path import made
+from tests.pico import make_family
+
+TEXT = {
+    name: [
+        {"expert": name, "text": " ".join(f"w{4 + (7 * i + j * j + shift) % 90}" for j in range(12 + i))}
+        for i in range(3)
+    ]
+    for shift, name in enumerate(("one", "two", "helpful", "honest", "harmless"))
+}
+
+
+def recipe(folder, names, method="regmean", more="", calibration=""):
+    models = "".join(f"- model: {name}\n" for name in names)
+    extra = f"calibration: {calibration}\n" if calibration else ""
+    text = f"merge_method: {method}\nbase_model: base\nmodels:\n{models}parameters: {{lambda: 1.0{more}}}\n{extra}"
+    return parse_recipe(text, folder)
+
+
+def texts(folder, names):
+    path = folder / "texts.jsonl"
+    path.write_text("\n".join(json.dumps(line) for name in names for line in TEXT[name]))
+    return str(path)
+
+
+def run(job):
+    *_, last = job
+    assert isinstance(last, Calibrated)
+    return last
+
+
+@pytest.mark.parametrize("kind", ["llama, tied", "gpt2", "phi3"])
+def test_it_measures_what_a_forward_pass_reads(tmp_path, kind):
+    """Every Gram matrix of an expert against hooks in one plain pass of transformers, in float64."""
+    if kind == "llama, tied":
+        for name, folder in make_family(tmp_path, 2, tied=True, tokenizer=True).items():
+            folder.rename(tmp_path / {"base": "base", "helpful": "one", "honest": "two"}[name])
+    else:
+        made(tmp_path, kind)
+    source = texts(tmp_path, ("one", "two"))
+    run(calibrate(recipe(tmp_path, ("one", "two")), tmp_path / "cal", source, device="cpu"))
+    found = open_calibration(tmp_path / "cal")
+
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "two", dtype=torch.float64)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "two")
+    seen: dict[str, list[torch.Tensor]] = {}
+    parts = {name: part for name, part in model.named_modules() if hasattr(part, "weight") and part.weight.dim() == 2}
+    for name, part in parts.items():
+        if not isinstance(part, torch.nn.Embedding):
+            part.register_forward_pre_hook(lambda _, x, name=name: seen.setdefault(name, []).append(x[0][0].detach()))
+    ids = [tokenizer(line["text"])["input_ids"] for line in TEXT["two"]]
+    for one in ids:
+        model(torch.tensor([one]))
+    head = model.get_output_embeddings()
+    for name, rows in seen.items():
+        stacked = torch.cat(rows)
+        own = (
+            found.about.embedding
+            if parts[name] is head and f"{name}.weight" not in found.about.matrices
+            else f"{name}.weight"
+        )
+        gram = found.inputs(own, found.about.experts).gram
+        assert gram is not None, name
+        torch.testing.assert_close(gram(1).double(), stacked.T @ stacked / len(stacked), atol=1e-4, rtol=1e-4)
+    counts = found.inputs(found.about.embedding, found.about.experts).counts
+    assert counts is not None
+    expected = Counter(token for one in ids for token in one)
+    assert {i: round(float(c) * sum(map(len, ids))) for i, c in enumerate(counts[1]) if c} == dict(expected)
+
+
+def test_products_are_those_of_the_outputs(tmp_path, pico_family):
+    """M[t, s, u] = <D_s G_t, D_u>, and a transposed matrix the same."""
+    made(tmp_path, "gpt2")
+    source = texts(tmp_path, ("one", "two"))
+    run(calibrate(recipe(tmp_path, ("one", "two")), tmp_path / "cal", source, device="cpu"))
+    found = open_calibration(tmp_path / "cal")
+    name = "transformer.h.1.mlp.c_fc.weight"
+    assert name in found.about.transposed
+    inputs = found.inputs(name, found.about.experts)
+    base, one, two = (
+        AutoModelForCausalLM.from_pretrained(tmp_path / n).state_dict()[name] for n in ("base", "one", "two")
+    )
+    assert inputs.gram
+    assert inputs.products
+    expected = torch.trace((one - base).T @ inputs.gram(0) @ (two - base))
+    torch.testing.assert_close(inputs.products("matrix")[0, 0, 1].float(), expected, atol=1e-5, rtol=1e-3)
+    assert inputs.products("model")[0, 0, 0] > inputs.products("block")[0, 0, 0] > inputs.products("matrix")[0, 0, 0]
+
+
+def test_layers_one_by_one_are_the_model(tmp_path):
+    made(tmp_path, "qwen2")
+    module = AutoModelForCausalLM.from_pretrained(tmp_path / "base").eval()
+    other = AutoModelForCausalLM.from_pretrained(tmp_path / "one").eval()
+    layers = Layers(module)
+    state = {name: value for name, value in other.state_dict().items() if name != "lm_head.weight"}  # tied
+    (batch,) = batches([[5, 6, 7, 8], [9, 10]], 0, torch.device("cpu"))
+    with torch.inference_mode():
+        reading = layers.start(batch, state)
+        for i in range(len(layers)):
+            reading = layers.step(i, reading, state)
+        expected = other(batch.ids, attention_mask=batch.real.long(), output_hidden_states=True).hidden_states
+        # the last hidden state of transformers is after the norm
+        torch.testing.assert_close(other.model.norm(reading.hidden)[batch.real], expected[-1][batch.real])
+
+
+def test_the_merged_stream_is_read_through_merged_layers(family):
+    """Layer 1's inputs are those that the finished merge's layer 0 makes."""
+    names = ("helpful", "honest", "harmless")
+    source = texts(family, names)
+    wanted = recipe(family, names, "regmean_pp")
+    run(calibrate(wanted, family / "cal", source, device="cpu"))
+    found = open_calibration(family / "cal")
+    plan = make_plan(recipe(family, names, "regmean_pp", calibration="cal"))
+    merged = dict(merged_tensors(plan))
+    expert = AutoModelForCausalLM.from_pretrained(family / "honest", dtype=torch.float32).state_dict()
+    for name, tensor in merged.items():  # the merge up to layer 0, then the expert
+        if ".layers.1." not in name:
+            expert[name] = tensor.float()
+    mixed = AutoModelForCausalLM.from_pretrained(family / "base", dtype=torch.float32)
+    mixed.load_state_dict(expert)
+    seen = []
+    mixed.model.layers[1].mlp.down_proj.register_forward_pre_hook(lambda _, x: seen.append(x[0][0].detach()))
+    tokenizer = AutoTokenizer.from_pretrained(family / "base")
+    for line in TEXT["honest"]:
+        mixed(torch.tensor([tokenizer(line["text"])["input_ids"]]))
+    rows = torch.cat(seen)
+    gram = found.inputs("model.layers.1.mlp.down_proj.weight", found.about.experts).gram
+    assert gram
+    torch.testing.assert_close(gram(1), rows.T @ rows / len(rows), atol=1e-4, rtol=2e-3)
+
+
+def _start(folder: Path, names: tuple[str, ...], source: str) -> None:
+    for _ in calibrate(recipe(folder, names, "regmean_pp"), folder / "cal", source, device="cpu"):
+        time.sleep(0.05)
+
+
+def test_killed_it_goes_on_and_ends_alike(family):
+    names = ("helpful", "honest", "harmless")
+    source = texts(family, names)
+    process = multiprocessing.get_context("spawn").Process(target=_start, args=(family, names, source))
+    process.start()
+    partial = family / "cal.partial"
+    while len(list(partial.glob("*.safetensors"))) < 5 and process.is_alive():
+        time.sleep(0.01)
+    process.kill()
+    process.join()
+    assert not (family / "cal").exists()
+    kept = {path.name: path.stat().st_mtime_ns for path in partial.glob("*.safetensors")}
+    run(calibrate(recipe(family, names, "regmean_pp"), family / "cal", source, device="cpu"))
+    assert {name: (family / "cal" / name).stat().st_mtime_ns for name in kept} == kept, "nothing is measured twice"
+    whole = open_calibration(family / "cal")
+    run(calibrate(recipe(family, names, "regmean_pp"), family / "again", source, device="cpu"))
+    assert whole.about == open_calibration(family / "again").about
+
+
+def test_texts_for_nobody_are_named(family):
+    source = texts(family, ("one",))
+    with pytest.raises(UserError, match="no text for helpful"):
+        run(calibrate(recipe(family, ("helpful",)), family / "cal", source))
+    assert not (family / "cal").exists()
+
+
+def test_another_family_is_refused(family):
+    source = texts(family, ("helpful", "honest"))
+    run(calibrate(recipe(family, ("helpful", "honest")), family / "cal", source, device="cpu"))
+    make_plan(recipe(family, ("honest",), calibration="cal"))  # a part of the experts is fine
+    with pytest.raises(UserError, match="measured on other models"):
+        make_plan(recipe(family, ("honest", "harmless"), calibration="cal"))
+    with pytest.raises(UserError, match="needs the merged stream"):
+        make_plan(recipe(family, ("honest",), "regmean_pp", calibration="cal"))
+    (family / "cal" / "1-0.safetensors").unlink()
+    with pytest.raises(UserError, match="cannot be found"):
+        make_plan(recipe(family, ("honest",), calibration="cal"))
