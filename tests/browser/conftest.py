@@ -5,11 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, Request, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Request, expect, sync_playwright
 
 from tests.browser.app import CHROMIUM, running_app
 from tests.fake_hub import FakeHub
 
+expect.set_options(timeout=20_000)  # a wait ends when its sight is there: a busy machine only takes longer
 REMEMBERED = "localStorage.getItem('mergescope')"  # what the browser keeps over a reload; written when all is at rest
 
 
