@@ -1,4 +1,4 @@
-"""The command line: `python -m eval score | search | judge | export | reload | calibrate | detector`.
+"""The command line: `python -m eval score | search | judge | benchmark | export | reload | calibrate | detector`.
 
 Exit 0 done, 2 for what the user can mend (one plain message on stderr), 130 stopped. With --json, one object a line;
 the last one is the scores alone.
@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from eval.benchmark_command import add_benchmark
 from eval.search_command import add_search
 from merging.command import Parser, print_json, run, tell
 from merging.events import Event, Notice, to_json
@@ -58,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--split", choices=("screen", "validation", "test"), default="test", help="of town")
 
     add_search(commands)
+    add_benchmark(commands)
     cost = (
         " It holds one model in memory at a time, as large as its files, and computes the merge a second time (above a "
         "billion parameters, a sample of its tensors)."

@@ -70,7 +70,7 @@ def score(
     """
     from eval.runtime import choose_device
 
-    models = _models(model_or_recipe, sources)
+    models = opened_with(model_or_recipe, sources)
     asked = load_probes(probes, split)
     loader = Loader(choose_device(device).type)
     for name, model in models.items():
@@ -203,8 +203,8 @@ def _way(probe: Probe) -> tuple[bool, int]:
     return probe.choice is not None, probe.max_new_tokens
 
 
-def _models(model_or_recipe: str, sources: bool) -> Mapping[str, Checkpoint | Plan]:
-    """By name as shown, the merge first."""
+def opened_with(model_or_recipe: str, sources: bool) -> Mapping[str, Checkpoint | Plan]:
+    """By name as shown, the merge first; with `sources` then the recipe's base and experts."""
     plan = opened(model_or_recipe)
     if not isinstance(plan, Plan):
         if sources:
