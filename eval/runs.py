@@ -1,10 +1,11 @@
-"""Runs on disk: `runs.db` holds every answer that a model gave to a probe, so that nothing is asked twice, and the
-scores of every merge that was tried.
+"""Runs on disk: `runs.db` holds every answer that a model gave to a probe, so that nothing is asked twice, the scores
+of every merge that was tried, and blind votes.
 
 A run is one model, one probe set and one way of decoding; its key is a hash of all three. Answers are kept batch by
 batch: a killed run goes on after its last batch, and two processes at the same run keep each answer once.
 """
 
+import hashlib
 import json
 import os
 import sqlite3
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from eval.votes import Result, Vote
 from merging.errors import UserError
 
 # Each step takes the file from the version before it; `user_version` counts those that were taken.
@@ -40,6 +42,19 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         ) WITHOUT ROWID
         """,
         "CREATE INDEX tried ON runs(family) WHERE scores IS NOT NULL",
+    ),
+    (
+        """
+        CREATE TABLE votes (
+            family TEXT NOT NULL,    -- the base's fingerprint
+            voter TEXT NOT NULL,     -- a hash, like the question: what people ask is not kept
+            question TEXT NOT NULL,
+            one TEXT NOT NULL,       -- a merge's digest or a source's fingerprint; the lesser of the two first
+            other TEXT NOT NULL,
+            result TEXT NOT NULL,    -- one, other, tie or bad
+            PRIMARY KEY (voter, question, one, other)
+        ) WITHOUT ROWID
+        """,
     ),
 )
 
@@ -103,6 +118,24 @@ def tried(family: str) -> list[Run]:
     with _database() as db:
         query = f"SELECT {_COLUMNS} FROM runs WHERE family = ? AND scores IS NOT NULL ORDER BY began, key"
         return [_run(row) for row in db.execute(query, (family,))]
+
+
+def cast(family: str, voter: str, question: str, vote: Vote) -> bool:
+    """Whether it counts: one vote a voter, question and pair, the first."""
+    one, other = sorted((vote.left, vote.right))
+    result = {"left": "one", "right": "other"} if vote.left == one else {"left": "other", "right": "one"}
+    who, what = (hashlib.sha256(text.encode()).hexdigest() for text in (voter, question))
+    row = (family, who, what, one, other, result.get(vote.result, vote.result))
+    with _database() as db:
+        return db.execute("INSERT OR IGNORE INTO votes VALUES (?, ?, ?, ?, ?, ?)", row).rowcount == 1
+
+
+def votes(family: str) -> list[Vote]:
+    """Of everybody, in no order that tells who voted."""
+    sides: dict[str, Result] = {"one": "left", "other": "right", "tie": "tie", "bad": "bad"}
+    with _database() as db:
+        found = db.execute("SELECT one, other, result FROM votes WHERE family = ? ORDER BY question, one", (family,))
+        return [Vote(one, other, sides[result]) for one, other, result in found]
 
 
 _COLUMNS = "key, model, family, recipe, about, began, scores, outcomes"

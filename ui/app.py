@@ -9,7 +9,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 
 from merging.methods import METHODS
-from ui import api, checks, controls, desk, family, live, long, talk
+from ui import api, ballots, checks, controls, desk, family, live, long, talk
 from ui.figure import serve_pictures
 from ui.page import Page
 from ui.panels import board, chat, map, method, models, passports, recipe, spectra, status
@@ -215,6 +215,11 @@ def _wire_long(services: Services, page: Page) -> dict[str, Any]:
     page.board.lost.select(
         _live(services, page, checks.why), state, **{**looked, "outputs": [page.board.why, page.problem]}
     )
+    ballot = {**looked, "outputs": [*page.board.votes.outputs, page.problem]}
+    page.board.votes.ask.click(_live(services, page, ballots.ask_two), [*state, page.board.votes.question], **ballot)
+    for result, button in page.board.votes.buttons.items():
+        given = shows_problems(page.problem)(partial(ballots.vote, services, page, result))
+        button.click(given, state, **ballot)
     gr.on([page.save.click, page.recipe.save.click], _live(services, page, long.save), **jobs)
     sent = [*state, page.recipe.repo, page.recipe.private, page.recipe.token]
     page.recipe.send.click(_live(services, page, long.push), **{**jobs, "inputs": sent})

@@ -7,6 +7,7 @@ import gradio as gr
 from eval.health import Health
 from eval.why import Without
 from eval.worker import Examine, Why
+from merging.errors import UserError
 from merging.plan import make_plan
 from ui.conversation import Turns
 from ui.history import tried
@@ -25,10 +26,15 @@ def examine(services: Services, page: Page, session: Session, turns: Turns) -> I
     if look is None:
         return
     yield health.busy(page.board.health)
-    found = services.worker.ask(Examine(session.id, sources_of(session), recipe_of(session)))
-    for event in found:
-        if isinstance(event, Health):
-            keep(services.health, make_plan(recipe_of(session)).digest, event)
+    recipe = recipe_of(session)
+    digest = make_plan(recipe).digest
+    try:
+        for event in services.worker.ask(Examine(session.id, sources_of(session), recipe)):
+            if isinstance(event, Health):
+                keep(services.health, digest, event)
+    except UserError:
+        yield health.draw(page.board.health, None)
+        raise
     latest = services.sessions.get(session.id, session)
     yield draw_board(services, page, latest, services.looks.get(session.id, look))
 

@@ -24,13 +24,16 @@ _NOWHERE = Path("/")  # a kept recipe spells its folders out
 
 def tried(session: Session, split: Split) -> list[Try]:
     """What was tried of the family on the desk, also with other settings, methods and fewer experts."""
+    first, *experts = fingerprints(session)
+    return tries(first, experts, load_probes("town", split))
+
+
+def fingerprints(session: Session) -> list[str]:
+    """Of the base, then of every expert on the desk."""
     recipe = session.recipe
     base = recipe.base and absolute(recipe.base, recipe.folder)
-    opened = [
-        open_model(source, recipe.folder, base=base) for source in (base, *(e.model for e in recipe.experts)) if source
-    ]
-    first, *experts = (stored(model).fingerprint for model in opened)
-    return tries(first, experts, load_probes("town", split))
+    sources = (base, *(expert.model for expert in recipe.experts))
+    return [stored(open_model(source, recipe.folder, base=base)).fingerprint for source in sources if source]
 
 
 def recalled(session: Session, digest: str, split: Split) -> Scoreboard | None:

@@ -20,6 +20,17 @@ _MOST_VISITORS = 200  # pictures and open streams kept; the oldest go first
 
 
 @dataclass(frozen=True)
+class Ballot:
+    """Two answers to one question, left and right. `models` are what votes are kept under: digest or fingerprint."""
+
+    question: str
+    names: tuple[str, str]
+    models: tuple[str, str]
+    answers: tuple[str, str]
+    family: str
+
+
+@dataclass(frozen=True)
 class Services:
     folder: Path  # relative model folders on the page and in the API resolve here
     home: Path  # data folder: jobs, scores, exports
@@ -33,6 +44,7 @@ class Services:
     sessions: dict[str, Session] = field(default_factory=dict)  # the latest, for work that began with an earlier one
     busy: dict[str, Busy] = field(default_factory=dict)  # progress of a long job, by session id
     boards: dict[str, Scoreboard] = field(default_factory=dict)  # by "digest split"
+    ballots: dict[str, Ballot] = field(default_factory=dict)  # what is to be voted on, by session id
     health: dict[str, Health] = field(default_factory=dict)  # by digest
     current: dict[str, Job] = field(default_factory=dict)  # the last long job, by owner
     saved: dict[str, str] = field(default_factory=dict)  # digest that was saved last, by owner

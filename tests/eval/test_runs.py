@@ -10,6 +10,7 @@ import pytest
 
 from eval import runs
 from eval.runs import Run
+from eval.votes import Vote
 from merging.errors import UserError
 
 RUN = Run("k1", "merge", "fam", "merge_method: linear", {"probes": "town"})
@@ -96,8 +97,21 @@ def test_an_older_file_is_taken_along(home: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(runs, "MIGRATIONS", (*runs.MIGRATIONS, ("ALTER TABLE runs ADD COLUMN note TEXT",)))
     assert runs.begin(RUN) == {"a": "one"}
     with sqlite3.connect(home / "runs.db") as db:
-        assert db.execute("PRAGMA user_version").fetchone() == (2,)
+        assert db.execute("PRAGMA user_version").fetchone() == (len(runs.MIGRATIONS),)
         assert db.execute("SELECT note FROM runs").fetchall() == [(None,)]
+
+
+def test_a_voter_votes_once_on_a_question_and_a_pair_whatever_the_sides(home: Path):
+    assert runs.cast("fam", "me", "Why?", Vote("b", "a", "left"))
+    assert not runs.cast("fam", "me", "Why?", Vote("a", "b", "left"))
+    assert runs.cast("fam", "you", "Why?", Vote("a", "b", "tie"))
+    assert runs.cast("fam", "me", "What?", Vote("a", "b", "left"))
+    assert runs.cast("other", "me", "Why?", Vote("a", "c", "bad"))
+    assert sorted(runs.votes("fam"), key=str) == [
+        Vote("a", "b", "left"), Vote("a", "b", "right"), Vote("a", "b", "tie")
+    ]  # fmt: skip
+    assert runs.votes("other") == [Vote("a", "c", "bad")]
+    assert b"Why?" not in (home / "runs.db").read_bytes()
 
 
 def test_a_newer_file_is_left_alone(home: Path):

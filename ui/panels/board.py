@@ -16,7 +16,7 @@ from merging.plots import roles
 from ui.figure import Figure
 from ui.findings import board_finding
 from ui.marks import label, mark
-from ui.panels import health, tried
+from ui.panels import health, tried, votes
 from ui.pieces import Output, static, table_value
 from ui.scores import FIRST, Lost, Scoreboard, lost, probes_of
 from ui.session import MAX_EXPERTS
@@ -46,6 +46,7 @@ class BoardPanel:
     lost: gr.HTML
     why: gr.HTML
     tried: tried.TriedPanel
+    votes: votes.VotesPanel
 
     @property
     def outputs(self) -> set[Output]:
@@ -91,7 +92,7 @@ def build() -> BoardPanel:
         lost_ = gr.HTML(apply_default_css=False, js_on_load=_CLICKS, elem_classes=["lost"])
         why = static(elem_id="why", elem_classes=["sheet"])
     return BoardPanel(finding, empty, score, health_, full, more, picture, against_, table, plane, plane_table, agree,
-                      agree_table, lost_, why, tried.build())  # fmt: skip
+                      agree_table, lost_, why, tried.build(), votes.build())  # fmt: skip
 
 
 def _twin(title: str) -> gr.Dataframe:
