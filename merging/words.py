@@ -29,7 +29,7 @@ def nearest_name(word: str, known: Collection[str]) -> str:
     return next(iter(difflib.get_close_matches(word, known, 1, 0.6)), "")
 
 
-def count(items: Collection[str], noun: str) -> str:
+def count(items: Collection[object], noun: str) -> str:
     return f"{len(items)} {noun}{'' if len(items) == 1 else 's'}"
 
 

@@ -89,7 +89,7 @@ def attach(services: Services, page: Page, session: Session, turns: Turns) -> It
 def watch(services: Services, page: Page, session: Session, turns: Turns, job: Job) -> Iterator[Updates]:
     """Follow a job's log to its end; progress stands in the status line."""
     about = json.loads(job.about)
-    found = Scoreboard(about.get("split", ""))
+    found = Scoreboard(about.get("split", FIRST))
     finished, answered, said = False, dict[str, int](), list[str]()
     try:
         keep(services.busy, session.id, Busy(_DOING[job.kind], "starting", 0.0))

@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from eval.board import Scores
-from eval.probes import Probe, load_probes
+from eval.probes import Probe, Split, load_probes
 from eval.tries import scores_of
 
 T = TypeVar("T")
-FIRST, MORE = "screen", "test"  # a first look, and the probes that reports are made of
+FIRST: Split = "screen"  # a first look
+MORE: Split = "test"  # the probes that reports are made of
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Said:
 
 @dataclass(frozen=True)
 class Scoreboard:
-    split: str
+    split: Split
     scores: Mapping[str, Scores] = field(default_factory=dict)  # merge first, then base and experts
     answers: Mapping[str, Mapping[str, Said]] = field(default_factory=dict)  # model -> probe id -> answer
 
@@ -52,8 +53,8 @@ def with_scored(board: Scoreboard, event: Mapping[str, Any]) -> Scoreboard:
     return Scoreboard(board.split, {**board.scores, event["model"]: scores}, {**board.answers, event["model"]: said})
 
 
-def probes_of(split: str) -> Sequence[Probe]:
-    return load_probes("town", split).probes  # pyright: ignore[reportArgumentType]
+def probes_of(split: Split) -> Sequence[Probe]:
+    return load_probes("town", split).probes
 
 
 def lost(board: Scoreboard) -> list[Lost]:

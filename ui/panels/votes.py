@@ -6,13 +6,13 @@ from html import escape
 
 import gradio as gr
 
-from eval.votes import ENOUGH, RESULTS, Vote, counts, strengths
+from eval.votes import ENOUGH, RESULTS, Result, Vote, counts, strengths
 from merging.plots import roles
 from merging.words import count
 from ui.marks import label
 from ui.pieces import Output, static
 
-_WORDS = {"left": "A is better", "tie": "A tie", "bad": "Both are bad", "right": "B is better"}
+_WORDS: dict[Result, str] = {"left": "A is better", "tie": "A tie", "bad": "Both are bad", "right": "B is better"}
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class VotesPanel:
     ask: gr.Button
     answers: gr.HTML
     row: gr.Row
-    buttons: dict[str, gr.Button]  # by result
+    buttons: dict[Result, gr.Button]  # by result
     tally: gr.HTML
 
     @property
