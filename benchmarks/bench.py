@@ -83,7 +83,8 @@ def main() -> None:
     if args.only:
         print("\n".join(bench.element_wise([row for row in ROWS if row.method in args.only])))
         return
-    lines = [*bench.element_wise(ROWS), "", *bench.spectral(), "", *bench.live(), "", *bench.chat()]
+    layer = Bench(args.folder, make_family("layer8b", args.folder), bench.peers, args.repeat)
+    lines = [*bench.element_wise(ROWS), "", *bench.spectral(), "", *bench.live(), "", *layer.live(), "", *bench.chat()]
     text = "\n".join([*_head(args.size), *lines, ""])
     print(text)
     RESULTS.write_text(text, encoding="utf-8")
@@ -139,14 +140,27 @@ class Bench:
 
     def live(self) -> list[str]:
         said = self._run(sys.executable, "live", str(self.home), "resm").said
-        cold, n = said["cold"], said["matrices"]
+        n, gesdd = said["matrices"], said["gesdd"]
+        each = {
+            "first look, a matrix": said["cold"] / n,
+            "first look, the shown matrix": said["shown"],
+            "rank, the shown matrix": said["rank"] - said["planned"],
+            "weight, a matrix": (said["weight"] - said["planned"]) / n,
+            "layer outlier weight, a matrix": (said["layer"] - said["planned"]) / n,
+            "weights of the shown matrix from its fold": said["materialise"],
+        }
         return [
-            f"Live, RESM at k = 10 %, {n} matrices: CPU until every number and picture is there.",
+            f"Live, RESM at k = 10 %, {self.home.name}: CPU until every number of its {n} matrices is there. The shown",
+            f"matrix is layer 0's q; gesdd is LAPACK's full SVD of one of its {len(EXPERTS)} deltas, times as many:",
+            f"{gesdd:.2f} s.",
             "",
-            "| move | CPU ms | cold / move |",
+            "| move | CPU ms | gesdd / move |",
             "|---|---|---|",
-            f"| first look | {1e3 * cold:,.0f} | 1 |",
-            *(f"| {name} | {1e3 * said[name]:,.0f} | {cold / said[name]:,.0f} |" for name in ("rank", "weight")),
+            *(f"| {name} | {1e3 * cost:,.3g} | {gesdd / cost:,.0f} |" for name, cost in each.items()),
+            "",
+            f"The recipe's plan takes {1e3 * said['planned']:.1f} ms a move. 224 matrices, as an 8 B model has:",
+            f"{224e3 * each['weight, a matrix']:.0f} ms for the numbers of a weight move (extrapolated from {n}), "
+            f"{1e3 * said['drawn']:.0f} ms to draw all pictures of all tabs.",
         ]
 
     def chat(self) -> list[str]:

@@ -19,7 +19,9 @@ SIZES = {  # hidden, intermediate, layers, vocabulary, heads, key-value heads
     "small": (768, 2048, 12, 32000, 12, 12),  # 134 M
     "mid": (1024, 4096, 24, 32000, 16, 8),  # 443 M
     "large": (2048, 5632, 22, 32000, 32, 4),  # 1.2 B
+    "layer8b": (4096, 14336, 1, 4000, 32, 8),  # a layer of 8 B, cut to one matrix of each shape; no model to chat with
 }
+ONE_EACH = ("self_attn.q_proj", "self_attn.k_proj", "mlp.gate_proj", "input_layernorm")
 SHARD_BYTES = 256 << 20
 RMS = 6e-4  # root mean square of a matrix's delta
 SHARED = 0.35
@@ -92,6 +94,8 @@ def _shapes(size: str) -> Iterator[tuple[str, tuple[int, ...]]]:
         "mlp.gate_proj": (middle, hidden), "mlp.up_proj": (middle, hidden), "mlp.down_proj": (hidden, middle),
         "input_layernorm": (hidden,), "post_attention_layernorm": (hidden,),
     }  # fmt: skip
+    if size == "layer8b":
+        parts = {part: parts[part] for part in ONE_EACH}
     yield "model.embed_tokens.weight", (vocab, hidden)
     for layer in range(layers):
         yield from ((f"model.layers.{layer}.{part}.weight", shape) for part, shape in parts.items())

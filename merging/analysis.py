@@ -98,6 +98,14 @@ class MatrixView:
 
 
 @dataclass(frozen=True)
+class Limit:
+    """Pictures of fewer directions than asked for, because the factors of so many do not fit the cache."""
+
+    shown: float  # rank budget: the share of full rank that all experts together keep at most
+    asked: float
+
+
+@dataclass(frozen=True)
 class Look:
     """All pictures of one recipe: what the live worker answers to a slider move."""
 
@@ -106,6 +114,7 @@ class Look:
     conflicts: dict[Measure, Conflict]
     views: dict[str, MatrixView]  # by tensor name; every matrix
     seconds: float
+    limit: Limit | None = None
 
 
 def cumulative_energy(values: np.ndarray) -> np.ndarray:

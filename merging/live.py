@@ -24,7 +24,7 @@ from merging.live_deltas import LiveDeltas, Step
 from merging.live_events import FocusReady, FoldedReady, LiveEvent, LookReady, Stale, StateReady
 from merging.live_pictures import Pictures, Seen
 from merging.plan import Plan, TensorPlan
-from merging.resident import WHOLE, Resident, needed
+from merging.resident import BUDGET, WHOLE, Resident, needed, room_for
 from merging.spectral import Fold
 from merging.stale import stale
 from merging.store import Store
@@ -36,7 +36,8 @@ class LiveMerge:
     """Base and experts of one family in memory, with everything derived from them so far.
 
     folder: where profile and factors outlive the process; None keeps them in memory only.
-    whole: bytes up to which a family is held whole (see `Resident`).
+    whole: bytes up to which a family is held whole (see `Resident`). budget: what the factors of a larger one may take,
+    as a share of a model's bytes; its pictures then keep to the rank that fits, and `Look.limit` says so.
     """
 
     def __init__(
@@ -46,13 +47,15 @@ class LiveMerge:
         names: Sequence[str],
         folder: Path | None = None,
         whole: int = WHOLE,
+        budget: float = BUDGET,
     ) -> None:
         self.family = analysis.family(names, {name: info.shape for name, info in base.tensors.items()})
         pictured = sorted(matrix.name for matrix in self.family.matrices)
         profile = Profile(base, experts, pictured, None if folder is None else Store(folder / "profile"))
         lean = needed([info.shape for info in base.tensors.values()], len(experts)) > whole
         store = None if folder is None else Store(folder / "factors")
-        self._held = Resident(base, experts, store, lean=lean, base_norm=profile.base_norm)
+        share = room_for(base, [matrix.shape for matrix in self.family.matrices], budget)
+        self._held = Resident(base, experts, store, lean=lean, share=share, base_norm=profile.base_norm)
         self._deltas = LiveDeltas(base, experts, self._held, pictured)
         self._pictures = Pictures(self.family, profile, self._held)
         self._states: OrderedDict[str, dict[str, Tensor]] = OrderedDict()
@@ -82,7 +85,7 @@ class LiveMerge:
                 if found is None:
                     return
                 name, seen[name], merged[name] = found
-            yield LookReady(self._pictures.look(plan.digest, seen, time.perf_counter() - start))
+            yield LookReady(self._pictures.look(step, seen, time.perf_counter() - start))
             yield from self._weights(step, merged, cancelled, start)
 
     def _weights(

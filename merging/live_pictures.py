@@ -1,7 +1,7 @@
 """What is shown of a family's matrices: what weights and scale do not change is measured once, the rest follows from
 one vector a matrix."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from merging import analysis
-from merging.analysis import Conflict, Family, Look, Matrix, MatrixView, Spectrum, Tail
+from merging.analysis import Conflict, Family, Limit, Look, Matrix, MatrixView, Spectrum, Tail
 from merging.compute import kept_inputs
 from merging.facts import MatrixFacts, Profile
 from merging.live_deltas import Step
@@ -60,7 +60,7 @@ class Pictures:
         view = MatrixView(matrix, spectra, tails, delta.dropped if isinstance(delta, Fold) else 0)
         return Seen(view, {**still.measures, "kept": merged.cosines(still.norms)})
 
-    def look(self, digest: str, seen: Mapping[str, Seen], seconds: float) -> Look:
+    def look(self, step: Step, seen: Mapping[str, Seen], seconds: float) -> Look:
         family = self._family
         conflicts: dict[Any, Conflict] = {}
         for measure in ("sign", "cosine", "shared", "interference", "kept"):
@@ -68,7 +68,18 @@ class Pictures:
             each = ((found.view.matrix, found.measures[measure]) for found in seen.values())
             conflicts[measure] = Conflict(measure, rows, analysis.gather(family, len(rows), each))
         views = {matrix.name: seen[matrix.name].view for matrix in family.matrices}
-        return Look(digest, family, conflicts, views, seconds)
+        return Look(step.plan.digest, family, conflicts, views, seconds, self._limit(step, views.values()))
+
+    def _limit(self, step: Step, views: Iterable[MatrixView]) -> Limit | None:
+        """What holds the ranks down where a matrix has reached it and the recipe asks for more."""
+        found = None
+        for view in views if self._held.share < 1 else ():
+            kept = [spectrum.kept for spectrum in view.spectra[:-1]]
+            asked = step.plan.tensor(view.matrix.name).settings.get("rank_budget", 1.0)
+            shown = self._held.share * sum(k != 0 for k in kept) / len(kept)
+            if asked > shown and self._held.most(view.matrix.shape) in kept and (not found or asked > found.asked):
+                found = Limit(round(shown, 2), asked)
+        return found
 
     def facts(self, name: str) -> MatrixFacts:
         known = self._profile.get(name)

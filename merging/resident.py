@@ -7,7 +7,7 @@ triplets lie in float16 (an error of 3e-4, a twentieth of what rounding to bfloa
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
-from math import prod
+from math import floor, prod
 from typing import Any, cast
 
 import torch
@@ -20,7 +20,8 @@ from merging.spectral import Factors
 from merging.store import Store, key_of
 
 WHOLE = 512 << 20  # bytes of deltas and all their triplets up to which a family is held whole
-DISK = 8 << 30  # bytes of factors kept on disk, of all families; the least used go
+BUDGET = 0.4  # of a model's bytes: what the factors of a lean family may take
+DISK = 8 << 30  # bytes of factors kept on disk, of all families; the least used go, but not those of the one on screen
 STOPS = 8  # folds kept of a matrix of a whole family: going back to a rank costs no more than a weight
 VERSION = 1  # of what the files hold
 
@@ -75,14 +76,16 @@ class Packed(SVD):
 class Resident:
     """Base tensors and factors of a family by tensor name. For one thread a matrix.
 
+    share: of its full rank, what the leading triplets of all experts of a lean matrix together are cut to.
     base_norm: the norm of a base tensor where it is known without reading it.
     """
 
     def __init__(
         self, base: Checkpoint, experts: Sequence[Checkpoint], store: Store | None, *, lean: bool,
-        base_norm: Callable[[str], float | None],
+        share: float, base_norm: Callable[[str], float | None],
     ) -> None:  # fmt: skip
         self._base, self._experts, self._store, self.lean = base, tuple(experts), store, lean
+        self.share = share if lean else 1.0
         self._base_norm = base_norm
         self._whole: dict[str, tuple[Tensor, Factors]] = {}
         self._lean: dict[str, Factors] = {}
@@ -94,10 +97,11 @@ class Resident:
         base = self._base.read(name)
         parts = [expert_delta(expert, name, self._base, name, base) for expert in self._experts]
         factors = delta_factors(base, parts)
-        found = base, replace(factors, ahead=factors.full_rank // len(parts) if base.dim() == 2 else 0)
-        if not self.lean:
-            self._whole[name] = found
-        return found
+        if self.lean:
+            return base, factors
+        ahead = factors.full_rank // len(parts) if base.dim() == 2 else 0
+        self._whole[name] = base, replace(factors, ahead=ahead)
+        return self._whole[name]
 
     def matrix(self, name: str) -> Factors:
         """The factors of a matrix; of a lean family their deltas are a `Deltas`."""
@@ -119,23 +123,30 @@ class Resident:
             for key in folds[: -1 if self.lean else -STOPS]:
                 del factors.memo[key]
 
+    def most(self, shape: tuple[int, ...]) -> int:
+        """Triplets an expert of a matrix of this shape."""
+        return max(1, floor(self.share * min(shape) / len(self._experts) + 1e-9))
+
     def trim(self) -> None:
         if self._store is not None:
-            self._store.trim(DISK)
+            own = sum(2 * sum(f.deltas.shape[1:]) * f.most * len(self._experts) for f in self._lean.values())
+            self._store.trim(max(DISK, own + own // 16))
 
     def _held(self, name: str) -> Factors:
         info, base_norm, n = self._base.tensors[name], self._base_norm(name), len(self._experts)
         shape = (info.shape[0], info.shape[1])
         dense = cache(lambda: self.read(name)[1])
         deltas = cast("Tensor", Deltas((n, *shape), lambda: self.read(name)[1].deltas))
+        most = self.most(shape)
+        limit = most if self.share < 1 else 0
         if base_norm is None or any(expert.over for expert in self._experts):
-            held = replace(dense(), deltas=deltas, memo={})
+            held = replace(dense(), deltas=deltas, ahead=most, most=limit, memo={})
         else:
             noise = rounding_noise(DTYPES[info.dtype], base_norm / prod(shape) ** 0.5, *shape)
-            held = Factors(deltas, noise, ahead=min(shape) // n)
+            held = Factors(deltas, noise, ahead=most, most=limit)
         for t, low in enumerate(held.low):
             if low is None:  # an adapter's triplets are found anew as fast as they are read
-                triplets, spectrum = self._triplets(name, t, shape, held.ahead, dense)
+                triplets, spectrum = self._triplets(name, t, shape, most, dense)
                 held.memo["svd", t, "raw"] = triplets
                 held.memo["spectrum", t] = spectrum
         return held
@@ -162,6 +173,16 @@ def _fits(found: dict[str, Tensor], m: int, n: int, k: int) -> bool:
     shapes = {"u": (m, many), "v": (n, many), "spectrum": (min(m, n),)}
     fits = many >= k and all(tuple(found[part].shape) == shape for part, shape in shapes.items())
     return fits and all(bool(torch.isfinite(found[part]).all()) for part in ("s", "spectrum"))
+
+
+def room_for(base: Checkpoint, matrices: Sequence[tuple[int, int]], budget: float) -> float:
+    """The share of full rank, in whole hundredths, whose float16 factors take `budget` times the base's bytes.
+
+    How many experts divide it makes no difference: k = share r / T triplets of T experts are (m + n) share r numbers.
+    """
+    whole = 2 * sum((m + n) * min(m, n) for m, n in matrices)
+    size = sum(prod(info.shape) * DTYPES[info.dtype].itemsize for info in base.tensors.values())
+    return min(1.0, floor(100 * budget * size / whole) / 100) if whole else 1.0
 
 
 def needed(shapes: Sequence[tuple[int, ...]], experts: int) -> int:

@@ -28,6 +28,7 @@ class Factors:
     low: of an adapter's delta its two factors b (m, r) and a (r, n), delta = b @ a; None for the others.
     side: smaller side of the matrix that they stand for, where that is not their own (see `merging/spaces.py`).
     ahead: triplets found at least where any are asked for, so that a rank slider finds its next stops there.
+    most: triplets of a delta that there are at most, where a cache has no room for more; 0 where nothing limits them.
     """
 
     deltas: Tensor
@@ -36,6 +37,7 @@ class Factors:
     low: tuple[tuple[Tensor, Tensor] | None, ...] = ()
     side: int = 0
     ahead: int = 0
+    most: int = 0
     memo: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
     lock: RLock = field(default_factory=RLock, repr=False, compare=False)
 
@@ -81,6 +83,8 @@ class Factors:
         An unchanged adapter's delta of rank r has r triplets, found exactly without a dense decomposition.
         """
         name, low = ("svd", self.ids[t], key), self.low[t]
+        if self.most and (low is None or change is not None):
+            k = self.most if k is None else min(k, self.most)
         if change is not None:
             return self.extend(name, k, lambda wanted: svd(change(self.deltas[t]), wanted))
         if low is not None:

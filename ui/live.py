@@ -162,6 +162,7 @@ def status_line(services: Services, session: Session, look: Look) -> str:
         saved=services.saved.get(session.owner) == look.digest,
         scores=scored.scores["merge"] if scored else None,
         busy=services.busy.get(session.id),
+        limit=look.limit,
     )
 
 

@@ -1,43 +1,114 @@
-"""What slider moves cost on the live merge: FAMILY METHOD. CPU seconds until all numbers and pictures are there."""
+"""What slider moves cost on the live merge: FAMILY METHOD. CPU seconds, plan and numbers of all matrices included."""
 
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from benchmarks.family import EXPERTS
 from benchmarks.runners.clock import done, ready
+from merging.analysis import Look, family, gather, place
 from merging.checkpoint import open_checkpoint
 from merging.live import LiveMerge
-from merging.live_events import LookReady
-from merging.plan import make_plan
+from merging.live_events import FocusReady, FoldedReady, LookReady
+from merging.plan import Plan, make_plan
+from merging.plots import MEASURES, conflict_map, kept_map, matrix_spectrum, rows_shown, spectra_sheet, tail_map
 from merging.recipe import Expert, Recipe
 
-NAMES = ("expert0", "expert1", "expert2")
+SHOWN = "model.layers.0.self_attn.q_proj.weight"
+LAYERS = 32  # of an 8 B model, and its matrices by those of the same shape that every family here has
+KIN = {"self_attn.q": "q", "self_attn.k": "k", "self_attn.v": "k", "self_attn.o": "q", "mlp.gate": "gate",
+       "mlp.up": "gate", "mlp.down": "gate"}  # fmt: skip
+ROUNDS = 5  # of a weight move; the least counts
 start = ready()
 torch.set_num_threads(1)
-family = Path(sys.argv[1])
-models = [open_checkpoint(name, family) for name in ("base", *NAMES)]
-live = LiveMerge(models[0], models[1:], NAMES)
-recipe = Recipe(sys.argv[2], "base", tuple(Expert(n, (("weight", 1.0),)) for n in NAMES),
-                (("rank_mode", "uniform"), ("rank_budget", 0.3), ("outlier_mode", "none"),
-                 ("exclude", ("*embed*", "*lm_head*"))), folder=family)  # fmt: skip
+folder = Path(sys.argv[1])
+models = [open_checkpoint(name, folder) for name in ("base", *EXPERTS)]
+live = LiveMerge(models[0], models[1:], EXPERTS)
 
 
-def move(changed: Recipe) -> float:
-    plan = make_plan(changed)
+def recipe(weight: float = 1.0, budget: float = 0.3, mode: str = "none", strength: float = 1.0) -> Recipe:
+    experts = (Expert(EXPERTS[0], (("weight", weight),)), *(Expert(name, (("weight", 1.0),)) for name in EXPERTS[1:]))
+    settings = {"rank_mode": "uniform", "rank_budget": budget, "outlier_mode": mode, "outlier_strength": strength,
+                "exclude": ("*embed*", "*lm_head*")}  # fmt: skip
+    return Recipe(sys.argv[2], "base", experts, tuple(settings.items()), folder=folder)
+
+
+def cpu(changed: Recipe, *until: type) -> Iterator[tuple[float, Look | None]]:
+    """CPU seconds until each of these events has come, and the pictures where it holds them."""
     begun = time.process_time()
-    for event in live.move(plan, None, lambda: False):
-        if isinstance(event, LookReady):
-            return time.process_time() - begun
-    raise ValueError("no pictures came")
+    wanted = list(until)
+    for event in live.move(make_plan(changed), SHOWN, lambda: False):
+        if wanted and isinstance(event, wanted[0]):
+            yield time.process_time() - begun, event.look if isinstance(event, LookReady) else None
+            del wanted[0]
+        if not wanted:
+            return
 
 
-def with_rank(budget: float) -> Recipe:
-    return replace(recipe, parameters=tuple((k, budget if k == "rank_budget" else v) for k, v in recipe.parameters))
+def least(*moves: Recipe) -> float:
+    return min(seconds for move in moves for seconds, _ in cpu(move, LookReady))
 
 
-heavier = replace(recipe, experts=(Expert("expert0", (("weight", 1.3),)), *recipe.experts[1:]))
-cold, weight, rank = move(recipe), move(heavier), move(with_rank(0.24))
-done(start, cold=cold, weight=weight, rank=rank, matrices=len(live.family.matrices))
+def of_many(look: Look) -> Look:
+    """A look of all the matrices of an 8 B model, each as the first one of its shape here."""
+    at = {matrix.kind: matrix for matrix in look.family.matrices if matrix.layer == 0}
+    like = {f"model.layers.{i}.{part}_proj.weight": at[KIN[part]] for i in range(LAYERS) for part in KIN}
+    many = family(EXPERTS, {name: matrix.shape for name, matrix in like.items()})
+    views = {m.name: replace(look.views[like[m.name].name], matrix=m) for m in many.matrices}
+    conflicts = {}
+    for measure, conflict in look.conflicts.items():
+        each = ((m, conflict.values[:, *place(look.family, like[m.name])].tolist()) for m in many.matrices)
+        conflicts[measure] = replace(conflict, values=gather(many, len(conflict.rows), each))
+    return replace(look, family=many, conflicts=conflicts, views=views)
+
+
+def figures(look: Look) -> float:
+    """CPU seconds to draw every picture there is, as dictionaries."""
+    begun = time.process_time()
+    opened = look.family.matrices[0]
+    for measure in MEASURES:
+        for row in rows_shown(look.conflicts[measure]):
+            conflict_map(look, measure, row, opened)
+    for name in EXPERTS:
+        kept_map(look, name, opened)
+        tail_map(look, name, "mass", opened)
+        tail_map(look, name, "weight", opened)
+    spectra_sheet(look, opened)
+    matrix_spectrum(look.views[opened.name])
+    return time.process_time() - begun
+
+
+def dense_route() -> float:
+    """CPU seconds of the full SVDs of the shown matrix's deltas, by LAPACK's gesdd: those of one, times all."""
+    delta = models[1].read(SHOWN).float() - models[0].read(SHOWN).float()
+    begun = time.process_time()
+    torch.linalg.svd(delta, full_matrices=False)
+    return len(EXPERTS) * (time.process_time() - begun)
+
+
+def materialise(plan: Plan) -> float:
+    """CPU seconds of the shown matrix's merged weights, from its fold and the base's file."""
+    folded = live.folded(plan)
+    if folded is None:
+        raise ValueError("no folds")
+    begun = time.process_time()
+    (models[0].read(SHOWN).float() + folded.folds[SHOWN].dense()).bfloat16()
+    return time.process_time() - begun
+
+
+(shown, _), (cold, look), _ = cpu(recipe(), FocusReady, LookReady, FoldedReady)
+written = min(materialise(make_plan(recipe())) for _ in range(ROUNDS))
+begun = time.process_time()
+make_plan(recipe())
+planned = time.process_time() - begun
+weight = least(*(recipe(1 + i / 10) for i in range(1, ROUNDS)))
+least(recipe(mode="layer_suppress"))
+layer = least(*(recipe(mode="layer_suppress", strength=1 - i / 10) for i in range(1, ROUNDS)))
+rank = next(cpu(recipe(budget=0.24), FocusReady))[0]
+drawn = min(figures(of_many(look)) for _ in range(ROUNDS)) if look else 0.0
+done(start, matrices=len(live.family.matrices), shown=shown, cold=cold, weight=weight, layer=layer, rank=rank,
+     planned=planned, materialise=written, gesdd=dense_route(), drawn=drawn)  # fmt: skip

@@ -5,12 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from merging.analysis import Limit
 from merging.checkpoint import Checkpoint, open_checkpoint
 from merging.live import LiveMerge
 from merging.live_events import LookReady, StateReady
 from merging.plan import make_plan
 from merging.recipe import Expert, Recipe
-from merging.resident import Deltas, Packed, needed
+from merging.resident import Deltas, Packed, needed, room_for
 from tests.pico import make_family
 
 NAMES = ("helpful", "honest", "harmless")
@@ -24,8 +25,9 @@ def family(tmp_path_factory) -> Path:
     return folder
 
 
-def live(folder, cache, whole):
-    return LiveMerge(open_checkpoint("base", folder), [open_checkpoint(n, folder) for n in NAMES], NAMES, cache, whole)
+def live(folder, cache, whole, budget=99.0):
+    experts = [open_checkpoint(n, folder) for n in NAMES]
+    return LiveMerge(open_checkpoint("base", folder), experts, NAMES, cache, whole, budget)
 
 
 def plan_of(folder, method="resm", weights=(1.0, 1.0, 1.0), **parameters):
@@ -137,6 +139,43 @@ def test_packed_triplets_come_as_float32():
     packed = Packed(torch.eye(3).half(), torch.tensor([3.0, 2.0, 1.0]), torch.eye(3).half(), "exact").head(2)
     assert packed.u.dtype == packed.v.dtype == torch.float32
     assert (packed.u.shape, packed.s.tolist(), packed.v.shape) == ((3, 2), [3, 2], (3, 2))
+
+
+def test_what_the_budget_has_no_room_for_is_left_out_and_said(family, tmp_path):
+    base = open_checkpoint("base", family)
+    matrices = [i.shape for n, i in base.tensors.items() if ".layers." in n and len(i.shape) == 2]
+    per_hundredth = 2 * sum((m + n) * min(m, n) for m, n in matrices) / 100
+    model = sum(4 * torch.Size(info.shape).numel() for info in base.tensors.values())
+    lean = live(family, tmp_path, 0, budget=30.5 * per_hundredth / model)
+    uniform = {"rank_mode": "uniform", "outlier_mode": "none"}
+    asked, fits = plan_of(family, rank_budget=0.6, **uniform), plan_of(family, rank_budget=0.3, **uniform)
+    found, wanted = look_of(lean, asked), look_of(live(family, None, 1 << 40), fits)
+    assert found.limit == Limit(shown=0.3, asked=0.6)
+    assert wanted.limit is None
+    for name, view in wanted.views.items():
+        assert [s.kept for s in found.views[name].spectra] == [s.kept for s in view.spectra]
+        assert found.views[name].spectra[-1].values == pytest.approx(view.spectra[-1].values, rel=2e-3)
+    assert look_of(lean, fits).limit is None
+    assert look_of(lean, plan_of(family, "tsv_m")).limit == Limit(0.3, 1.0)
+    two = plan_of(family, weights=(0.0, 1.0, 1.0), rank_budget=0.3, **uniform)  # half of the budget each, a third held
+    assert look_of(lean, two).limit == Limit(0.2, 0.3)
+    held = sum(path.stat().st_size for path in (tmp_path / "factors").glob("*.safetensors"))
+    assert held < 31 * per_hundredth + 42 * 1000  # headers and spectra: less than a kilobyte a file
+
+
+def test_a_family_that_is_held_whole_needs_no_budget(family):
+    whole = live(family, None, 1 << 40, budget=0.0)
+    assert look_of(whole, plan_of(family, weights=(0.0, 1.0, 1.0), rank_mode="uniform")).limit is None
+
+
+def test_the_share_of_the_rank_that_fits_by_hand(family):
+    base = open_checkpoint("base", family)
+    model = sum(4 * torch.Size(info.shape).numel() for info in base.tensors.values())
+    # (30 + 10) x 10 numbers of 2 bytes at full rank
+    assert room_for(base, [(30, 10)], 400 / model) == 0.5
+    assert room_for(base, [(30, 10)], 799 / model) == 0.99
+    assert room_for(base, [(30, 10)], 900 / model) == 1.0
+    assert room_for(base, [], 0.4) == 1.0
 
 
 def test_bytes_of_a_whole_family_by_hand():

@@ -8,6 +8,7 @@ import gradio as gr
 
 from eval.board import Scores
 from eval.probes import H
+from merging.analysis import Limit
 from merging.methods import METHODS
 from merging.recipe import Recipe
 from ui.marks import LOGO, label
@@ -41,7 +42,7 @@ def build() -> StatusPanel:
 
 
 def line_html(recipe: Recipe, fresh: str, *, stale: bool = False, saved: bool = False,
-              scores: Scores | None = None, busy: Busy | None = None) -> str:  # fmt: skip
+              scores: Scores | None = None, busy: Busy | None = None, limit: Limit | None = None) -> str:  # fmt: skip
     """`fresh` is `live in 0.09 s` or what is awaited."""
     method, said = METHODS[recipe.method], desk_of(recipe)
     numbers = [k for k in method.knobs if k.first and not k.per_expert and k.kind == "number"][:_MOST_KNOBS]
@@ -54,8 +55,15 @@ def line_html(recipe: Recipe, fresh: str, *, stale: bool = False, saved: bool = 
     return (
         f'<div class="line" role="status">{LOGO}<b class="method">{escape(method.title.split(" (")[0])}</b>{knobs}'
         f'<span class="live{" stale" if stale else ""}">{escape(fresh)}</span>'
-        f"<small>{'saved' if saved else 'not saved'}</small>{right}</div>"
+        f"<small>{'saved' if saved else 'not saved'}</small>{_limit_html(limit) if limit else ''}{right}</div>"
     )
+
+
+def _limit_html(limit: Limit) -> str:
+    asked = f"{limit.asked:g}"
+    says = f"Pictures and chat at rank budget {limit.shown:g}: the factors of {asked} would not fit the cache; "
+    says += f"an export uses {asked}."
+    return f'<span class="limit" title="{says}">{says}</span>'
 
 
 def _short(name: str) -> str:
