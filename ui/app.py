@@ -9,7 +9,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 
 from merging.methods import METHODS
-from ui import api, ballots, checks, controls, desk, family, live, long, talk
+from ui import api, ballots, checks, controls, desk, family, live, long, measuring, talk
 from ui.figure import serve_pictures
 from ui.page import Page
 from ui.panels import board, chat, map, method, models, passports, recipe, spectra, status
@@ -114,7 +114,7 @@ def _wire_desk(services: Services, page: Page) -> None:
     gr.on(
         [column.input for column in columns], _live(services, page, live.move), [page.session, *columns], **moving
     ).then(**then)
-    moving["outputs"] += [page.controls.knobs]
+    moving["outputs"] += [page.controls.knobs, page.method.measure]
     named = [page.session, page.method.method]
     page.method.method.input(_live(services, page, live.change_method), named, **moving).then(**then)
     wide = {**_MOVING, "outputs": _all(page)}
@@ -220,6 +220,8 @@ def _wire_long(services: Services, page: Page) -> dict[str, Any]:
     for result, button in page.board.votes.buttons.items():
         given = shows_problems(page.problem)(partial(ballots.vote, services, page, result))
         button.click(given, state, **ballot)
+    measured = {**jobs, "outputs": [*_all(page), *page.long]}
+    page.method.measure.click(_live(services, page, measuring.measure), **measured).then(**then)
     gr.on([page.save.click, page.recipe.save.click], _live(services, page, long.save), **jobs)
     sent = [*state, page.recipe.repo, page.recipe.private, page.recipe.token]
     page.recipe.send.click(_live(services, page, long.push), **{**jobs, "inputs": sent})

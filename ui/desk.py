@@ -17,7 +17,7 @@ from merging.recipe import Recipe, load_recipe, parse_recipe
 from ui import controls
 from ui.conversation import Turns
 from ui.history import again, tried
-from ui.live import Updates, card, follow, settled
+from ui.live import Updates, card, follow, measure_button, settled
 from ui.page import Page
 from ui.panels import method, models, passports
 from ui.problem import fix_of
@@ -97,6 +97,7 @@ def _told(services: Services, page: Page, after: Session, before: Session | None
         **(passports.draw(page.passports, recipe_of(after), check(recipe_of(after))) if passed else {}),
         **controls.show(page.controls, after.recipe),
         **card(page, after),
+        **measure_button(page, after),
         page.method.preset: method.preset_of(after.recipe, services.presets),
         page.models.family: town,
         page.models.own: gr.update(visible=town == models.OWN),

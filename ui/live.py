@@ -8,6 +8,7 @@ import gradio as gr
 
 from eval.worker import Move, Sources
 from merging.analysis import Look
+from merging.errors import UserError
 from merging.live_events import FocusReady, FoldedReady, LookReady, StateReady
 from merging.methods import METHODS
 from merging.plan import check
@@ -16,6 +17,7 @@ from merging.sources import absolute
 from ui import controls, history
 from ui.conversation import Turns
 from ui.locking import taken_from
+from ui.measured import is_missing, with_measurement
 from ui.page import Page
 from ui.panels import board, chat, health, map, method, passports, recipe, spectra, status, tried
 from ui.scores import FIRST, probes_of
@@ -55,18 +57,30 @@ def change_method(services: Services, page: Page, before: Session, name: str) ->
     """Another method: its knobs stand as they were left."""
     if name not in METHODS:
         return
-    session = with_method(before, name)
+    session = with_measurement(with_method(before, name), services.home)
     yield {
         page.session: session,
         page.controls.knobs: controls.knobs(session.recipe),
         **card(page, session),
+        **measure_button(page, session),
         page.method.preset: method.preset_of(session.recipe, services.presets),
     }
+    if is_missing(session.recipe):
+        raise UserError(
+            "E_CALIBRATION",
+            f"`{name}` merges by what the experts read, which is not measured yet.",
+            kept="Your last good merge is still live.",
+            do="Press Measure the experts.",
+        )
     yield from follow(services, page, session)
 
 
 def card(page: Page, session: Session) -> Updates:
     return {page.method.card: method.card_html(METHODS[session.recipe.method], method.notice(session))}
+
+
+def measure_button(page: Page, session: Session) -> Updates:
+    return {page.method.measure: gr.update(visible=is_missing(session.recipe))}
 
 
 def follow(services: Services, page: Page, session: Session, *, whole: bool = False) -> Iterator[Updates]:

@@ -26,8 +26,10 @@ from ui.services import Services, keep
 from ui.session import Session, recipe_of
 from ui.visitor import visitors_hub
 
-_DOING = {"score": "Scoring", "save": "Saving", "download": "Downloading", "push": "Pushing"}
-_STOPPED = {"save": "Nothing was saved.", "download": "What is here is kept.", "push": "The repository is as it was."}
+_DOING = {"score": "Scoring", "save": "Saving", "download": "Downloading", "push": "Pushing",
+          "measure": "Measuring"}
+_STOPPED = {"save": "Nothing was saved.", "download": "What is here is kept.", "push": "The repository is as it was.",
+            "measure": "What is measured is kept."}
 
 
 def score_first(services: Services, page: Page, session: Session, turns: Turns) -> Iterator[Updates]:
@@ -172,6 +174,9 @@ def start_job(services: Services, page: Page, session: Session, turns: Turns, ki
 def _busy(event: Mapping[str, Any]) -> Busy | None:
     if event.get("event") == "asked":
         return Busy("Scoring", f"{event['model']}: {event['done']} of {event['total']} probes",
+                    event["done"] / max(event["total"], 1), event["seconds_left"])  # fmt: skip
+    if event.get("event") == "calibrating":
+        return Busy("Measuring", f"{event['done']} of {event['total']} {event['step']}",
                     event["done"] / max(event["total"], 1), event["seconds_left"])  # fmt: skip
     if event.get("event") == "tensor_done":
         return Busy("Saving", f"{event['done']} of {event['total']} tensors",

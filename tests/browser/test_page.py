@@ -232,3 +232,16 @@ def test_a_problem_is_mended_by_its_button(page: Page):
     expect(page.locator("#status .method")).to_have_text("TIES", timeout=20_000)
     expect(page.locator("#yaml .cm-content")).to_contain_text("density: 0.4")
     expect(page.locator(".problem").and_(page.locator(":visible"))).to_have_count(0)
+
+
+def test_a_method_that_must_know_the_experts_measures_them(page: Page):
+    page.locator("#method input").click()
+    page.get_by_role("option", name="RegMean", exact=True).click()
+    expect(page.locator("#problem, .problem").first).to_contain_text("Press Measure the experts")
+    before = curve(page)
+    page.get_by_role("button", name="Measure the experts").click()
+    page.wait_for_selector("#measure", state="hidden", timeout=120_000)
+    expect_redrawn(page, before)
+    expect(page.locator("#status .line")).to_contain_text("RegMean")
+    page.get_by_role("button", name="Undo").click()
+    expect(page.locator("#preset input")).to_have_value("Balanced")

@@ -20,6 +20,7 @@ class MethodPanel:
     preset: gr.Dropdown
     method: gr.Dropdown
     card: gr.HTML
+    measure: gr.Button  # there while the method needs a measurement that is not made
 
 
 def build_preset(presets: Mapping[str, Recipe]) -> gr.Dropdown:
@@ -37,7 +38,8 @@ def build(preset: gr.Dropdown, method: str) -> MethodPanel:
         value=method, label="Method", show_label=False, interactive=True, elem_id="method",
     )  # fmt: skip
     card = static(card_html(METHODS[method]), elem_id="card", elem_classes=["about"])
-    return MethodPanel(preset, chosen, card)
+    measure = gr.Button("Measure the experts", variant="primary", visible=False, elem_id="measure")
+    return MethodPanel(preset, chosen, card, measure)
 
 
 def card_html(method: Method, notice: str = "") -> str:
@@ -69,7 +71,7 @@ def apply_preset(recipe: Recipe, preset: Recipe) -> Recipe:
     )
     return replace(
         recipe, method=preset.method, parameters=preset.parameters, experts=experts, seed=preset.seed,
-        name=preset.name, note=preset.note,
+        name=preset.name, note=preset.note, calibration=preset.calibration,
     )  # fmt: skip
 
 

@@ -1,0 +1,38 @@
+"""Which measurement a recipe names on the page."""
+
+from dataclasses import replace
+
+from merging.methods import METHODS
+from ui.measured import is_missing, with_measurement
+from ui.session import Session, fresh_recipe, with_method
+
+
+def session(family, method="regmean"):
+    experts = ("helpful", "honest")
+    recipe = fresh_recipe(METHODS["ties"], "base", experts, family)
+    return with_method(Session(recipe, "0" * 32), method)
+
+
+def test_it_is_named_by_models_and_stream(family, tmp_path):
+    found = with_measurement(session(family), tmp_path).recipe.calibration
+    assert found == with_measurement(session(family), tmp_path).recipe.calibration
+    assert found != with_measurement(session(family, "regmean_pp"), tmp_path).recipe.calibration
+    (family / "honest").rename(family / "old")
+    (family / "harmless").rename(family / "honest")
+    assert found != with_measurement(session(family), tmp_path).recipe.calibration, "another model in its place"
+
+
+def test_it_is_missing_until_its_folder_is_there(family, tmp_path):
+    asked = with_measurement(session(family), tmp_path)
+    assert is_missing(asked.recipe)
+    (tmp_path / "calibrations").mkdir()
+    (tmp_path / "calibrations" / str(asked.recipe.calibration).rpartition("/")[2]).mkdir()
+    assert not is_missing(asked.recipe)
+
+
+def test_other_methods_and_own_measurements_are_left_alone(family, tmp_path):
+    assert with_measurement(session(family, "tsv_m"), tmp_path).recipe.calibration is None
+    assert not is_missing(session(family, "tsv_m").recipe)
+    own = session(family)
+    own = replace(own, recipe=replace(own.recipe, calibration="mine"))
+    assert with_measurement(own, tmp_path) is own

@@ -1,0 +1,32 @@
+"""Which measurement of the experts a recipe needs (see `merging/calibration.py`), and whether it is made."""
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from merging.methods import METHODS
+from merging.models import open_model
+from merging.recipe import Recipe
+from ui.session import Session
+
+EACH = 64  # texts an expert
+
+
+def with_measurement(session: Session, home: Path) -> Session:
+    """Names the measurement of these models, made or not, where the method needs one and the recipe names no other."""
+    recipe, stream = session.recipe, METHODS[session.recipe.method].calibrated
+    if not stream or (recipe.calibration and Path(recipe.calibration).parent != home / "calibrations"):
+        return session
+    models = [open_model(m, recipe.folder, base=recipe.base) for m in (recipe.base or "", *experts_of(recipe))]
+    key = hashlib.sha256(json.dumps([stream, EACH, *(m.fingerprint for m in models)]).encode()).hexdigest()[:24]
+    return replace(session, recipe=replace(recipe, calibration=str(home / "calibrations" / key)))
+
+
+def experts_of(recipe: Recipe) -> list[str]:
+    return [expert.model for expert in recipe.experts if not recipe.is_base(expert.model)]
+
+
+def is_missing(recipe: Recipe) -> bool:
+    needs = METHODS[recipe.method].calibrated
+    return bool(needs) and not (recipe.calibration and (recipe.folder / recipe.calibration).is_dir())
