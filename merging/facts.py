@@ -10,15 +10,17 @@ from functools import cached_property
 from itertools import combinations
 from threading import Lock
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from merging.analysis import Tail
+from merging.blocks import CODES
 from merging.checkpoint import Checkpoint
 from merging.store import Store, key_of
 
 VERSION = 1  # of what the files hold
-BLOCK = 1 << 18  # entries worked on at a time: they stay in the processor's cache
+BLOCK = 1 << 17  # entries worked on at a time: they stay in the processor's cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,8 +28,8 @@ class DeltaFacts:
     """One expert's delta on one matrix (m, n).
 
     rows: (m,) float32 norms of the rows. codes, counts, sums: the magnitudes that occur, by the upper 16 bits of their
-    float32 form; how many entries each code has, and their sum. A difference of bfloat16 weights has one magnitude a
-    code, so that thresholds are exact; other deltas are told apart to 1 part in 128.
+    float32 form; how many entries each code has, and their sum. Magnitudes are told apart to 1 part in 128. Nearly all
+    differences of bfloat16 weights have their code's least magnitude; where the base is close to 0 some need more bits.
     """
 
     rows: Tensor
@@ -101,15 +103,20 @@ def facts_of(base: Tensor, deltas: Tensor) -> MatrixFacts:
 
 
 def _delta_facts(delta: Tensor) -> DeltaFacts:
-    bits = delta.reshape(-1).view(torch.int32) & 0x7FFFFFFF
-    codes = bits >> 16
-    counts = torch.bincount(codes)
-    if bool((bits & 0xFFFF).any()):
-        sums = torch.bincount(codes, weights=bits.view(torch.float32).double())
-    else:
-        sums = (torch.arange(len(counts), dtype=torch.int32) << 16).view(torch.float32).double() * counts
+    counts, beyond = torch.zeros(CODES, dtype=torch.int64), torch.zeros(CODES, dtype=torch.float64)
+    for block in delta.reshape(-1).split(BLOCK):
+        bits = block.view(torch.int32) & 0x7FFFFFFF
+        codes, low = bits >> 16, bits & 0xFFFF
+        counts += torch.bincount(codes, minlength=CODES)
+        there = torch.from_numpy(np.flatnonzero(low.numpy()))  # few, where bfloat16 numbers were subtracted
+        if len(there):
+            beyond += torch.bincount(codes[there], weights=low[there].double(), minlength=CODES)
     there = counts.nonzero().flatten()
-    return DeltaFacts(delta.norm(dim=1), there.to(torch.int16), counts[there], sums[there])
+    sizes = (there.int() << 16).view(torch.float32).double()
+    steps = torch.exp2((there >> 7).clamp(min=1).double() - 150)  # between neighbouring numbers of a code
+    return DeltaFacts(
+        delta.norm(dim=1), there.to(torch.int16), counts[there], sizes * counts[there] + steps * beyond[there]
+    )
 
 
 class Profile:
