@@ -37,6 +37,8 @@ def _parser() -> argparse.ArgumentParser:
     score.set_defaults(run=_score)
     score.add_argument("model", metavar="MODEL_OR_RECIPE", help="a model's folder, or a recipe (.yml)")
     score.add_argument("--sources", action="store_true", help="score the recipe's base and experts as well")
+    words = "with --sources: also score whole answers of one expert each, chosen by prompts from FILE (default: town)"
+    score.add_argument("--router", nargs="?", const="town", default="", metavar="FILE", help=words)
     words = "run the code that the model writes for code probes, in a process with limits"
     score.add_argument("--run-code", action="store_true", help=words)
 
@@ -135,7 +137,7 @@ def _score(args: argparse.Namespace) -> None:
     from eval.score import Scored, score
 
     scored: dict[str, Scores] = {}
-    for event in score(args.model, args.probes, args.split, args.device, args.sources, args.run_code):
+    for event in score(args.model, args.probes, args.split, args.device, args.sources, args.run_code, args.router):
         if isinstance(event, Scored):
             scored[event.model] = event.scores
         if args.json:

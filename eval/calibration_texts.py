@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from eval.models import Models
 
+ROUTED = 256  # texts an expert that a router is fitted on, where there are so many
 _BATCH = 100  # answers at a time; what a stopped run loses
 FOLDER = Path(__file__).resolve().parent.parent / "assets" / "calibration"
 
@@ -44,6 +45,11 @@ class Text(BaseModel):
     def is_open(self) -> bool:
         """Whether the expert still has to answer."""
         return bool(self.messages) and self.messages[-1].role != "assistant"
+
+    def question(self) -> list[dict[str, str]]:
+        """What the expert is asked, without its answer; other text as a question."""
+        turns = self.conversation() or [{"role": "user", "content": self.text}]
+        return turns[:-1] if turns[-1]["role"] == "assistant" else turns
 
     def answered(self, words: str) -> "Text":
         return self.model_copy(update={"messages": (*self.messages, Message(role="assistant", content=words))})

@@ -62,19 +62,52 @@ def score(
     device: str = "auto",
     sources: bool = False,
     run_code: bool = False,
+    router: str = "",
 ) -> Iterator[ScoreEvent]:
     """Scores a folder, or the merge of a recipe file; with `sources` then also the recipe's base and experts.
 
     A model that was scored before is answered from `runs.db`. The recipe's merge is never written. `run_code`
-    runs code that the model wrote: only where the user asks for it.
+    runs code that the model wrote: only where the user asks for it. `router` names texts of the experts
+    (`eval/calibration_texts.py`): with sources, last comes the score of answers that each came whole from one expert.
     """
     from eval.runtime import choose_device
 
     models = opened_with(model_or_recipe, sources)
     asked = load_probes(probes, split)
     loader = Loader(choose_device(device).type)
+    if router and not sources:
+        raise UserError("E_USAGE", "--router needs --sources: it picks among the experts' answers.")
+    scored: dict[str, Scored] = {}
     for name, model in models.items():
-        yield from score_model(name, model, asked, loader, run_code)
+        for event in score_model(name, model, asked, loader, run_code):
+            if isinstance(event, Scored):
+                scored[name] = event
+            yield event
+    if router:
+        yield routed(models, scored, asked, loader, router, run_code)
+
+
+def routed(
+    models: Mapping[str, Checkpoint | Plan],
+    scored: Mapping[str, Scored],
+    asked: ProbeSet,
+    loader: "Loader",
+    texts: str,
+    run_code: bool,
+) -> Scored:
+    """The score of answers that each came whole from one expert, which a router chose by the question."""
+    from eval.calibration_texts import ROUTED, read_texts
+    from eval.router import fit_router
+
+    experts = [name for name in models if name not in ("merge", "base")]
+    prompts = dict(zip(experts, read_texts(texts, experts, ROUTED), strict=True))
+    router = fit_router(
+        loader.model(models["base"]), {name: [text.question() for text in own] for name, own in prompts.items()}
+    )
+    routes = router.routes([probe.conversation() for probe in asked.probes])
+    said = {name: {one.probe_id: one.text for one in scored[name].answers} for name in experts}
+    taken = {probe.id: said[route.expert][probe.id] for probe, route in zip(asked.probes, routes, strict=True)}
+    return _judged("router", asked, taken, run_code)
 
 
 def score_model(
