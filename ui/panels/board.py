@@ -76,7 +76,7 @@ def build() -> BoardPanel:
                 table = _twin("Read the scores as a table")
                 more = gr.Button("Ask all 900 probes", variant="secondary", elem_id="score-all")
             with gr.Column(scale=6, min_width=0):
-                against_ = static(elem_classes=["sheet"])
+                against_ = static(elem_classes=["sheet", "against"])
         with gr.Row(elem_classes=["duo"]):
             with gr.Column(scale=6, min_width=0):
                 static(

@@ -26,14 +26,14 @@ class HealthPanel:
 
 def build() -> HealthPanel:
     check = gr.Button("Check its health", variant="secondary", elem_id="check-health")
-    return HealthPanel(check, static(elem_id="health", elem_classes=["sheet", "find"]))
+    return HealthPanel(check, static(elem_id="health", elem_classes=["sheet", "find"], visible=False))
 
 
 def draw(panel: HealthPanel, health: Health | None) -> dict[Output, Any]:
     """None: not checked at these settings."""
     return {
         panel.check: gr.update(visible=health is None, interactive=True, value="Check its health"),
-        panel.said: health_html(health) if health else "",
+        panel.said: gr.update(value=health_html(health) if health else "", visible=health is not None),
     }
 
 
