@@ -233,7 +233,7 @@ def gather(family: Family, rows: int, found: Iterable[tuple[Matrix, Sequence[flo
     """Float32 (rows, kinds, layers) of each matrix's values, one a row; the mean where several share a place."""
     each = list(found)
     at = tuple(np.array([place(family, matrix) for matrix, _ in each], dtype=np.int64).reshape(-1, 2).T)
-    values = np.array([own for _, own in each], dtype=np.float64).reshape(-1, rows)
+    values = np.array([own for _, own in each], dtype=np.float64).reshape(len(each), rows)
     total = np.zeros((len(family.kinds), family.n_layers, rows))
     n, there = np.zeros(total.shape), np.isfinite(values)
     np.add.at(total, at, np.where(there, values, 0))

@@ -75,6 +75,13 @@ def test_places_follow_the_order_of_a_block_and_unusual_names_stay_apart():
     assert len(set(analysis.family(("a",), gpt2).kinds)) == 3
 
 
+def test_what_no_row_says_is_gathered_into_none():
+    family = analysis.family(["honest"], {"model.layers.0.self_attn.q_proj.weight": (4, 4)})
+    (matrix,) = family.matrices
+    assert analysis.gather(family, 0, [(matrix, [])]).shape == (0, len(family.kinds), 1)  # one expert has no pair
+    assert analysis.gather(family, 1, [(matrix, [0.5])]).tolist() == [[[0.5]]]
+
+
 def test_an_svd_head_is_its_leading_part():
     whole = SVD(torch.eye(3), tensor([3.0, 2.0, 1.0]), torch.eye(3))
     assert [tuple(x.shape) for x in (whole.head(2).u, whole.head(2).s, whole.head(0).v)] == [(3, 2), (2,), (3, 0)]
