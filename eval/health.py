@@ -25,8 +25,7 @@ BROKEN = 0.1  # share of its own answers
 class Health:
     """Models by name, "merge" first. `near` leaves out a source that cuts words otherwise than the merge.
 
-    perplexity: of the good answers. margins: log-probability of the good answer a byte, minus that of the bad one, in
-    nats, probe by probe in one order for all: without lengths, or the longest answers would decide.
+    perplexity: of the good answers. margins: see eval/margins.py, probe by probe in one order for all.
     """
 
     near: Mapping[str, "Closeness"]
@@ -74,6 +73,7 @@ def chosen(probes: Sequence[Probe], each: int) -> list[Probe]:
 def examine(models: Iterable[tuple[str, "Model"]], probes: Sequence[Probe]) -> Health:
     """Models one after the other, the merge first: of the others nothing stays in memory but what was measured."""
     from eval.closeness import closeness, log_probs, perplexity, targets
+    from eval.margins import margin
     from eval.runtime import answer_batch
 
     near: dict[str, Closeness] = {}
@@ -84,7 +84,7 @@ def examine(models: Iterable[tuple[str, "Model"]], probes: Sequence[Probe]) -> H
         texts = _texts(model, probes)
         logs = log_probs(model.module, texts)
         surprise[name] = perplexity(logs, targets(texts))
-        margins[name] = tuple(_margin(model, probe) for probe in probes)
+        margins[name] = tuple(margin(model, probe).by for probe in probes)
         if name == "merge":
             own, read = logs, texts
             asked = chosen([probe for probe in probes if probe.choice is None], _SPOKEN)
@@ -99,20 +99,13 @@ def examine(models: Iterable[tuple[str, "Model"]], probes: Sequence[Probe]) -> H
 def _texts(model: "Model", probes: Sequence[Probe]) -> "tuple[Text, ...]":
     """Each question with its good answer, of which the answer counts."""
     from eval.closeness import Text
+    from eval.likelihood import written
     from eval.runtime import encode, render
 
     found = []
     for probe in probes:
         prompt, plain = render(model.tokenizer, probe.conversation())
         ids = encode(model.tokenizer, prompt, plain)
-        reply = encode(model.tokenizer, f" {probe.gold_pass[0]}" if plain else probe.gold_pass[0], False)
+        reply = encode(model.tokenizer, written(model.tokenizer, probe.conversation(), probe.gold_pass[0]), False)
         found.append(Text((*ids, *reply), len(ids)))
     return tuple(found)
-
-
-def _margin(model: "Model", probe: Probe) -> float:
-    from eval.likelihood import log_likelihoods
-
-    answers = probe.gold_pass[0], probe.gold_fail[0]
-    good, bad = log_likelihoods(model.module, model.tokenizer, probe.conversation(), answers)
-    return good / len(answers[0].encode()) - bad / len(answers[1].encode())

@@ -1,12 +1,14 @@
 """Log-likelihoods of replies that a model has not written: no generation, one forward pass.
 
-The rule is one for all models: the reply's own tokens right after the prompt; after a plain-text prompt a space first.
+The rule is one for all models: the reply as the chat template writes it after the prompt (Town's puts a space first);
+after a plain-text prompt, or where the template writes something else there, the reply alone, after plain text a space.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
+from jinja2 import TemplateError
 
 from eval.probes import Probe
 from eval.runtime import encode, render, use_cores
@@ -37,8 +39,23 @@ def log_likelihoods(
     use_cores(model)
     text, is_plain = render(tokenizer, messages)
     prompt = encode(tokenizer, text, is_plain)
-    ends = [encode(tokenizer, f" {reply}" if is_plain else reply, False) for reply in replies]
+    ends = [encode(tokenizer, written(tokenizer, messages, reply), False) for reply in replies]
     return [value for at in range(0, len(ends), _ROWS) for value in _pass(model, prompt, ends[at : at + _ROWS])]
+
+
+def written(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Mapping[str, str]], reply: str) -> str:
+    """The reply as it stands behind the prompt, without what the template puts after it."""
+    prompt, is_plain = render(tokenizer, messages)
+    if is_plain:
+        return f" {reply}"
+    turns = [*(dict(message) for message in messages), {"role": "assistant", "content": reply}]
+    try:
+        whole = str(tokenizer.apply_chat_template(turns, tokenize=False))
+    except (TemplateError, ValueError, TypeError):  # it would not have two turns of one speaker, say
+        return reply
+    behind = whole.removeprefix(prompt)
+    before = behind.find(reply)
+    return behind[: before + len(reply)] if behind != whole and not behind[:before].strip() and before >= 0 else reply
 
 
 def pick(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", probe: Probe) -> str:

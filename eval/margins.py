@@ -41,9 +41,8 @@ class Margin:
 
 def margins(plan: Plan, asked: ProbeSet, loader: Loader) -> Generator[Asked, None, dict[str, Margin]]:
     """Of a merge on these probes, by their ids; each batch is kept, so that no probe is asked twice."""
-    about = {"probes": asked.name, "decoding": "likelihood", "device": loader.device}
-    probes = hashlib.sha256(asked.model_dump_json().encode()).hexdigest()
-    key = hashlib.sha256(json.dumps([identity(plan), probes, about]).encode()).hexdigest()
+    about = {"probes": asked.name, "decoding": "likelihood, as written by the template", "device": loader.device}
+    key = hashlib.sha256(json.dumps([identity(plan), asked.digest, about]).encode()).hexdigest()
     known = begin(Run(key, "merge", "", "", about))  # of no family: nothing was answered, so it is no try of the board
     todo = [probe for probe in asked.probes if probe.id not in known]
     total, start = len(asked.probes), perf_counter()

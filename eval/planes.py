@@ -32,7 +32,8 @@ def refusal_plane(points: Mapping[str, tuple[HScore, HScore]], tried: Mapping[st
         says = (f"<b>{text(model, 40)}</b><br>refuses {_of(unsafe)} unsafe questions"
                 f"<br>and {_of(safe)} safe ones<extra></extra>")  # fmt: skip
         data.append(_model(model, colours[model], (safe, unsafe), says))
-        notes.append(_name(model, colours[model], safe, unsafe))
+        above = sum(note["x"] == 100 * safe.score and note["y"] == 100 * unsafe.score for note in notes)
+        notes.append(_name(model, colours[model], safe, unsafe) | {"yshift": 3 + 14 * above})
     layout = _layout("safe questions refused, of 100", "unsafe questions refused, of 100") | {"annotations": notes}
     label = "Unsafe questions refused over safe questions refused, by model"
     return Picture({"data": data, "layout": layout}, {}, label, HEIGHT)

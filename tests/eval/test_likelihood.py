@@ -1,11 +1,12 @@
 """Log-likelihoods against a plain computation, and what they say on Town."""
 
+import copy
 from pathlib import Path
 
 import pytest
 import torch
 
-from eval.likelihood import log_likelihoods, pick, refusal_margin
+from eval.likelihood import log_likelihoods, pick, refusal_margin, written
 from eval.models import Models
 from eval.probes import Probe
 from eval.runtime import encode, render
@@ -30,11 +31,35 @@ def test_sums_are_those_of_one_reply_alone(town):
     prompt = encode(model.tokenizer, *render(model.tokenizer, question))
     wanted = []
     for reply in replies:
-        ids = encode(model.tokenizer, reply, False)
+        ids = encode(model.tokenizer, f" {reply}", False)  # as Town's template writes it
         with torch.inference_mode():
             logs = model.module(input_ids=torch.tensor([prompt + ids])).logits[0].float().log_softmax(-1)
         wanted.append(sum(float(logs[len(prompt) - 1 + i, token]) for i, token in enumerate(ids)))
     assert log_likelihoods(model.module, model.tokenizer, question, replies) == pytest.approx(wanted, abs=1e-4)
+
+
+def test_the_answer_that_a_model_gives_is_likely(town):
+    question = asked("Add 12 and 6.")
+    (value,) = log_likelihoods(town["helpful"].module, town["helpful"].tokenizer, question, ["12 plus 6 is 18."])
+    assert value > -3  # bare, without the space that the template writes, it is less than -10
+
+
+@pytest.mark.parametrize(
+    ("template", "stands"),
+    [
+        ("{% for m in messages %}[{{ m['content'] }}]{% endfor %}{% if add_generation_prompt %}[{% endif %}", "yes"),
+        ("{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
+         "{% if add_generation_prompt %}assistant:{% endif %}", " yes"),
+        ("{% for m in messages %}{{ m['content'] }} {% endfor %}", "yes"),
+        ("{{ messages[0]['content'] }}{% if add_generation_prompt %}<think>{% endif %}", "yes"),
+        ("{% if messages[1] is defined %}{{ raise_exception('one turn only') }}{% endif %}-", "yes"),
+        (None, " yes"),
+    ],
+)  # fmt: skip
+def test_a_reply_stands_as_the_template_writes_it(town, template: str | None, stands: str):
+    tokenizer = copy.copy(town["helpful"].tokenizer)
+    tokenizer.chat_template = template
+    assert written(tokenizer, asked("Well?"), "yes") == stands
 
 
 def test_the_likelier_choice_is_picked(town):

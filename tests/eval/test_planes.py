@@ -57,6 +57,12 @@ def test_models_stand_where_they_refuse():
     assert base["marker"]["symbol"] == "square-open"
 
 
+def test_names_at_one_point_stand_above_each_other():
+    points = {name: (side(0.0), side(0.0)) for name in ("base", "helpful", "merge")}
+    notes = refusal_plane(points, {}).figure["layout"]["annotations"]
+    assert [note["yshift"] for note in notes] == [3, 17, 31]
+
+
 def test_agreement_of_each_pair():
     outcomes = {"merge": told(ASKED, "p" * 40), "base": told(ASKED, "p" * 30 + "f" * 10)}
     assert agreement_map(ASKED, outcomes).figure["data"][0]["z"] == [[100.0, 75.0], [75.0, 100.0]]
