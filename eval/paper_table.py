@@ -32,7 +32,7 @@ class Estimate:
         return f"{self.value:.1f} ({self.low:.0f} to {self.high:.0f})"
 
     def signed(self) -> str:
-        return f"{self.value:+.1f} ({self.low:+.1f} to {self.high:+.1f})"
+        return f"{self.value:+.1f} ({self.low:+.1f} to {self.high:+.1f})".replace("-", "−")
 
 
 @dataclass(frozen=True)
@@ -95,29 +95,25 @@ def compare(records: Sequence[Record], probes: Sequence[Probe]) -> Comparison | 
     rows = list(dict.fromkeys(record.row for record in records))
     kinds = {row: of[row, units[0]].method for row in rows}
     groups = list(dict.fromkeys(unit[:2] for unit in units))
-    passed = {
-        row: np.array([unmarked(of[row, unit].passed, len(probes)) for unit in units], dtype=float) for row in rows
-    }
+    passed = np.array([[unmarked(of[row, unit].passed, len(probes)) for unit in units] for row in rows], dtype=float)
     rng = np.random.default_rng(_SEED)
-    by_side = [(at, _cluster_weights([probes[i].cluster for i in at], rng)) for at in _sides(probes)]
     by_unit = _seed_weights(units, groups, rng)
-    scores = {
-        row: 100 * np.stack([((by_unit @ found[:, at]) * weights).sum(1) for at, weights in by_side], 1)
-        for row, found in passed.items()
-    }
+    sides = []
+    for h in H:
+        at = [i for i, probe in enumerate(probes) if probe.h == h]
+        weights = _cluster_weights([probes[i].cluster for i in at], rng)
+        shares = weights @ passed[:, :, at].reshape(-1, len(at)).T  # (1 + draws, rows x units)
+        sides.append(np.einsum("dru,du->rd", shares.reshape(-1, len(rows), len(units)), by_unit))
+    scores = dict(zip(rows, 100 * np.stack(sides, -1), strict=True))
     means = {
         row: {group: 100 * float(np.mean([found[i] for i, unit in enumerate(units) if unit[:2] == group]))
               for group in groups}
-        for row, found in passed.items()
+        for row, found in zip(rows, passed, strict=True)
     }  # fmt: skip
     tried = {row: [max(of[row, unit].validation, default=0.0) for unit in units] for row in rows}
     chosen = max(rows, key=lambda row: float(by_unit[0] @ np.array(tried[row])))
     seeds = {group: sum(unit[:2] == group for unit in units) for group in groups}
     return Comparison(scores, kinds, seeds, means, chosen)
-
-
-def _sides(probes: Sequence[Probe]) -> list[list[int]]:
-    return [[i for i, probe in enumerate(probes) if probe.h == h] for h in H]
 
 
 def _cluster_weights(clusters: Sequence[str], rng: np.random.Generator) -> np.ndarray:

@@ -12,7 +12,7 @@ from merging.methods import METHODS
 from ui import api, ballots, checks, controls, desk, family, live, long, measuring, talk
 from ui.figure import serve_pictures
 from ui.page import Page
-from ui.panels import board, chat, map, method, models, passports, recipe, spectra, status
+from ui.panels import board, chat, compare, map, method, models, passports, recipe, spectra, status
 from ui.pieces import static
 from ui.problem import problem_place, shows_problems
 from ui.services import Services
@@ -84,6 +84,8 @@ def _layout(services: Services, tabs: dict[str, gr.Tab]) -> Page:
                     with gr.Tab(title, id=title.lower(), elem_classes=["pane"]) as tabs[title.lower()]:
                         panel = _PANELS[title](names_of(first), METHODS[first.method].title)
                         built[_FIELDS.get(title, title.lower())] = panel
+                with gr.Tab("Compare methods", id="compare", elem_classes=["pane"]) as tabs["compare"]:
+                    compare.build()
     desk_ = controls.Controls(chosen.method, weights, knobs)
     return Page(session, turns, browser, line, problem, all_tabs, chosen_models, chosen, desk_, undo, save, **built)
 

@@ -33,8 +33,8 @@ def draw_pool(kept: int, seed: int) -> list[Example]:
 
 
 def best(pool: Sequence[Example], cost: Sequence[float], kept: int) -> list[Example]:
-    """The `kept` examples of least cost, those drawn earlier first among equals."""
-    return [pool[i] for i in sorted(range(len(pool)), key=lambda i: cost[i])[:kept]]
+    """The `kept` examples of least cost, of equals those drawn earlier; in the order in which they were drawn."""
+    return [pool[i] for i in sorted(sorted(range(len(pool)), key=lambda i: cost[i])[:kept])]
 
 
 @torch.inference_mode()

@@ -28,9 +28,7 @@ def prompts(expert: str, n: int) -> list[list[dict[str, str]]]:
 
 
 def main() -> None:
-    lines = [
-        json.dumps({"expert": expert, "messages": turns}) for expert in OWN for turns in prompts(expert, EACH)
-    ]
+    lines = [json.dumps({"expert": expert, "messages": turns}) for expert in OWN for turns in prompts(expert, EACH)]
     FILE.parent.mkdir(exist_ok=True)
     FILE.write_text("\n".join(lines) + "\n")
 

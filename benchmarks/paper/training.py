@@ -50,8 +50,9 @@ class Unit:
         return f"{self.family}-{self.paradigm}-{self.seed}"
 
 
+SEEDS = 3
 # Every family and paradigm once, then again from the next seed: what is there of a stopped run is balanced.
-UNITS = [Unit(f, p, seed) for seed in range(3) for p in ("full", "lora") for f in BASES]
+UNITS = [Unit(f, p, seed) for seed in range(SEEDS) for p in ("full", "lora") for f in BASES]
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,14 @@
 """A unit of the paper's comparison: stopped and started again it scores nothing twice."""
 
+from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from benchmarks.paper.__main__ import run_units
+from benchmarks.paper.__main__ import run_unit
 from benchmarks.paper.answers import answers
 from benchmarks.paper.rows import ROWS, Row, over
 from benchmarks.paper.training import MIXTURES, UNITS, Trainer, Unit
@@ -29,9 +31,8 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("paradigm", ["full", "lora"])
-def test_a_unit_that_was_killed_goes_on_and_scores_nothing_twice(paradigm: str, few: Probes, tmp_path: Path) -> None:
-    unit = Unit("llama", "lora" if paradigm == "lora" else "full", 1)
+def test_a_unit_that_was_killed_goes_on_and_scores_nothing_twice(few: Probes, tmp_path: Path) -> None:
+    unit = Unit("llama", "lora", 1)
     rows = [ROWS[0], Row("Task arithmetic", "task_arithmetic", over(scale=[0.0, 0.4]))]
     scored: list[Record] = []
 
@@ -52,13 +53,16 @@ def test_a_unit_that_was_killed_goes_on_and_scores_nothing_twice(paradigm: str, 
     assert not list(tmp_path.rglob("*.part"))
 
 
-def test_a_run_over_units_keeps_each_row_once(few: Probes, tmp_path: Path) -> None:
+def test_two_runs_keep_each_row_once_and_write_the_report(few: Probes, tmp_path: Path) -> None:
+    rows = [replace(row, grid=row.grid[:1]) for row in ROWS if row.name in ("Weight average", "TSV-M", "RESM")]
     for _ in range(2):
-        run_units([Unit("llama", "full", 0)], tmp_path / "results.jsonl", tmp_path, few, 1, ROWS[:1])
+        run_unit(Trainer(Unit("llama", "full", 0), tmp_path, 1), tmp_path / "results.jsonl", few, rows)
     records = read_records(tmp_path / "results.jsonl")
-    assert [one.row for one in records] == ["base", *H, *MIXTURES, "Weight average"]
+    assert [one.row for one in records] == ["base", *H, *MIXTURES, "Weight average", "TSV-M", "RESM"]
     base = unmarked(records[0].passed, len(few.test.probes))
     assert 0 < sum(base) < len(base)
+    assert "| mixture: Fixed ratio |" in (tmp_path / "paper.md").read_text()
+    assert ElementTree.parse(tmp_path / "paper.svg").getroot().tag.endswith("svg")
 
 
 def test_units_come_in_balanced_order() -> None:

@@ -142,5 +142,5 @@ def test_the_verdicts_of_a_small_world() -> None:
     assert found.rows() == ["TIES", "TSV-M", "RESM"]
     first, second, third = insights(found)
     assert [one.verdict for one in (first, second, third)] == ["confirmed", "refuted", "refuted"]
-    assert "TIES against the mixtures' average: mean -100.0 (-100.0 to -100.0)" in second.found
+    assert "TIES against the mixtures' average: mean −100.0 (−100.0 to −100.0)" in second.found
     assert third.found.startswith("RESM against TSV-M +0.0 (+0.0 to +0.0)")

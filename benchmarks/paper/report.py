@@ -1,0 +1,148 @@
+"""Writes docs/paper.md and docs/paper.svg from the records; nothing in them is written by hand."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from assets.town.mixtures import POOL
+from assets.town.train import BATCH
+from benchmarks.paper.rows import ROWS
+from benchmarks.paper.training import BASES, FULL, LORA, SEEDS
+from eval.paper import Record
+from eval.paper_insights import insights
+from eval.paper_picture import ordered, picture
+from eval.paper_table import Comparison, compare, whole_units
+from eval.probes import H, Probe
+
+REPORT, PICTURE = "paper.md", "paper.svg"
+
+
+def write_report(records: Sequence[Record], probes: Sequence[Probe], folder: Path) -> bool:
+    """False, and nothing is written, while no unit is whole."""
+    comparison = compare(records, probes)
+    if comparison is None:
+        return False
+    (folder / PICTURE).write_text(picture(comparison), encoding="utf-8")
+    (folder / REPORT).write_text(report(comparison, records), encoding="utf-8")
+    return True
+
+
+def report(comparison: Comparison, records: Sequence[Record]) -> str:
+    found = "\n".join(
+        f"{i}. **{one.claim}** *{one.verdict.capitalize()}.* {one.found} Rule: {one.rule}\n"
+        for i, one in enumerate(insights(comparison), 1)
+    )
+    return f"""# Mix data or merge models? The paper's comparison on Town
+
+Written by `make paper` from `docs/paper.jsonl`; do not edit it. The question, the mixtures and the list of merges are
+those of *Mix Data or Merge Models?* (arXiv 2502.06876; its list of twelve merges is our reading of the abstracts).
+Town is a closed toy world of tiny models: what holds here need not hold on large ones, and the other way round.
+
+{_basis(comparison)}
+
+## The three insights, as measured
+
+{found}
+## Scores
+
+Share of 900 test probes passed, in hundredths, with 95 % intervals. Sorted by the mean of the three H; the minimum is
+the least of the three. The last two columns are differences of the mean on the same probes and seeds.
+
+{_scores(comparison)}
+
+![Mean and minimum of every row]({PICTURE})
+
+## By family and paradigm: the mean
+
+{_groups(comparison)}
+
+## What was chosen on validation probes
+
+{_chosen(records)}
+
+## How it was done
+
+{_design(records)}
+"""
+
+
+def _basis(comparison: Comparison) -> str:
+    cells = ", ".join(f"{family} {paradigm} {n}" for (family, paradigm), n in comparison.seeds.items())
+    missing = [f"{f} {p}" for f in BASES for p in ("full", "lora") if (f, p) not in comparison.seeds]
+    few = [n for n in comparison.seeds.values() if n < SEEDS]
+    text = f"Training seeds behind each number, by family and paradigm: {cells}."
+    if missing:
+        text += f" **Not yet run: {', '.join(missing)}.**"
+    if few:
+        text += (f" **Fewer than {SEEDS} seeds in {len(few)} of them**: where there is one, the intervals know "
+                 "nothing of the spread over seeds.")  # fmt: skip
+    return text
+
+
+def _scores(comparison: Comparison) -> str:
+    mixtures = comparison.rows("mixture")
+    rows = []
+    for row in ordered(comparison):
+        sides = [comparison.side(row, h).words() for h in H]
+        gaps = [comparison.mean_gap(row, "TSV-M"), comparison.mean_gap(row, *mixtures)]
+        rows.append([f"{_kind(comparison, row)}{row}", *sides, comparison.mean(row).words(),
+                     comparison.worst(row).words(), *(gap.signed() for gap in gaps)])  # fmt: skip
+    return _table(["row", *H, "mean", "minimum", "mean against TSV-M", "mean against the mixtures"], rows)
+
+
+def _kind(comparison: Comparison, row: str) -> str:
+    kind = comparison.kinds[row]
+    return f"{kind}: " if kind == "mixture" else "expert " if kind == "expert" else ""
+
+
+def _groups(comparison: Comparison) -> str:
+    head = [f"{family} {paradigm} ({n} seed{'s' * (n > 1)})" for (family, paradigm), n in comparison.seeds.items()]
+    rows = [[row, *(f"{mean:.1f}" for mean in comparison.means[row].values())] for row in ordered(comparison)]
+    return _table(["row", *head], rows)
+
+
+def _chosen(records: Sequence[Record]) -> str:
+    """How often each setting won; what a grid does not vary is left out."""
+    units = whole_units(records)
+    of = {(record.row, record.unit): record for record in records}
+    rows = []
+    for row in ROWS:
+        if (row.name, units[0]) in of and len(row.grid) > 1:
+            varied = {key for setting in row.grid for key in setting.knobs
+                      if len({str(other.knobs.get(key)) for other in row.grid}) > 1}  # fmt: skip
+            won = Counter(_setting(of[row.name, unit].setting, varied) for unit in units)
+            rows.append([row.name, str(len(row.grid)), "; ".join(f"{words} ({n})" for words, n in won.most_common())])
+    return _table(["merge", "tries", "chosen (in so many units)"], rows)
+
+
+def _setting(setting: dict, varied: set[str]) -> str:
+    words = [f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
+             for key, value in setting["knobs"].items() if key in varied]  # fmt: skip
+    if len(set(setting["weights"])) > 1:
+        words.append("shares " + " / ".join(f"{weight:g}" for weight in setting["weights"]))
+    return ", ".join(words) or "equal shares"
+
+
+def _design(records: Sequence[Record]) -> str:
+    experts = ", ".join(f"{h} {FULL[h].steps}/{LORA[h].steps}" for h in H)
+    mixture, minutes = FULL["mixture"].steps, sum(record.cpu_seconds for record in records) / 60
+    return f"""- Two families of 1.3 million parameters on the same tokenizer and data: Town's Llama and a GPT-NeoX. The
+  experts of a family share one base. The Llama's seed 0 full experts are those shipped with the app.
+- Two paradigms: full fine-tuning, and LoRA of rank 8 on every matrix of the blocks.
+  Steps full/LoRA: {experts}, mixtures {mixture}/{LORA["mixture"].steps}, of {BATCH} examples each.
+  A mixture reads {mixture * BATCH:,} examples, fewer than the three experts together.
+- Mixtures choose them from one pool of {POOL:g} times as many, a third from each expert's data: the first ones (fixed
+  ratio); those whose answer a probe would pass (reward-scored: the reward is exact here, a model's in the paper); or
+  those on which the trained experts' log-likelihoods differ least (low conflict).
+- Merges: at most six settings each, the best by the mean over 360 validation probes, then 900 test probes once. The
+  scale is always among them, but a weight average and a soup have none and Model Stock finds its own. Mixtures were
+  not tuned. RESM's definition is reconstructed from abstracts; half of its tries emphasise layers with outliers.
+- The ranges of the grids come from earlier tuning on validation probes of the Llama's seed 0 full experts
+  (`benchmarks/town_methods.md`), where RESM was tried most. A winner at the edge of its grid may not be its best.
+- Intervals: a bootstrap over probe contents inside each H and over seeds inside each family and paradigm, 2000 draws,
+  the same for all rows. Each holds for itself, not for all of the table at once.
+- Scoring and training of what is in the records took {minutes:.0f} CPU minutes, bases and shipped experts apart."""
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows))

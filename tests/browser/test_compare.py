@@ -1,0 +1,17 @@
+"""The comparison is there at once: from the records, without a click more than its tab."""
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from eval.paper import read_records
+
+pytestmark = pytest.mark.browser
+
+
+def test_the_tab_shows_the_committed_table(page: Page):
+    page.get_by_role("tab", name="Compare methods").click()
+    pane = page.get_by_role("tabpanel").and_(page.locator(":visible"))
+    expect(pane.locator("h2")).to_contain_text("ixing the data", timeout=1_000)
+    expect(pane.locator("tbody tr")).to_have_count(len({record.row for record in read_records()}))
+    expect(pane.get_by_role("img", name="Mean and minimum")).to_be_visible()
+    expect(pane.locator(".insights > li")).to_have_count(3)

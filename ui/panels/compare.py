@@ -1,0 +1,80 @@
+"""Compare methods: the paper's comparison on Town, from the committed records. It belongs to no recipe."""
+
+from functools import cache
+from html import escape
+
+import gradio as gr
+
+from eval.paper import read_records
+from eval.paper_insights import Insight, insights
+from eval.paper_picture import ordered, picture
+from eval.paper_table import Comparison, compare
+from eval.probes import H, load_probes
+from ui.marks import label
+from ui.pieces import static
+
+
+def build() -> None:
+    found = _committed()
+    static(finding(found), elem_classes=["find"])
+    if found is None:
+        return
+    with gr.Row(elem_classes=["duo"]):
+        with gr.Column(scale=6, min_width=0):
+            static(f'<h3 class="pic">Mean and minimum of the three H</h3>{picture(found)}', elem_classes=["sheet"])
+        with gr.Column(scale=6, min_width=0):
+            static(insights_html(insights(found)))
+    static(table_html(found), elem_classes=["sheet"])
+
+
+@cache
+def _committed() -> Comparison | None:
+    """Read once: only a new version of the app brings new records."""
+    return compare(read_records(), load_probes("town", "test").probes)
+
+
+def finding(found: Comparison | None) -> str:
+    if found is None:
+        return '<h2>Nothing has been compared yet.</h2><p class="sub">Run <code>make paper</code>.</p>'
+    gap = found.mean_gap(found.chosen, *found.rows("mixture"))
+    merge = f"<b>{escape(found.chosen)}</b>, chosen on validation,"
+    if gap.low > 0:
+        said = f"{merge} beats mixing the data by {gap.value:.0f} points."
+    elif gap.high < 0:
+        said = f"Mixing the data beats {merge} by {-gap.value:.0f} points."
+    else:
+        said = f"{merge} and mixing the data cannot be told apart."
+    return f'<h2>{said}</h2><p class="sub">{_basis(found)}</p>'
+
+
+def _basis(found: Comparison) -> str:
+    counts = ", ".join(f"{family} {paradigm} {n}" for (family, paradigm), n in found.seeds.items())
+    return (f"Against the average of three mixtures. Training seeds by family and paradigm: {escape(counts)}. "
+            "A toy world: large models may differ.")  # fmt: skip
+
+
+def insights_html(found: list[Insight]) -> str:
+    items = "".join(
+        f"<li><b>{escape(one.claim)}</b> <em>{one.verdict.capitalize()}</em>, as measured: {escape(one.found)}"
+        f'<p class="help">{escape(one.rule)}</p></li>'
+        for one in found
+    )
+    return f'<h3 class="pic">The paper’s three insights</h3><ol class="insights">{items}</ol>'
+
+
+def table_html(found: Comparison) -> str:
+    """Scores and the differences of the mean, with 95 % intervals."""
+    mixtures = found.rows("mixture")
+    heads = [*(label(h, h) for h in H), "mean", "minimum", "mean minus TSV-M", "mean minus mixtures"]
+    rows = ""
+    for row in ordered(found):
+        scores = [*(found.side(row, h) for h in H), found.mean(row), found.worst(row)]
+        gaps = [found.mean_gap(row, "TSV-M"), found.mean_gap(row, *mixtures)]
+        cells = [*(one.words() for one in scores), *(one.signed() for one in gaps)]
+        name = label(row, row) if row in (*H, "base") else escape(row)
+        rows += f'<tr><th scope="row">{name}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
+    head = "".join(f'<th scope="col">{one}</th>' for one in heads)
+    title = "Probes passed, of 100 <small>95 % intervals over contents and seeds</small>"
+    foot = "Made by <code>make paper</code>; <code>docs/paper.md</code> says how, and what was chosen."
+    return (f'<h3 class="pic">{title}</h3><table><thead><tr><td></td>{head}</tr></thead><tbody>{rows}</tbody></table>'
+            f'<p class="help">{foot}</p>')  # fmt: skip
