@@ -52,6 +52,11 @@ class Health:
         found = [value for side, value in zip(self.sides, self.margins[model], strict=True) if side == h]
         return sum(found) / len(found)
 
+    def likelier(self, h: str, model: str) -> tuple[int, int]:
+        """Of how many probes of one H the good answer is the likelier one, and how many there are."""
+        found = [value > 0 for side, value in zip(self.sides, self.margins[model], strict=True) if side == h]
+        return sum(found), len(found)
+
     def ahead(self, h: str, source: str) -> Difference:
         """The merge's margin minus a source's on one H, paired."""
         at = [i for i, side in enumerate(self.sides) if side == h]

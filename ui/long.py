@@ -26,10 +26,13 @@ from ui.services import Services, keep
 from ui.session import Session, recipe_of
 from ui.visitor import visitors_hub
 
-_DOING = {"score": "Scoring", "save": "Saving", "download": "Downloading", "push": "Pushing",
-          "measure": "Measuring"}
-_STOPPED = {"save": "Nothing was saved.", "download": "What is here is kept.", "push": "The repository is as it was.",
-            "measure": "What is measured is kept."}
+_DOING = {"score": "Scoring", "save": "Saving", "download": "Downloading", "push": "Pushing", "measure": "Measuring"}
+_STOPPED = {
+    "save": "Nothing was saved.",
+    "download": "What is here is kept.",
+    "push": "The repository is as it was.",
+    "measure": "What is measured is kept.",
+}
 
 
 def score_first(services: Services, page: Page, session: Session, turns: Turns) -> Iterator[Updates]:

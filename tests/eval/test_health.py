@@ -1,6 +1,7 @@
 """The health check: on numbers by hand, and on pico models that are the same, changed, or destroyed."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,8 @@ def test_margins_are_means_and_differences_are_paired():
     found = healthy({"merge": 1.0, "base": 1.0})
     assert found.margin("helpful", "merge") == 2.0
     assert found.ahead("helpful", "base").mean == 1.0
+    assert found.likelier("helpful", "merge") == (2, 2)
+    assert replace(found, margins={"merge": (3.0, -1.0, 5.0)}).likelier("helpful", "merge") == (1, 2)
     assert (found.ahead("honest", "base").low, found.ahead("honest", "base").high) == (4.0, 4.0)
 
 

@@ -51,7 +51,7 @@ def health_html(health: Health) -> str:
         near = health.near.get(model)
         cells = [
             f"{health.perplexity[model]:.2f}",
-            "" if near is None else f"{near.forward:.2f} (up to {near.forward_p95:.1f}), back {near.backward:.2f}",
+            "" if near is None else f"{near.forward:.2g} (up to {near.forward_p95:.2g}), back {near.backward:.2g}",
             "" if near is None else f"{100 * near.agreement:.0f} of 100",
             *(_margin(health, h, model) for h in H),
         ]
@@ -61,13 +61,15 @@ def health_html(health: Health) -> str:
     return (
         f"{health_finding(health)}<table><thead><tr><td></td>{titles}</tr></thead><tbody>{rows}</tbody></table>"
         '<p class="help">Surprise: perplexity of good answers, 1 is none. Distance: KL divergence in nats a token, the '
-        "median and the 95 % point. Leaning: log-probability of a good answer over a bad one, in nats a byte; in "
-        "brackets by how much the merge is ahead, with its 95 % interval.</p>"
+        "median and the 95 % point. Leaning: how often the good answer is likelier than a bad one, then by "
+        "how much on average, in nats a byte (an answer that a model never saw weighs much); in brackets how far the "
+        "merge is ahead, with its 95 % interval.</p>"
     )
 
 
 def _margin(health: Health, h: str, model: str) -> str:
-    shown = f"{health.margin(h, model):+.2f}"
+    likelier, n = health.likelier(h, model)
+    shown = f"{likelier} of {n}, {health.margin(h, model):+.2f}"
     if model == "merge":
         return shown
     d = health.ahead(h, model)
