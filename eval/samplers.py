@@ -26,16 +26,15 @@ SAMPLERS: Mapping[Sampler, str] = {
     "blocks": "which model gives each group of layers",
     "simplex": "an even grid of shares, as rewarded soups are drawn",
 }
-BROKEN = 0.02  # the largest share of broken answers that a merge may give
 
 
 @dataclass(frozen=True)
 class Told:
-    """What a point was worth, shares 0..1."""
+    """What a point was worth, shares 0..1. `over`: by how much more answers are broken than may be."""
 
     mean: float
     worst: float
-    broken: float
+    over: float
 
 
 Proposals = Generator["Point", Told | None, None]
@@ -60,7 +59,7 @@ def propose(space: "Space", sampler: Sampler, trials: int, seed: int, presets: "
         if told is None:
             study.tell(trial, state=_failed())
         else:
-            trial.set_user_attr("over", told.broken - BROKEN)
+            trial.set_user_attr("over", told.over)
             study.tell(trial, [told.mean, told.worst] if len(study.directions) > 1 else _one(told))
 
 
@@ -126,7 +125,7 @@ def _suggest(trial: "optuna.Trial", dial: "Dial") -> float | str:
 
 def _one(told: Told) -> float:
     """Both aims in one number; a merge that breaks answers counts below all others."""
-    return (told.mean + told.worst) / 2 - (1.0 if told.broken > BROKEN else 0.0)
+    return (told.mean + told.worst) / 2 - (1.0 if told.over > 0 else 0.0)
 
 
 def _failed() -> "optuna.trial.TrialState":

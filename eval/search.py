@@ -15,9 +15,9 @@ import numpy as np
 from eval.board import Scores
 from eval.compare import front
 from eval.probes import H
-from eval.samplers import BROKEN, Proposals, Told
+from eval.samplers import Proposals, Told
 from eval.score import Asked
-from eval.search_events import Begun, Done, Finalist, Promoted, Rung, Tried
+from eval.search_events import BROKEN, Begun, Done, Finalist, Promoted, Rung, Tried, surely_broken
 from eval.search_space import Point, Space
 from eval.stats import Difference, luck_of_the_best, paired_difference
 from merging.errors import UserError
@@ -97,7 +97,7 @@ class _Run:
             number = len(self.points) - 1
             todo = 0 if self.trials is None else self.trials - len(self.points)
             result = yield from self._try(number, rung, todo)
-            told = None if result is None else Told(result.scores.mean, result.scores.min, result.scores.broken)
+            told = None if result is None else _told(result.scores)
             found |= {} if result is None else {number: result}
         return found
 
@@ -185,7 +185,7 @@ def ranked(scores: Mapping[int, Scores]) -> list[int]:
     sides = {n: (one.mean, one.min) for n, one in scores.items()}
     order: list[int] = []
     for allowed in (True, False):
-        left = [n for n, one in scores.items() if (one.broken <= BROKEN) == allowed]
+        left = [n for n, one in scores.items() if (surely_broken(one) <= BROKEN) == allowed]
         while left:
             on_front = front(np.array([sides[n] for n in left]))
             tier = [n for n, on in zip(left, on_front, strict=True) if on]
@@ -202,6 +202,10 @@ def _counts(ladder: Sequence[Rung], tries: int) -> dict[str, int]:
         counts[rung.name] = n
     counts[ladder[-1].name] += 1
     return counts
+
+
+def _told(scores: Scores) -> Told:
+    return Told(scores.mean, scores.min, surely_broken(scores) - BROKEN)
 
 
 def _said(rung: Rung) -> str:

@@ -6,7 +6,9 @@ from typing import Literal
 from eval.board import Scores
 from eval.probes import Split
 from eval.search_space import Point
-from eval.stats import Difference
+from eval.stats import Difference, wilson
+
+BROKEN = 0.02  # a merge that surely gives more broken answers than this share comes after all others
 
 
 @dataclass(frozen=True)
@@ -79,3 +81,9 @@ class Done:
             f"The winner's curse: the best of {self.tries} equally good tries looks about {100 * self.luck:.1f} points "
             "better than it is. Report the scores on unseen probes."
         )
+
+
+def surely_broken(scores: Scores) -> float:
+    """The least share of broken answers that is likely: the lower end of its 95 % interval."""
+    n = sum(side.n for side in (scores.helpful, scores.honest, scores.harmless))
+    return wilson(scores.broken * n, n).low

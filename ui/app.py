@@ -9,10 +9,10 @@ from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 
 from merging.methods import METHODS
-from ui import api, ballots, checks, controls, desk, family, live, long, measuring, talk
+from ui import api, ballots, checks, controls, desk, family, live, long, measuring, searching, talk
 from ui.figure import serve_pictures
 from ui.page import Page
-from ui.panels import board, chat, compare, map, method, models, passports, recipe, spectra, status
+from ui.panels import board, chat, compare, map, method, models, passports, recipe, search, spectra, status
 from ui.pieces import static
 from ui.problem import problem_place, shows_problems
 from ui.services import Services
@@ -20,7 +20,7 @@ from ui.session import names_of
 from ui.theme import Theme
 
 _ASSETS = Path(__file__).resolve().parent.parent / "assets"
-_TABS = ("Map", "Spectra", "Chat", "Board", "Recipe", "Models")
+_TABS = ("Map", "Spectra", "Chat", "Board", "Search", "Recipe", "Models")
 _PILL = (
     '<label class="pill"><input type="checkbox" id="knobs-open"><span class="shut">Knobs</span>'
     '<span class="opened">Done</span></label>'
@@ -95,6 +95,7 @@ _PANELS = {
     "Spectra": lambda experts, title: spectra.build(),
     "Chat": chat.build,
     "Board": lambda experts, title: board.build(),
+    "Search": lambda experts, title: search.build(),
     "Recipe": lambda experts, title: recipe.build(),
     "Models": lambda experts, title: passports.build(),
 }
@@ -209,6 +210,11 @@ def _wire_long(services: Services, page: Page) -> dict[str, Any]:
     then = _settle(services, page)
     back.load.input(_live(services, page, desk.take_try), [*state, back.load], **wide).then(**then)
     back.trade.select(_live(services, page, desk.click_try), state, **wide).then(**then)
+    looked_for = page.search
+    asked = [*state, looked_for.sampler, looked_for.trials, looked_for.minutes]
+    looked_for.start.click(_live(services, page, searching.start), **{**jobs, "inputs": asked})
+    looked_for.picture.select(_live(services, page, searching.click), state, **wide).then(**then)
+    looked_for.load.input(_live(services, page, searching.load), [*state, looked_for.load], **wide).then(**then)
     two = {**_QUIET, "outputs": [back.compared, page.problem]}
     for pick in (back.first, back.second):
         pick.input(_live(services, page, checks.compare_tries), [*state, back.first, back.second], **two)

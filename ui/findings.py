@@ -17,6 +17,7 @@ from eval.tries import Try, luck
 from merging.analysis import Conflict, Look, Matrix, MatrixView, Measure
 from merging.plots.maps import per_matrix
 from merging.plots.picture import roles
+from ui.found import Found
 from ui.marks import label
 
 _CHANCE = 0.5
@@ -204,6 +205,27 @@ def tried_finding(tries: Sequence[Try], sure: Sequence[float], now: str) -> str:
     if chance > 0.95:
         return _said("No other try beats this merge on helpful and harmless.", read)
     return _said(f"This merge is among the best tries in {_hundredths(chance)} of 100 draws.", read)
+
+
+def search_finding(found: Found | None) -> str:
+    """What the search says of the recipe it began with; before it, what it will do."""
+    if found is None or not found.tries:
+        return _said("Let the machine turn the knobs.",
+                     "It begins with the recipe on the desk: many tries on few probes, the best of them on more, two "
+                     "finalists on probes that nothing was chosen by.")  # fmt: skip
+    read = "A click on a dot loads its settings. Small differences are luck until the unseen probes have spoken."
+    if not (found.done and found.finalists):
+        return _said(f"{len(found.tries)} tries so far.", read)
+    winner = found.finalists[0]
+    gap = winner.against
+    if gap is None:
+        return _said("Nothing beat the recipe that the search began with.", read)
+    points = abs(round(100 * gap.mean, 1))
+    if gap.low > 0:
+        return _said(f"Try {winner.number} beats the recipe it began with by {points:g} on unseen probes.", read)
+    if gap.high < 0:
+        return _said(f"On unseen probes try {winner.number} is {points:g} worse than the recipe it began with.", read)
+    return _said(f"Unseen probes cannot tell try {winner.number} from the recipe it began with.", read)
 
 
 def compare(a: HScore, b: HScore) -> int:

@@ -60,14 +60,14 @@ def words(one: Try) -> str:
     return ", ".join([recipe.name or method.title.split(" (")[0], *numbers[:5]])
 
 
-def again(session: Session, one: Try) -> Recipe:
-    """The recipe of a try, with the models spelled as on the desk.
+def again(session: Session, text: str) -> Recipe:
+    """The recipe of a try, YAML with absolute folders, with the models spelled as on the desk.
 
     Where its method takes fewer experts than there are, the others stay on the desk with weight 0.
     """
     desk = session.recipe
     spelled = {absolute(source, desk.folder): source for source in desk.sources}
-    recipe = replace(_read(one.recipe).renamed(lambda source: spelled.get(source, source)), folder=desk.folder)
+    recipe = replace(_read(text).renamed(lambda source: spelled.get(source, source)), folder=desk.folder)
     method = METHODS.get(recipe.method)
     if method is None or method.experts[1] - method.base_first >= len(desk.experts):
         return recipe

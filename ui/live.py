@@ -19,7 +19,7 @@ from ui.conversation import Turns
 from ui.locking import taken_from
 from ui.measured import is_missing, with_measurement
 from ui.page import Page
-from ui.panels import board, chat, health, map, method, passports, recipe, spectra, status, tried
+from ui.panels import board, chat, health, map, method, passports, recipe, search, spectra, status, tried
 from ui.scores import FIRST, probes_of
 from ui.services import Services, board_of, keep
 from ui.session import Scope, Session, moved, names_of, recipe_of, with_locks, with_method
@@ -110,8 +110,12 @@ def settled(services: Services, page: Page, session: Session, turns: Turns) -> I
     """What may follow a move a moment later: tables, texts, and the news that Chat answers with this merge."""
     stream = services.moves.pop(session.id, None)
     look = services.looks.get(session.id)
-    # No move changes what Models says, and what it says may be of a family that was typed and does not open.
-    if look and session.tab != "models" and (updates := draw_rest(services, page, session, turns, look)):
+    # No move changes what Search and Models say, and Models may speak of a family that was typed and does not open.
+    if (
+        look
+        and session.tab not in ("search", "models")
+        and (updates := draw_rest(services, page, session, turns, look))
+    ):
         yield updates
     for event in stream or ():
         look = services.looks.get(session.id)
@@ -145,9 +149,17 @@ def draw_rest(services: Services, page: Page, session: Session, turns: Turns, lo
         return chat.draw(page.chat, turns, look.family.experts, METHODS[session.recipe.method].title, updating)
     if session.tab == "board":
         return draw_board(services, page, session, look)
+    if session.tab == "search":
+        return draw_search(services, page, session)
     if session.tab == "models":
         return passports.draw(page.passports, recipe_of(session), check(recipe_of(session)))
     return recipe.draw(page.recipe, session)
+
+
+def draw_search(services: Services, page: Page, session: Session) -> Updates:
+    job = services.current.get(session.owner)
+    running = job is not None and job.kind == "search" and services.jobs.is_running(job)
+    return search.draw(page.search, services.searches.get(session.owner), running)
 
 
 def draw_board(services: Services, page: Page, session: Session, look: Look) -> Updates:

@@ -16,8 +16,9 @@ from merging.plan import make_plan
 from merging.recipe import Recipe
 from merging.sources import spelled_out
 from ui.conversation import Turns
+from ui.found import Found, with_event
 from ui.jobs import Job
-from ui.live import Updates, draw_board, kept, status_line
+from ui.live import Updates, draw_board, draw_search, kept, status_line
 from ui.page import Page
 from ui.panels.recipe import file_name
 from ui.panels.status import Busy
@@ -26,12 +27,20 @@ from ui.services import Services, keep
 from ui.session import Session, recipe_of
 from ui.visitor import visitors_hub
 
-_DOING = {"score": "Scoring", "save": "Saving", "download": "Downloading", "push": "Pushing", "measure": "Measuring"}
+_DOING = {
+    "score": "Scoring",
+    "save": "Saving",
+    "download": "Downloading",
+    "push": "Pushing",
+    "measure": "Measuring",
+    "search": "Searching",
+}
 _STOPPED = {
     "save": "Nothing was saved.",
     "download": "What is here is kept.",
     "push": "The repository is as it was.",
     "measure": "What is measured is kept.",
+    "search": "All scores are kept: the same search goes on.",
 }
 
 
@@ -96,6 +105,8 @@ def watch(services: Services, page: Page, session: Session, turns: Turns, job: J
     about = json.loads(job.about)
     found = Scoreboard(about.get("split", FIRST))
     finished, answered, said = False, dict[str, int](), list[str]()
+    if job.kind == "search":
+        keep(services.searches, session.owner, Found(about["sampler"], tuple(about["experts"])))
     try:
         keep(services.busy, session.id, Busy(_DOING[job.kind], "starting", 0.0))
         yield {
@@ -103,6 +114,9 @@ def watch(services: Services, page: Page, session: Session, turns: Turns, job: J
             page.status.stop: gr.update(visible=True, value="Stop", interactive=True),
         }
         for event in services.jobs.follow(job):
+            if job.kind == "search":
+                yield from _searched(services, page, session, event)
+                continue
             if event.get("event") == "asked":
                 answered[event["model"]] = event["done"]
             if event.get("event") == "scored":
@@ -133,10 +147,23 @@ def watch(services: Services, page: Page, session: Session, turns: Turns, job: J
     latest = services.sessions.get(session.id, session)
     look = services.looks.get(session.id)
     updates = {**_status(services, page, session), page.status.stop: gr.update(visible=False)}
+    if latest.tab == "search":
+        updates |= draw_search(services, page, latest)
     if look and latest.tab == "board":
         updates |= draw_board(services, page, latest, look)
     services.busy.pop(session.id, None)  # the next move shows the scores again
     yield updates
+
+
+def _searched(services: Services, page: Page, session: Session, event: Mapping[str, Any]) -> Iterator[Updates]:
+    """One line of a search's log: a try is a new dot."""
+    found = with_event(services.searches[session.owner], event)
+    keep(services.searches, session.owner, found)
+    if event.get("event") != "asked":
+        keep(services.busy, session.id, found.busy())
+        latest = services.sessions.get(session.id, session)
+        shown = draw_search(services, page, latest) if latest.tab == "search" else {}
+        yield {**_status(services, page, session), **shown}
 
 
 def zipped(folder: Path) -> Path:
@@ -157,7 +184,7 @@ def write_recipe(recipe: Recipe, folder: Path) -> None:
     (folder / "recipe.yml").write_text(spelled_out(recipe).to_yaml(), encoding="utf-8")
 
 
-def start_job(services: Services, page: Page, session: Session, turns: Turns, kind: str, about: Mapping[str, str],
+def start_job(services: Services, page: Page, session: Session, turns: Turns, kind: str, about: Mapping[str, Any],
               commands: Sequence[tuple[str, ...]], token: str | None = None) -> Iterator[Updates]:  # fmt: skip
     """Start our own command lines as one job, and follow it to its end."""
     running = services.current.get(session.owner)

@@ -13,6 +13,7 @@ from ui.panels.method import MethodPanel
 from ui.panels.models import ModelsPanel
 from ui.panels.passports import PassportsPanel
 from ui.panels.recipe import RecipePanel
+from ui.panels.search import SearchPanel
 from ui.panels.spectra import SpectraPanel
 from ui.panels.status import StatusPanel
 from ui.pieces import Output
@@ -35,6 +36,7 @@ class Page:
     spectra: SpectraPanel
     chat: ChatPanel
     board: BoardPanel
+    search: SearchPanel
     recipe: RecipePanel
     passports: PassportsPanel
 
@@ -48,7 +50,7 @@ class Page:
     def pictures(self) -> set[Output]:
         """What another tab, measure or matrix changes."""
         return {self.session, self.status.line, self.map.measure, *self.map.outputs, *self.spectra.outputs,
-                self.chat.answers, *self.board.outputs, self.recipe.yaml, self.recipe.command,
+                self.chat.answers, *self.board.outputs, *self.search.outputs, self.recipe.yaml, self.recipe.command,
                 *self.passports.outputs}  # fmt: skip
 
     @cached_property
@@ -60,7 +62,15 @@ class Page:
     def long(self) -> set[Output]:
         """What a long job changes."""
         board = self.board.outputs
-        return {self.tabs, self.browser, self.status.line, self.status.stop, *self.recipe.long, *board}
+        return {
+            self.tabs,
+            self.browser,
+            self.status.line,
+            self.status.stop,
+            *self.recipe.long,
+            *board,
+            *self.search.outputs,
+        }
 
     @cached_property
     def settled(self) -> set[Output]:

@@ -10,6 +10,7 @@ from eval.health import Health
 from eval.runs import data_folder
 from merging.analysis import Look
 from merging.recipe import Recipe, load_recipe
+from ui.found import Found
 from ui.jobs import Job, Jobs, LiveWorker, Stream
 from ui.panels.status import Busy
 from ui.scores import FIRST, MORE, Scoreboard
@@ -45,6 +46,7 @@ class Services:
     busy: dict[str, Busy] = field(default_factory=dict)  # progress of a long job, by session id
     boards: dict[str, Scoreboard] = field(default_factory=dict)  # by "digest split"
     ballots: dict[str, Ballot] = field(default_factory=dict)  # what is to be voted on, by session id
+    searches: dict[str, Found] = field(default_factory=dict)  # the last search, by owner
     health: dict[str, Health] = field(default_factory=dict)  # by digest
     current: dict[str, Job] = field(default_factory=dict)  # the last long job, by owner
     saved: dict[str, str] = field(default_factory=dict)  # digest that was saved last, by owner

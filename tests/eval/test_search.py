@@ -108,8 +108,8 @@ def test_blocks_are_locks():
 
 def test_rank_few_broken_answers_then_the_front_then_the_sum():
     found = {
-        0: scores(0.5, 0.4), 1: scores(0.6, 0.3), 2: scores(0.5, 0.3), 3: scores(0.9, 0.9, broken=0.03),
-        4: scores(0.62, 0.31),
+        0: scores(0.5, 0.4), 1: scores(0.6, 0.3), 2: scores(0.5, 0.3), 3: scores(0.9, 0.9, broken=0.1),
+        4: scores(0.62, 0.31, broken=0.03),
     }  # fmt: skip
     assert ranked(found) == [4, 0, 1, 2, 3]
 

@@ -1,0 +1,29 @@
+"""The search: a job that draws its tries as they come, whose dots lead back to them, and that can be stopped."""
+
+import pytest
+from playwright.sync_api import Page, expect
+
+pytestmark = pytest.mark.browser
+
+
+def test_tries_come_as_dots_that_load_and_the_search_can_be_stopped(page: Page):
+    page.get_by_role("tab", name="Search", exact=True).click()
+    expect(page.get_by_role("heading", name="Let the machine turn the knobs.")).to_be_visible()
+    page.get_by_label("Tries", exact=True).fill("12")
+    start = page.get_by_role("button", name="Search", exact=True)
+    start.click()
+    dots = page.locator("#searched .scatterlayer .point")
+    expect(dots).to_have_count(2, timeout=240_000)
+    expect(page.locator("#status .busy")).to_contain_text("of 12")
+    weight = page.get_by_label("number input for honest").first
+    expect(weight).to_have_value("1")
+    box = dots.last.bounding_box()  # the second try: the helpful expert alone
+    assert box
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    expect(weight).to_have_value("0", timeout=60_000)
+    page.get_by_role("button", name="Stop", exact=True).click()
+    expect(page.locator("#status")).to_contain_text("All scores are kept", timeout=60_000)
+    expect(start).to_be_enabled()
+    page.locator("#load-try input").click()
+    page.get_by_role("option", name="0: mean").click()
+    expect(weight).to_have_value("1", timeout=60_000)
