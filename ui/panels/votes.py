@@ -39,7 +39,9 @@ def build() -> VotesPanel:
             ask = gr.Button("Ask two", variant="secondary", scale=1, min_width=90)
         answers = static(elem_id="ballot")
         with gr.Row(visible=False, elem_classes=["slim"]) as row:
-            buttons = {result: gr.Button(words, size="sm", min_width=90) for result, words in _WORDS.items()}
+            buttons: dict[Result, gr.Button] = {
+                result: gr.Button(words, size="sm", min_width=90) for result, words in _WORDS.items()
+            }
         tally = static(elem_classes=["sheet"])
     assert set(buttons) == set(RESULTS)
     return VotesPanel(question, ask, answers, row, buttons, tally)
