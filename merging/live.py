@@ -14,7 +14,7 @@ from pathlib import Path
 from torch import Tensor
 
 from merging import analysis
-from merging.analysis import Matrix
+from merging.analysis import Matrix, MatrixView
 from merging.checkpoint import Checkpoint
 from merging.compute import kept_tensor, merged_weights, read_models
 from merging.engine import one_thread_a_matrix
@@ -77,8 +77,9 @@ class LiveMerge:
             seen: dict[str, Seen] = {}
             merged: dict[str, Merged] = {}
             if focus in matrices:
-                seen[focus], merged[focus] = self._see(step, matrices.pop(focus))
-                yield FocusReady(seen[focus].view, plan.digest, time.perf_counter() - start)
+                found = self._merge(step, matrices[focus])
+                yield FocusReady(found[1], plan.digest, time.perf_counter() - start)
+                seen[focus], merged[focus] = self._measure(step, matrices.pop(focus), *found)
             little = plan.method.triplets and what in ("nothing", "diagonal")  # less than a thread's errand costs
             each = map if little else self._pool.map
             for found in each(lambda m: None if cancelled() else (m.name, *self._see(step, m)), matrices.values()):
@@ -123,13 +124,20 @@ class LiveMerge:
         return self._folded if self._folded and self._folded.digest == plan.digest else None
 
     def _see(self, step: Step, matrix: Matrix) -> tuple[Seen, Merged]:
-        tensor = step.plan.tensor(matrix.name)
+        return self._measure(step, matrix, *self._merge(step, matrix))
+
+    def _merge(self, step: Step, matrix: Matrix) -> tuple[Tensor | Fold, MatrixView]:
+        """Enough to show the open matrix."""
         self._pictures.facts(matrix.name)  # before the factors: of a big family they take the base's norm from here
-        delta = self._deltas.delta(step, tensor)
-        seen = self._pictures.see(step, matrix, delta)
+        delta = self._deltas.delta(step, step.plan.tensor(matrix.name))
+        return delta, self._pictures.view(step, matrix, delta)
+
+    def _measure(self, step: Step, matrix: Matrix, delta: Tensor | Fold, view: MatrixView) -> tuple[Seen, Merged]:
+        seen = Seen(view, self._pictures.measures(step, matrix, delta))
         self._held.settle(matrix.name)
         if isinstance(delta, Fold):
             return seen, delta
+        tensor = step.plan.tensor(matrix.name)
         return seen, None if step.plan.space == "weights" else self._deltas.weights(step, tensor, delta)
 
     def _written(

@@ -11,6 +11,7 @@ from torch import Tensor
 from merging import analysis
 from merging.analysis import Conflict, Family, Limit, Look, Matrix, MatrixView, Spectrum, Tail
 from merging.compute import kept_inputs
+from merging.decompose import singular_values
 from merging.facts import MatrixFacts, Profile
 from merging.live_deltas import Step
 from merging.measures import Numbers, cross, numbers_of_delta, numbers_of_fold, pair_measures
@@ -30,35 +31,30 @@ class Seen:
     measures: Measures
 
 
-@dataclass(frozen=True)
-class _Still:
-    """What a matrix shows of its experts at these ranks and thresholds."""
-
-    spectra: tuple[Spectrum, ...]
-    tails: tuple[Tail, ...]  # as if no outlier was reweighted
-    measures: Measures
-    norms: tuple[float, ...]
-
-
 class Pictures:
-    """Measures of merged deltas. For one thread a matrix."""
+    """Views and measures of merged deltas. For one thread a matrix."""
 
     def __init__(self, family: Family, profile: Profile, held: Resident) -> None:
         self._family, self._profile, self._held = family, profile, held
 
-    def see(self, step: Step, matrix: Matrix, delta: Tensor | Fold) -> Seen:
+    def view(self, step: Step, matrix: Matrix, delta: Tensor | Fold) -> MatrixView:
         tensor, factors = step.plan.tensor(matrix.name), self._held.matrix(matrix.name)
         kappa, eta = tensor.settings.get("outlier_threshold", 3.0), tensor.settings.get("sparsity_threshold", 0.1)
         kept, weights = self._kept(step, tensor, delta)
-        make = partial(self._still, matrix.name, factors, kept, kappa, eta)
-        still: _Still = factors.remember(("still", kept, kappa, eta), make)
-        merged = self._numbers(factors, delta)
-        tails = still.tails
+        make = partial(self._alone, matrix.name, factors, kept, kappa, eta)
+        spectra, tails = factors.remember(("alone", kept, kappa, eta), make)
         if any(weight != 1 for weight in weights):
             tails = tuple(replace(one, outlier_weight=w) for one, w in zip(tails, weights, strict=True))
-        spectra = (*still.spectra, analysis.spectrum("merge", merged.strengths, None))
-        view = MatrixView(matrix, spectra, tails, delta.dropped if isinstance(delta, Fold) else 0)
-        return Seen(view, {**still.measures, "kept": merged.cosines(still.norms)})
+        strengths = delta.singular_values() if isinstance(delta, Fold) else singular_values(delta)
+        merged = analysis.spectrum("merge", strengths, None)
+        return MatrixView(matrix, (*spectra, merged), tails, delta.dropped if isinstance(delta, Fold) else 0)
+
+    def measures(self, step: Step, matrix: Matrix, delta: Tensor | Fold) -> Measures:
+        tensor, factors = step.plan.tensor(matrix.name), self._held.matrix(matrix.name)
+        kept, _ = self._kept(step, tensor, delta)
+        pairs = factors.remember(("pairs", kept), partial(self._pairs, matrix.name, factors, kept))
+        norms = [each.norm for each in self.facts(matrix.name).deltas]
+        return {**pairs, "kept": self._numbers(factors, delta).cosines(norms)}
 
     def look(self, step: Step, seen: Mapping[str, Seen], seconds: float) -> Look:
         family = self._family
@@ -88,23 +84,25 @@ class Pictures:
             known = self._profile.learn(name, base, dense.deltas)
         return known
 
-    def _still(self, name: str, factors: Factors, kept: Kept, kappa: float, eta: float) -> _Still:
-        facts, experts = self.facts(name), self._family.experts
-        cuts = [factors.full_rank // len(experts) if k is None else k for k in kept]
-        parts = [factors.svd(t, k) for t, k in enumerate(cuts)]
-        return _Still(
-            tuple(analysis.spectrum(e, factors.spectrum(t), kept[t]) for t, e in enumerate(experts)),
-            tuple(facts.deltas[t].tail(e, facts.base_norm, kappa=kappa, eta=eta) for t, e in enumerate(experts)),
-            pair_measures(facts, factors, parts),
-            tuple(each.norm for each in facts.deltas),
-        )
+    def _alone(
+        self, name: str, factors: Factors, kept: Kept, kappa: float, eta: float
+    ) -> tuple[tuple[Spectrum, ...], tuple[Tail, ...]]:
+        """What a matrix shows of each expert, as if no outlier was reweighted."""
+        facts, experts = self.facts(name), list(enumerate(self._family.experts))
+        spectra = (analysis.spectrum(expert, factors.spectrum(t), kept[t]) for t, expert in experts)
+        tails = (facts.deltas[t].tail(expert, facts.base_norm, kappa=kappa, eta=eta) for t, expert in experts)
+        return tuple(spectra), tuple(tails)
+
+    def _pairs(self, name: str, factors: Factors, kept: Kept) -> Measures:
+        cuts = [factors.full_rank // len(kept) if k is None else k for k in kept]
+        return pair_measures(self.facts(name), factors, [factors.svd(t, k) for t, k in enumerate(cuts)])
 
     def _numbers(self, factors: Factors, delta: Tensor | Fold) -> Numbers:
         """In closed form where the method orthogonalised the experts' triplets: such directions last many moves."""
         if not isinstance(delta, Fold):
             return numbers_of_delta(delta, factors.deltas)
         if not delta.ranks:
-            return numbers_of_delta(delta.dense(), factors.deltas, delta.singular_values())
+            return numbers_of_delta(delta.dense(), factors.deltas)
         # what is remembered holds these very directions, so that no others get their id
         return numbers_of_fold(delta, factors.remember(("crossed", id(delta.u)), partial(cross, delta, factors.deltas)))
 

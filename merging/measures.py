@@ -13,7 +13,7 @@ from itertools import combinations
 from torch import Tensor, stack
 
 from merging import analysis
-from merging.decompose import SVD, singular_values
+from merging.decompose import SVD
 from merging.facts import MatrixFacts
 from merging.spectral import Factors, Fold
 
@@ -32,9 +32,8 @@ class Crossed:
 
 @dataclass(frozen=True)
 class Numbers:
-    """strengths: singular values, descending; along: inner product with each expert's delta."""
+    """along: inner product with each expert's delta."""
 
-    strengths: Tensor
     norm: float
     along: tuple[float, ...]
 
@@ -59,13 +58,12 @@ def cross(fold: Fold, deltas: Tensor) -> Crossed:
 def numbers_of_fold(fold: Fold, crossed: Crossed) -> Numbers:
     x = fold.x.double()
     square = float(x @ (x if crossed.gram is None else crossed.gram @ x))
-    return Numbers(fold.singular_values(), math.sqrt(max(0.0, square)), tuple((crossed.inner @ x).tolist()))
+    return Numbers(math.sqrt(max(0.0, square)), tuple((crossed.inner @ x).tolist()))
 
 
-def numbers_of_delta(delta: Tensor, deltas: Tensor, strengths: Tensor | None = None) -> Numbers:
+def numbers_of_delta(delta: Tensor, deltas: Tensor) -> Numbers:
     """The same of any merged delta (m, n), by going over it."""
-    along = tuple(float((delta * each).sum()) for each in deltas)
-    return Numbers(singular_values(delta) if strengths is None else strengths, float(delta.norm()), along)
+    return Numbers(float(delta.norm()), tuple(float((delta * each).sum()) for each in deltas))
 
 
 def pair_measures(facts: MatrixFacts, factors: Factors, parts: Sequence[SVD]) -> dict[str, list[float]]:
