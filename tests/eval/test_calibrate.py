@@ -1,7 +1,6 @@
 """Calibration on real models: what it measures, stops and goes on, and what a merge makes of it."""
 
 import json
-import multiprocessing
 import time
 from collections import Counter
 from pathlib import Path
@@ -18,6 +17,7 @@ from merging.errors import UserError
 from merging.plan import make_plan
 from merging.recipe import parse_recipe
 from tests.eval.test_side_path import made
+from tests.forked import forked
 from tests.pico import make_family
 
 TEXT = {
@@ -150,17 +150,18 @@ def test_the_merged_stream_is_read_through_merged_layers(family):
 
 def _start(folder: Path, names: tuple[str, ...], source: str) -> None:
     for _ in calibrate(recipe(folder, names, "regmean_pp"), folder / "cal", source, device="cpu"):
-        time.sleep(0.05)
+        if len(list((folder / "cal.partial").glob("*.safetensors"))) >= 5:
+            print("now")
+            time.sleep(60)
 
 
 def test_killed_it_goes_on_and_ends_alike(family):
     names = ("helpful", "honest", "harmless")
     source = texts(family, names)
-    process = multiprocessing.get_context("spawn").Process(target=_start, args=(family, names, source))
-    process.start()
+    process, said = forked(lambda: _start(family, names, source))
+    with said:
+        assert said.readline() == "now\n"
     partial = family / "cal.partial"
-    while len(list(partial.glob("*.safetensors"))) < 5 and process.is_alive():
-        time.sleep(0.01)
     process.kill()
     process.join()
     assert not (family / "cal").exists()

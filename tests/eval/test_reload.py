@@ -1,13 +1,8 @@
 """The reload test: what passes, what is refused, what is only said; always through real files and transformers."""
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -20,9 +15,9 @@ from merging.events import Finished, Notice, Reloaded
 from merging.manifest import verify
 from merging.plan import make_plan
 from merging.recipe import load_recipe
+from tests.forked import forked
 from tests.pico import make_family
 
-ROOT = Path(__file__).resolve().parents[2]
 RECIPE = "merge_method: task_arithmetic\nbase_model: base\nmodels: [{model: helpful}, {model: honest}]\n"
 N = 2 * 96 * 32 + 2 * (2 * 1024 + 2 * 512 + 3 * 2048 + 64) + 32
 
@@ -32,6 +27,7 @@ def recipe(family, monkeypatch):
     (family / "recipe.yml").write_text(RECIPE)
     monkeypatch.chdir(family)
     monkeypatch.setenv("MERGESCOPE_HOME", str(family / "home"))
+    monkeypatch.setattr("eval.reload.MAX_NEW_TOKENS", 16)  # most of these models never end
     return family / "recipe.yml"
 
 
@@ -176,19 +172,18 @@ def test_logits_depend_on_weights(recipe):
     assert not torch.equal(logits(one), logits(two))
 
 
-def test_killed_in_the_test_it_goes_on_from_there(recipe):
-    code = (
-        "import time; from pathlib import Path; from eval import reload\n"
-        "reload.logits = lambda module: (print('now', flush=True), time.sleep(60))\n"
-        "for _ in reload.export(Path('recipe.yml'), Path('out'), 'cpu'): pass\n"
-    )
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True,
-                               env={**os.environ, "PYTHONPATH": str(ROOT)})  # fmt: skip
-    assert process.stdout is not None
-    assert process.stdout.readline() == "now\n"
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    process.stdout.close()
+def test_killed_in_the_test_it_goes_on_from_there(recipe, monkeypatch):
+    def waits(module):
+        print("now")
+        time.sleep(60)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("eval.reload.logits", waits)
+        process, said = forked(lambda: run(recipe))
+    with said:
+        assert said.readline() == "now\n"
+    process.kill()
+    process.join()
     assert not (recipe.parent / "out").exists()
     events = run(recipe, resume=True)
     assert "1 of 1 shards" in notices(events)[0]

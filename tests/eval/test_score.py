@@ -4,8 +4,6 @@ import json
 import os
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -22,9 +20,10 @@ from merging.engine import merge
 from merging.errors import UserError
 from merging.plan import make_plan
 from merging.recipe import load_recipe, parse_recipe
+from tests.forked import forked
 from tests.pico import make_family
 
-ROOT = Path(__file__).parents[2]
+SHIPPED = probes.FOLDER
 
 
 def probe(id: str, h: str, question: str, rule: dict, split: str = "test") -> dict:
@@ -273,19 +272,19 @@ def test_a_folder_that_cannot_be_written_is_a_plain_error(family: dict[str, Path
         list(score(str(family["helpful"]), "tiny"))
 
 
-def test_a_stopped_run_keeps_its_batches(family: dict[str, Path], own_data: Path):
+def test_a_stopped_run_keeps_its_batches(family: dict[str, Path], own_data: Path, monkeypatch: pytest.MonkeyPatch):
     """A real process and a real signal, on the probes that ship, in small batches."""
-    code = "import eval.score; eval.score._batch_size = lambda model: 4; from eval.__main__ import main; main()"
-    command = [sys.executable, "-c", code, "score", str(family["helpful"]), "--split", "validation", "--json"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    run = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True, cwd=own_data.parent.parent)
-    assert run.stdout
-    while json.loads(run.stdout.readline())["done"] < 8:
-        pass
-    run.send_signal(signal.SIGTERM)
-    began = time.monotonic()
-    run.communicate(timeout=10)
-    assert run.returncode == -signal.SIGTERM
+    monkeypatch.setattr("eval.score._batch_size", lambda model: 4)
+    monkeypatch.setattr(probes, "FOLDER", SHIPPED)
+    run, told = forked(lambda: main(["score", str(family["helpful"]), "--split", "validation", "--json"]))
+    with told:
+        while json.loads(told.readline())["done"] < 8:
+            pass
+        assert run.pid
+        os.kill(run.pid, signal.SIGTERM)
+        began = time.monotonic()
+        run.join(10)
+    assert run.exitcode == -signal.SIGTERM
     assert time.monotonic() - began < 2
     with sqlite3.connect(own_data) as db:
         ((kept,),) = db.execute("SELECT count(*) FROM answers")

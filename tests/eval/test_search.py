@@ -1,17 +1,14 @@
 """Search: on a toy whose best merge is known, on real Town where it is killed, and what it refuses."""
 
 import json
-import os
-import signal
 import sqlite3
-import subprocess
-import sys
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from benchmarks.search_toy import RECIPE, SEEDS, best_found, measure
+from eval.__main__ import main
 from eval.board import HScore, Scores
 from eval.samplers import propose, simplex
 from eval.search import ranked, search
@@ -22,6 +19,7 @@ from merging.errors import UserError
 from merging.methods import METHODS
 from merging.plan import make_plan
 from merging.recipe import Expert, Lock, Recipe, load_recipe
+from tests.forked import forked
 
 NOTHING_TO_TURN = ("arcee_fusion", "model_stock")
 ROOT = Path(__file__).resolve().parents[2]
@@ -179,41 +177,36 @@ def few(tmp_path: Path) -> Path:
     return folder
 
 
-def start(few: Path, out: Path) -> "subprocess.Popen[str]":
-    code = (
-        f"import sys; from pathlib import Path; from eval import probes; probes.FOLDER = Path({str(few)!r}); "
-        "from eval.__main__ import main; sys.exit(main(sys.argv[1:]))"
-    )
-    recipe = ROOT / "assets/recipes/4_published_method.yml"
-    env = {**os.environ, "MERGESCOPE_HOME": str(few.parent / "data"), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", code, "search", str(recipe), str(out), "--trials", "4", "--json"]
-    return subprocess.Popen(command, cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+def test_a_killed_search_goes_on_and_asks_nothing_twice(
+    few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr("eval.probes.FOLDER", few)
+    monkeypatch.setenv("MERGESCOPE_HOME", str(tmp_path / "data"))
 
-
-def test_a_killed_search_goes_on_and_asks_nothing_twice(few: Path, tmp_path: Path):
     def kept() -> int:
         with sqlite3.connect(tmp_path / "data/runs.db") as db:
             return db.execute("SELECT count(*) FROM answers").fetchone()[0]
 
     out = tmp_path / "best.yml"
-    process = start(few, out)
-    assert process.stdout
+    asking = ["search", str(ROOT / "assets/recipes/4_published_method.yml"), str(out), "--trials", "4", "--json"]
+    process, told = forked(lambda: main(asking))
     before: list[dict] = []
-    for line in process.stdout:
+    for line in told:
         before.append(json.loads(line))
         if (
             before[-1]["event"] == "asked"
             and before[-1]["done"] == 6
             and sum(e["event"] == "tried" for e in before) == 2
         ):
-            process.send_signal(signal.SIGKILL)  # a try is answered, and not yet told
+            process.kill()  # a try is answered, and not yet told
             break
-    process.wait()
-    process.stdout.close()
+    process.join()
+    told.close()
     at_kill = kept()
     assert at_kill == 3 * 6
     assert not out.exists()
-    events = [json.loads(line) for line in start(few, out).communicate()[0].splitlines()]
+    assert main(asking) == 0
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     points = [[e["point"] for e in each if e["event"] == "tried"] for each in (before, events)]
     assert points[1][:2] == points[0]
     asked = [(e["done"], e["total"]) for e in events if e["event"] == "asked"]

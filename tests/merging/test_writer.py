@@ -7,8 +7,6 @@ import os
 import resource
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -24,6 +22,7 @@ from merging.errors import UserError
 from merging.events import Finished, Notice, ShardWritten, Started, TensorDone
 from merging.plan import TensorPlan, make_plan
 from merging.recipe import parse_recipe
+from tests.forked import forked
 
 RECIPE = """
 name: pico
@@ -343,36 +342,24 @@ def test_whichever_call_fails_out_is_whole_or_absent(family, monkeypatch, call):
     assert n > 1
 
 
-KILLED = """
-import sys, time
-from pathlib import Path
-from merging import shards, writer
-from merging.engine import merged_tensors
-from merging.plan import make_plan
-from merging.recipe import parse_recipe
-plan = make_plan(parse_recipe({recipe!r}, Path({folder!r})))
-def tensors(skip):
-    for i, item in enumerate(merged_tensors(plan, skip=skip)):
-        if i == 12:
-            print("now", flush=True)
-            time.sleep(60)
-        yield item
-for _ in writer.write(plan, Path({folder!r}) / "out", tensors, max_shard_bytes={small}): pass
-"""
-
-
 def test_a_killed_merge_never_blocks_the_next(family):
     plan = plan_in(family)
-    code = KILLED.format(recipe=RECIPE, folder=str(family), small=SMALL)
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "now\n"
+
+    def halted(skip):
+        for i, item in enumerate(merged_tensors(plan, skip=skip)):
+            if i == 12:
+                print("now")
+                time.sleep(60)
+            yield item
+
+    process, said = forked(lambda: list(writer.write(plan, family / "out", halted, max_shard_bytes=SMALL)))
+    with said:
+        assert said.readline() == "now\n"
     with pytest.raises(UserError) as raised:
         write(plan, family / "out", max_shard_bytes=SMALL)
     assert raised.value.code == "E_BUSY"
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    process.stdout.close()
+    process.kill()
+    process.join()
     assert not (family / "out").exists()
     shutil.copytree(family / ".out.partial", family / ".again.partial")
     write(plan, family / "out", resume=True, max_shard_bytes=SMALL)
