@@ -1,5 +1,6 @@
 """Fixtures for all tests: a pico family on disk, and no way out to the network."""
 
+import gc
 import os
 import shutil
 import socket
@@ -11,6 +12,17 @@ from tests.fake_hub import FakeHub
 from tests.pico import make_family
 
 os.environ |= {"HF_HUB_OFFLINE": "1", "GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}
+
+
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the mark
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A file stays on one of xdist's workers, with what it makes once; so do all browser tests, with the one app."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("browser" if item.path.parent.name == "browser" else str(item.path)))
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # torch and transformers stay: a collection, of which exports and models ask many, looks at the rest
 
 
 @pytest.fixture(autouse=True)
