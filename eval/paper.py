@@ -52,13 +52,17 @@ def read_records(path: Path = RESULTS) -> list[Record]:
     return [record for record in records if record.design == DESIGN]
 
 
+def mend(path: Path = RESULTS) -> None:
+    """Takes away a last line that was cut short; before anybody appends."""
+    if path.is_file():
+        with path.open("rb+") as file:
+            file.truncate(file.read().rfind(b"\n") + 1)
+
+
 def append(record: Record, path: Path = RESULTS) -> None:
-    """In one write, after taking away a last line that was cut short."""
+    """In one write, so that several processes may append."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab+", buffering=0) as file:
-        file.seek(0)
-        whole = file.read().rfind(b"\n") + 1
-        file.truncate(whole)
+    with path.open("ab", buffering=0) as file:
         file.write(record.model_dump_json().encode() + b"\n")
 
 

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from transformers.utils import logging
 
 from benchmarks.paper.answers import passes
 from benchmarks.paper.rows import ROWS, Row, Setting
@@ -98,6 +99,7 @@ def _mean(passed: list[bool]) -> float:
 
 
 def settle() -> None:
-    """One thread, and the same sums in every run."""
+    """One thread, the same sums in every run, and a log without bars."""
+    logging.disable_progress_bar()
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)

@@ -15,3 +15,5 @@ def test_the_tab_shows_the_committed_table(page: Page):
     expect(pane.locator("tbody tr")).to_have_count(len({record.row for record in read_records()}))
     expect(pane.get_by_role("img", name="Mean and minimum")).to_be_visible()
     expect(pane.locator(".insights > li")).to_have_count(3)
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

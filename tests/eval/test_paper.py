@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from eval.paper import DESIGN, Record, append, marks, read_records, rows_of, unmarked
+from eval.paper import DESIGN, Record, append, marks, mend, read_records, rows_of, unmarked
 
 
 def record(row: str, design: int = DESIGN, **changes: object) -> Record:
@@ -23,6 +23,7 @@ def test_a_line_cut_short_is_no_record_and_the_next_one_takes_its_place(tmp_path
     with path.open("ab") as file:
         file.write(record("DARE").model_dump_json().encode()[:40])
     assert [one.row for one in read_records(path)] == ["TIES"]
+    mend(path)
     append(record("DELLA"), path)
     assert [one.row for one in read_records(path)] == ["TIES", "DELLA"]
 
