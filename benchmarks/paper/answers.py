@@ -1,4 +1,4 @@
-"""The same greedy answers as `eval.runtime.answer_batch` in two thirds of the time: who has ended leaves the batch."""
+"""The same greedy answers as `eval.runtime.answer_batch`, sooner: who has ended leaves the batch."""
 
 from collections.abc import Sequence
 
