@@ -49,7 +49,7 @@ def finding(found: Comparison | None) -> str:
 
 def _basis(found: Comparison) -> str:
     counts = ", ".join(f"{family} {paradigm} {n}" for (family, paradigm), n in found.seeds.items())
-    return (f"Against the average of three mixtures. Training seeds by family and paradigm: {escape(counts)}. "
+    return (f"In the mean, against the average of three mixtures. Training seeds by family and paradigm: {escape(counts)}. "
             "A toy world: large models may differ.")  # fmt: skip
 
 
