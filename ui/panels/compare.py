@@ -49,8 +49,8 @@ def finding(found: Comparison | None) -> str:
 
 def _basis(found: Comparison) -> str:
     counts = ", ".join(f"{family} {paradigm} {n}" for (family, paradigm), n in found.seeds.items())
-    return (f"In the mean, against the average of three mixtures. Training seeds by family and paradigm: {escape(counts)}. "
-            "A toy world: large models may differ.")  # fmt: skip
+    return (f"In the mean, against the average of three mixtures. Training seeds by family and paradigm: "
+            f"{escape(counts)}. A toy world: large models may differ.")  # fmt: skip
 
 
 def insights_html(found: list[Insight]) -> str:
