@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -48,8 +49,8 @@ def server(home: Path, hub: FakeHub) -> Iterator[str]:
         yield address
 
 
-@pytest.fixture
-def context(browser: Browser, server: str) -> Iterator[BrowserContext]:
+@contextmanager
+def visitor(browser: Browser) -> Iterator[BrowserContext]:
     """A fresh visitor; fails when the page asked another host for anything or a script failed."""
     opened = browser.new_context(viewport={"width": 1440, "height": 900}, accept_downloads=True)
     opened.set_default_timeout(30_000)
@@ -66,6 +67,19 @@ def context(browser: Browser, server: str) -> Iterator[BrowserContext]:
     opened.close()
     assert elsewhere == []
     assert broken == []
+
+
+@pytest.fixture
+def context(browser: Browser, server: str) -> Iterator[BrowserContext]:
+    with visitor(browser) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def desk(browser: Browser, server: str) -> Iterator[Page]:
+    """One visitor's page for the tests that go on from wherever the last one left it: to open a page takes seconds."""
+    with visitor(browser) as opened:
+        yield visit(opened, server)
 
 
 @pytest.fixture

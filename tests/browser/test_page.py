@@ -38,63 +38,63 @@ def expect_redrawn(page: Page, before: str) -> None:
     )
 
 
-def test_a_slider_moves_by_arrow_key_and_undo_takes_it_back(page: Page):
-    before, start, after = curve(page), rank(page), rank(page, +1)
-    slider(page, "Rank").focus()
-    page.keyboard.press("ArrowRight")
-    expect_redrawn(page, before)
-    expect(page.locator("#status .line")).to_contain_text(after)
-    page.get_by_role("button", name="Undo").click()
-    expect(page.locator("#status .line")).to_contain_text(start)
-    expect(page.locator("#preset input")).to_have_value("Balanced")
+def test_a_slider_moves_by_arrow_key_and_undo_takes_it_back(desk: Page):
+    before, start, after = curve(desk), rank(desk), rank(desk, +1)
+    slider(desk, "Rank").focus()
+    desk.keyboard.press("ArrowRight")
+    expect_redrawn(desk, before)
+    expect(desk.locator("#status .line")).to_contain_text(after)
+    desk.get_by_role("button", name="Undo").click()
+    expect(desk.locator("#status .line")).to_contain_text(start)
+    expect(desk.locator("#preset input")).to_have_value("Balanced")
 
 
-def test_a_slider_moves_by_mouse(page: Page):
-    before = curve(page)
-    box = slider(page, "helpful").bounding_box()
-    assert box
-    page.mouse.move(box["x"] + box["width"] * 0.75, box["y"] + box["height"] / 2)
-    page.mouse.down()
-    page.mouse.move(box["x"] + box["width"] * 0.9, box["y"] + box["height"] / 2, steps=5)
-    page.mouse.up()
-    expect_redrawn(page, before)
-
-
-def test_every_methods_controls_come_from_its_definition(page: Page):
-    page.locator("#method input").click()
-    page.get_by_role("option", name="TIES", exact=True).click()
-    expect(page.locator("#status .method")).to_have_text("TIES")
-    expect(page.locator("#card")).to_contain_text("2023")
-    before = curve(page)
-    density = page.get_by_label("range slider for helpful").and_(page.locator(":visible")).nth(1)
-    density.focus()
-    page.keyboard.press("ArrowRight")
-    expect_redrawn(page, before)
-
-
-def test_a_shaper_brings_its_own_knobs_and_undo_takes_them_away(page: Page):
-    page.get_by_text("Space and shaper", exact=True).click()
-    shaper, own = page.get_by_label("Shaper"), page.locator(".knob[data-when]").and_(page.locator(":visible"))
+def test_a_shaper_brings_its_own_knobs_and_undo_takes_them_away(desk: Page):
+    desk.get_by_text("Space and shaper", exact=True).click()
+    shaper, own = desk.get_by_label("Shaper"), desk.locator(".knob[data-when]").and_(desk.locator(":visible"))
     expect(own).to_have_count(0)
     shaper.select_option("svc")
     expect(own.first).to_be_visible()
-    expect(page.locator("#preset input")).to_have_value("Own settings")
-    page.get_by_role("button", name="Undo").click()
+    expect(desk.locator("#preset input")).to_have_value("Own settings")
+    desk.get_by_role("button", name="Undo").click()
     expect(shaper).to_have_value("none")  # the group is still open
     expect(own).to_have_count(0)
 
 
-def test_a_cell_is_a_door_and_the_keyboard_has_its_own(page: Page):
-    box = page.locator(".pairs .nsewdrag").first.bounding_box()
+def test_a_slider_moves_by_mouse(desk: Page):
+    before = curve(desk)
+    box = slider(desk, "helpful").bounding_box()
     assert box
-    page.mouse.click(box["x"] + box["width"] / 12, box["y"] + box["height"] / 14)
-    expect(page.locator(".drill h3").first).to_contain_text("Layer 0 · q")
-    page.get_by_text("Pick by keyboard").click()
-    page.get_by_label("Layer", exact=True).click()
-    page.get_by_role("option", name="5", exact=True).click()
-    expect(page.locator(".drill h3").first).to_contain_text("Layer 5 · q")
-    page.get_by_text("Cosine", exact=True).click()
-    expect(page.locator(".bar").first).to_contain_text("unrelated")
+    desk.mouse.move(box["x"] + box["width"] * 0.75, box["y"] + box["height"] / 2)
+    desk.mouse.down()
+    desk.mouse.move(box["x"] + box["width"] * 0.9, box["y"] + box["height"] / 2, steps=5)
+    desk.mouse.up()
+    expect_redrawn(desk, before)
+
+
+def test_every_methods_controls_come_from_its_definition(desk: Page):
+    desk.locator("#method input").click()
+    desk.get_by_role("option", name="TIES", exact=True).click()
+    expect(desk.locator("#status .method")).to_have_text("TIES")
+    expect(desk.locator("#card")).to_contain_text("2023")
+    before = curve(desk)
+    density = desk.get_by_label("range slider for helpful").and_(desk.locator(":visible")).nth(1)
+    density.focus()
+    desk.keyboard.press("ArrowRight")
+    expect_redrawn(desk, before)
+
+
+def test_a_cell_is_a_door_and_the_keyboard_has_its_own(desk: Page):
+    box = desk.locator(".pairs .nsewdrag").first.bounding_box()
+    assert box
+    desk.mouse.click(box["x"] + box["width"] / 12, box["y"] + box["height"] / 14)
+    expect(desk.locator(".drill h3").first).to_contain_text("Layer 0 · q")
+    desk.get_by_text("Pick by keyboard").click()
+    desk.get_by_label("Layer", exact=True).click()
+    desk.get_by_role("option", name="5", exact=True).click()
+    expect(desk.locator(".drill h3").first).to_contain_text("Layer 5 · q")
+    desk.get_by_text("Cosine", exact=True).click()
+    expect(desk.locator(".bar").first).to_contain_text("unrelated")
 
 
 def test_a_matrix_is_taken_from_the_base_by_keyboard_and_its_layer_from_an_expert(page: Page):
@@ -132,6 +132,9 @@ def test_every_model_answers_and_nothing_is_markup(page: Page):
 
 
 def test_scores_belong_to_the_recipe_they_were_made_of(page: Page):
+    slider(page, "Scale λ").focus()
+    page.keyboard.press("ArrowLeft")  # a recipe that no other test has scored
+    expect(page.locator("#status .scores")).to_have_text("not scored")
     tab(page, "Board")
     page.get_by_role("button", name="Score this merge").click()
     expect(page.locator("#status .busy")).to_be_visible()
