@@ -1,4 +1,4 @@
-# make run     the app (PORT=7999 picks the port)      make test    every test
+# make run     the app (PORT=7999 picks the port)      make test    every test, two files at a time
 # make lint    ruff and pyright                        make town    train the built-in family again
 # make paper   the paper's comparison on Town: trains, merges, scores, writes docs/paper.md; may be stopped anywhere
 # make bench   speed and memory against other tools (SIZE=tiny|small|mid|large, PEERS=their Python)
@@ -18,7 +18,7 @@ run: .venv/installed
 venv: .venv/installed-dev
 
 test: .venv/installed-dev
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --no-loadscope-reorder
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

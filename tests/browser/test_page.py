@@ -138,7 +138,7 @@ def test_scores_belong_to_the_recipe_they_were_made_of(page: Page):
     tab(page, "Board")
     page.get_by_role("button", name="Score this merge").click()
     expect(page.locator("#status .busy")).to_be_visible()
-    expect(page.locator("#status .score")).to_have_count(3, timeout=60_000)
+    expect(page.locator("#status .score")).to_have_count(3, timeout=120_000)
     expect(page.get_by_text("Share of probes passed")).to_be_visible()
     slider(page, "Scale λ").focus()
     page.keyboard.press("ArrowRight")
