@@ -19,6 +19,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from eval.loading import build, load, load_source, load_tokenizer, write_texts
+from eval.runs import data_folder
 from eval.runtime import choose_device, encode, greedy, render, stream, use_cores
 from eval.score import kept_scores
 from merging.checkpoint import open_checkpoint
@@ -33,6 +34,7 @@ from merging.partial import refuse_existing
 from merging.pins import missing, pinned
 from merging.plan import Plan, make_plan
 from merging.recipe import load_recipe
+from merging.store import Store
 from merging.words import some
 
 SAMPLED = 1_000_000_000  # parameters
@@ -66,7 +68,9 @@ def export(recipe: Path, out: Path, device: str = "auto", resume: bool = False) 
         yield from reload_test(folder, out.name, plan, device)
 
     merging = place if place == "cuda" else "cpu"
-    yield from merge(plan, out, device=merging, resume=resume, accept=accept, scores=kept_scores(plan, device))
+    kept = Store(data_folder() / "live" / "profile")  # of the live merge
+    scores = kept_scores(plan, device)
+    yield from merge(plan, out, device=merging, resume=resume, accept=accept, scores=scores, profile=kept)
 
 
 def reload(out: Path, device: str = "auto") -> Iterator[Event]:

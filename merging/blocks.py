@@ -19,6 +19,15 @@ CODES = 1 << 15  # of magnitudes: the upper 16 bits of a float32 without its sig
 Bits = Callable[[int], Tensor]  # expert -> its uniform numbers
 
 
+@dataclass(frozen=True, eq=False)
+class Counts:
+    """How many magnitudes of a tensor have each of the codes that occur, and how many of them are the code's least."""
+
+    codes: np.ndarray
+    counts: np.ndarray
+    least: np.ndarray
+
+
 @dataclass(frozen=True)
 class Blocks:
     """A stack of tensors (T, *shape) cut along the first axis of `shape`, to be read as often as asked."""
@@ -26,6 +35,7 @@ class Blocks:
     shape: tuple[int, ...]
     read: Callable[[int, int], Tensor]  # start, stop -> (T, stop - start, ...)
     bits: Callable[[int, int, int], Tensor] | None = None  # expert, start, stop -> the numbers of those entries
+    counts: tuple[Counts, ...] = ()  # of the stack's magnitudes, where they are known beforehand
 
     @cached_property
     def width(self) -> int:
@@ -41,7 +51,7 @@ class Blocks:
         return ((start, min(start + self.step, n)) for start in range(0, n, max(1, self.step)))
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Blocks":
-        return replace(self, read=lambda start, stop: change(self.read(start, stop)))
+        return replace(self, read=lambda start, stop: change(self.read(start, stop)), counts=())
 
     def bits_of(self, start: int, stop: int) -> Bits:
         assert self.bits
@@ -106,18 +116,19 @@ NOTHING = Cut(float("inf"), 0)
 Wanted = Callable[[int], int]  # number of entries that are not 0 -> how many of the largest to keep
 
 
-def find_cuts(sizes: Blocks, wanted: Sequence[Sequence[Wanted]]) -> list[list[Cut]]:
+def find_cuts(sizes: Blocks, wanted: Sequence[Sequence[Wanted]], counts: Sequence[Counts] = ()) -> list[list[Cut]]:
     """For each of a stack's magnitudes (T, n), rounded to float32, the cuts that keep as many as its `wanted` ask.
 
     Exact: one pass counts the codes of all magnitudes, the upper 16 bits of their float32 form, and collects the
-    entries whose code lies where a sample puts the cut; a sample that was wrong costs a second pass. Entries of 0 are
-    never cut apart. Among equal magnitudes the lowest flat index comes first: bf16 deltas have about 1200 distinct
-    ones, so ties are the rule.
+    entries whose code lies where a sample puts the cut; a sample that was wrong costs a second pass. With `counts` of
+    the same magnitudes it reads only as far as the last entries kept. Entries of 0 are never cut apart. Among equal
+    magnitudes the lowest flat index comes first: bf16 deltas have about 1200 distinct ones, so ties are the rule.
     """
     n, sizes = sizes.shape[0], sizes.map(Tensor.float)
     every = {(t, j): want for t, wants in enumerate(wanted) for j, want in enumerate(wants)}
     found = {key: NOTHING for key, want in every.items() if want(n) <= 0}
     found |= {key: Cut(0.0, n) for key, want in every.items() if want(0) >= n}
+    found |= _counted(sizes, {key: want for key, want in every.items() if key not in found and counts}, counts)
     spans = _guess(sizes, {key: want for key, want in every.items() if key not in found})
     while spans:
         totals, filled, inside = _scan(sizes, spans)
@@ -141,6 +152,37 @@ def _place(counts: np.ndarray, count: int) -> tuple[int, int]:
     at_least = counts[::-1].cumsum()
     back = int(at_least.searchsorted(count))
     return len(counts) - 1 - back, count - (int(at_least[back - 1]) if back else 0)
+
+
+def _counted(sizes: Blocks, every: dict[tuple[int, int], Wanted], counts: Sequence[Counts]) -> dict:
+    """The cuts that follow from known counts: those at a code's least magnitude, which nearly all bf16 deltas have."""
+    n, found, sought = sizes.shape[0], {}, {}
+    for (t, j), want in every.items():
+        known = counts[t]
+        zeros = int(known.least[known.codes == 0].sum())
+        if known.counts.sum() != n:
+            continue
+        count = want(n - zeros)
+        if count <= 0 or count >= n - zeros:
+            found[t, j] = NOTHING if count <= 0 else Cut(0.0, n)
+            continue
+        at, need = _place(known.counts, count)
+        need -= int(known.counts[at] - known.least[at])
+        if need > 0:
+            sought[t, j] = np.int32(known.codes[at]) << 16, need
+    for start, stop in sizes.spans():
+        if not sought:
+            break
+        block = sizes.read(start, stop).cpu().view(torch.int32).numpy()
+        for (t, j), (bits, need) in list(sought.items()):
+            same = block[t] == bits
+            there = int(np.count_nonzero(same))
+            if need <= there:
+                found[t, j] = Cut(float(bits.view(np.float32)), start + int(np.flatnonzero(same)[need - 1]) + 1)
+                del sought[t, j]
+            else:
+                sought[t, j] = bits, need - there
+    return found
 
 
 def _sample(sizes: Blocks) -> np.ndarray:

@@ -20,15 +20,18 @@ from merging.shaping import after, enter, is_plain, shaped
 from merging.spectral import Factors, Fold
 
 if TYPE_CHECKING:  # a plan may hold a merge that feeds it, which is computed here
+    from merging.facts import MatrixFacts
     from merging.plan import Plan, TensorPlan
 
 
-def merged_tensor(plan: Plan, tensor: TensorPlan, peak: Tensor | None, device: str = "cpu") -> Tensor:
-    """One tensor of the merge, in its output dtype, on the CPU."""
+def merged_tensor(
+    plan: Plan, tensor: TensorPlan, peak: Tensor | None, device: str = "cpu", facts: MatrixFacts | None = None
+) -> Tensor:
+    """One tensor of the merge, in its output dtype, on the CPU. `facts` of the plan's experts save passes."""
     if tensor.action == "copy" or tensor.held is not None:
         return kept_tensor(plan, tensor)
     if device == "cpu" and _in_blocks(plan, tensor):
-        return merged_in_blocks(plan, tensor)
+        return merged_in_blocks(plan, tensor, facts)
     if plan.space == "weights":
         return merged_weights(plan, tensor, read_models(plan, tensor, device)).to(tensor.dtype).cpu()
     base, factors = read_deltas(plan, tensor, device)
@@ -58,7 +61,7 @@ def _in_blocks(plan: Plan, tensor: TensorPlan) -> bool:
     )
 
 
-def merged_in_blocks(plan: Plan, tensor: TensorPlan) -> Tensor:
+def merged_in_blocks(plan: Plan, tensor: TensorPlan, facts: MatrixFacts | None = None) -> Tensor:
     """The same tensor as the method makes of whole stacks, block by block in little memory."""
     method, keep = plan.method, kept_inputs(plan, tensor)
     shape = blocks_shape(tensor.shape, method.blocks == "rows")
@@ -91,7 +94,8 @@ def merged_in_blocks(plan: Plan, tensor: TensorPlan) -> Tensor:
             found = numbers[t].part(start * blocks.width, stop * blocks.width)
             return found.view(stop - start, *shape[1:])
 
-        blocks = Blocks(shape, lambda start, stop: read(start, stop)[0], bits if method.random else None)
+        counts = tuple(facts.deltas[part.model].magnitudes for part in inputs) if facts else ()
+        blocks = Blocks(shape, lambda start, stop: read(start, stop)[0], bits if method.random else None, counts)
         known = method.measure(blocks, **knobs) if method.measure else None
         out = torch.empty(shape, dtype=tensor.dtype)
         for start, stop in blocks.spans():

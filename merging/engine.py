@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,28 +10,37 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from merging import writer
+from merging import analysis, writer
 from merging.card import Scores
 from merging.compute import across_layers, merged_tensor, read_deltas
 from merging.events import Event
-from merging.plan import Plan
+from merging.facts import MatrixFacts, Profile
+from merging.plan import Plan, TensorPlan
+from merging.store import Store
+from merging.view import View, stored
 
 
 def merge(plan: Plan, out: Path, *, device: str = "cpu", resume: bool = False, accept: writer.Accept | None = None,
-          scores: Scores | None = None) -> Iterator[Event]:  # fmt: skip
-    """Write the merged model to `out`, whole or not at all; yields typed events. See `writer.write`."""
+          scores: Scores | None = None, profile: Store | None = None) -> Iterator[Event]:  # fmt: skip
+    """Write the merged model to `out`, whole or not at all; yields typed events. See `writer.write`.
+
+    profile: where facts of the family may be kept (`merging.facts`); the same bytes are then there sooner.
+    """
 
     def tensors(skip: Collection[str]) -> Iterator[tuple[str, Tensor]]:
-        return merged_tensors(plan, device=device, skip=skip)
+        return merged_tensors(plan, device=device, skip=skip, profile=profile)
 
     yield from writer.write(plan, out, tensors, resume=resume, accept=accept, scores=scores)
 
 
-def merged_tensors(plan: Plan, *, device: str = "cpu", skip: Collection[str] = ()) -> Iterator[tuple[str, Tensor]]:
+def merged_tensors(
+    plan: Plan, *, device: str = "cpu", skip: Collection[str] = (), profile: Store | None = None
+) -> Iterator[tuple[str, Tensor]]:
     """Every tensor of the merge in plan order, in its output dtype, on the CPU.
 
     Matrices are computed side by side; at most two a core are held, so memory does not grow with the model.
     """
+    known = _known(plan, profile)
     workers = 1 if device != "cpu" else cores()
     waiting: deque[tuple[str, Future[Tensor]]] = deque()
     with one_thread_a_matrix(), ThreadPoolExecutor(workers) as pool:
@@ -40,7 +49,7 @@ def merged_tensors(plan: Plan, *, device: str = "cpu", skip: Collection[str] = (
             for tensor in plan.tensors:
                 if tensor.name in skip:
                     continue
-                waiting.append((tensor.name, pool.submit(merged_tensor, plan, tensor, peak, device)))
+                waiting.append((tensor.name, pool.submit(merged_tensor, plan, tensor, peak, device, known(tensor))))
                 if len(waiting) > 2 * workers:
                     name, result = waiting.popleft()
                     yield name, result.result()
@@ -50,6 +59,25 @@ def merged_tensors(plan: Plan, *, device: str = "cpu", skip: Collection[str] = (
         finally:
             for _, result in waiting:
                 result.cancel()
+
+
+def _known(plan: Plan, store: Store | None) -> Callable[[TensorPlan], MatrixFacts | None]:
+    """What is kept of the plan's own family, by tensor."""
+    if store is None or plan.space != "delta" or plan.method.measure is None:
+        return lambda tensor: None
+    models = (plan.base, *plan.experts)
+    base, *experts = map(stored, models)
+    matrices = analysis.family((), {name: info.shape for name, info in base.tensors.items()}).matrices
+    kept = Profile(base, experts, [matrix.name for matrix in matrices], store)
+
+    def known(tensor: TensorPlan) -> MatrixFacts | None:
+        name = tensor.base_name
+        if any(part.name != name for part in tensor.inputs):
+            return None
+        moved = any(isinstance(model, View) and model.changes(name) for model in models)
+        return None if moved else kept.get(name)
+
+    return known
 
 
 def cores() -> int:

@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 
 from merging.analysis import Tail
-from merging.blocks import CODES
+from merging.blocks import CODES, Counts
 from merging.checkpoint import Checkpoint
 from merging.store import Store, key_of
 
-VERSION = 1  # of what the files hold
+VERSION = 2  # of what the files hold
+PARTS = ("rows", "codes", "counts", "sums", "least")  # of `DeltaFacts`, in a file
 BLOCK = 1 << 17  # entries worked on at a time: they stay in the processor's cache
 
 
@@ -30,16 +31,23 @@ class DeltaFacts:
     rows: (m,) float32 norms of the rows. codes, counts, sums: the magnitudes that occur, by the upper 16 bits of their
     float32 form; how many entries each code has, and their sum. Magnitudes are told apart to 1 part in 128. Nearly all
     differences of bfloat16 weights have their code's least magnitude; where the base is close to 0 some need more bits.
+    least: how many entries have their code's least magnitude.
     """
 
     rows: Tensor
     codes: Tensor
     counts: Tensor
     sums: Tensor
+    least: Tensor
 
     @cached_property
     def norm(self) -> float:
         return float(self.rows.double().square().sum().sqrt())
+
+    @cached_property
+    def magnitudes(self) -> Counts:
+        """The counts, for thresholds on magnitudes that no pass has to look for."""
+        return Counts(self.codes.int().numpy(), self.counts.numpy(), self.least.numpy())
 
     def tail(self, model: str, base_norm: float, *, kappa: float, eta: float, outlier_weight: float = 1.0) -> Tail:
         """As `analysis.tail`, without the delta."""
@@ -103,19 +111,25 @@ def facts_of(base: Tensor, deltas: Tensor) -> MatrixFacts:
 
 
 def _delta_facts(delta: Tensor) -> DeltaFacts:
-    counts, beyond = torch.zeros(CODES, dtype=torch.int64), torch.zeros(CODES, dtype=torch.float64)
+    counts, more = torch.zeros(2, CODES, dtype=torch.int64)
+    beyond = torch.zeros(CODES, dtype=torch.float64)
     for block in delta.reshape(-1).split(BLOCK):
         bits = block.view(torch.int32) & 0x7FFFFFFF
         codes, low = bits >> 16, bits & 0xFFFF
         counts += torch.bincount(codes, minlength=CODES)
         there = torch.from_numpy(np.flatnonzero(low.numpy()))  # few, where bfloat16 numbers were subtracted
         if len(there):
+            more += torch.bincount(codes[there], minlength=CODES)
             beyond += torch.bincount(codes[there], weights=low[there].double(), minlength=CODES)
     there = counts.nonzero().flatten()
     sizes = (there.int() << 16).view(torch.float32).double()
     steps = torch.exp2((there >> 7).clamp(min=1).double() - 150)  # between neighbouring numbers of a code
     return DeltaFacts(
-        delta.norm(dim=1), there.to(torch.int16), counts[there], sizes * counts[there] + steps * beyond[there]
+        delta.norm(dim=1),
+        there.to(torch.int16),
+        counts[there],
+        sizes * counts[there] + steps * beyond[there],
+        counts[there] - more[there],
     )
 
 
@@ -161,8 +175,7 @@ class Profile:
             tensors = {}
             for name, found in self._found.items():
                 facts = found.deltas[t]
-                parts = {"rows": facts.rows, "codes": facts.codes, "counts": facts.counts, "sums": facts.sums}
-                tensors |= {f"{name}.{part}": tensor for part, tensor in parts.items()}
+                tensors |= {f"{name}.{part}": getattr(facts, part) for part in PARTS}
                 tensors[f"{name}.base"] = torch.tensor(found.base_norm, dtype=torch.float64)
             self._store.save(key, tensors)
         for pair, key in self._pairs.items():
@@ -178,10 +191,7 @@ class Profile:
             experts = [self._store.load(key) or {} for key in self._keys]
             pairs = {pair: self._store.load(key) or {} for pair, key in self._pairs.items()}
             for name in self._names:
-                deltas = tuple(
-                    DeltaFacts(*(file[f"{name}.{part}"] for part in ("rows", "codes", "counts", "sums")))
-                    for file in experts
-                )
+                deltas = tuple(DeltaFacts(*(file[f"{name}.{part}"] for part in PARTS)) for file in experts)
                 numbers = {pair: PairFacts(*file[name].tolist()) for pair, file in pairs.items()}
                 self._found[name] = MatrixFacts(float(experts[0][f"{name}.base"]), deltas, numbers)
         except (KeyError, TypeError, ValueError, RuntimeError):  # files of another making

@@ -4,7 +4,6 @@
 its weights. What is remembered lives in the `Factors` of each matrix; weights and scale reuse everything but a vector.
 """
 
-import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,7 +16,7 @@ from merging import analysis
 from merging.analysis import Matrix, MatrixView
 from merging.checkpoint import Checkpoint
 from merging.compute import kept_tensor, merged_weights, read_models
-from merging.engine import one_thread_a_matrix
+from merging.engine import cores, one_thread_a_matrix
 from merging.facts import Profile
 from merging.folded import Folded
 from merging.live_deltas import LiveDeltas, Step
@@ -61,7 +60,7 @@ class LiveMerge:
         self._states: OrderedDict[str, dict[str, Tensor]] = OrderedDict()
         self._folded: Folded | None = None  # of the latest move
         self._last: Plan | None = None
-        self._pool = ThreadPoolExecutor(max(1, os.cpu_count() or 1))
+        self._pool = ThreadPoolExecutor(cores())
 
     def move(self, plan: Plan, focus: str | None, cancelled: Callable[[], bool]) -> Iterator[LiveEvent]:
         """Follow a slider move: pictures first, the open matrix `focus` before the others, weights last.

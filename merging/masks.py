@@ -56,7 +56,8 @@ def find_trim(
         kept = min(max(int(share * n), at_least if share > 0 else 0), n)
         top = 0 if gamma is None else min(int(float(gamma[t]) * n), n - kept)
         wanted.append((kept + top, top))
-    cuts = find_cuts(blocks.map(torch.abs), [[lambda _, count=count: count for count in pair] for pair in wanted])
+    counts = [[lambda _, count=count: count for count in pair] for pair in wanted]
+    cuts = find_cuts(blocks.map(torch.abs), counts, blocks.counts)
     kept, top = (tuple(pair[j] for pair in cuts) for j in (0, 1))
     trim = Trim(kept, top, (1.0,) * len(cuts))
     if not rescale:

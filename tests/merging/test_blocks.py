@@ -1,5 +1,7 @@
 """Merges in blocks against the same method on whole tensors, and cuts against a full sort."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ import yaml
 from merging import blocks, compute
 from merging.blocks import Cut, find_cuts, whole
 from merging.compute import merged_delta, merged_tensor, merged_weights, read_deltas, read_models
+from merging.facts import facts_of
 from merging.methods import METHODS
 from merging.ops import ascending
 from merging.plan import make_plan
@@ -87,6 +90,28 @@ def test_cuts_keep_what_a_sort_keeps(n, levels):
             kept = torch.zeros_like(row)
             kept[row.argsort(descending=True, stable=True)[:count]] = 1.0
             assert torch.equal(cut.keep(row), row * kept)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_counts_known_beforehand_give_the_same_cuts_from_fewer_entries(dtype):
+    random = torch.Generator().manual_seed(3)
+    base = (torch.randn(400, 500, generator=random) / 50).to(dtype).float()
+    deltas = (base + torch.randn(2, 400, 500, generator=random) / 1000).to(dtype).float() - base
+    counts = tuple(each.magnitudes for each in facts_of(base, deltas).deltas)
+    sizes = whole(deltas).map(torch.abs)
+    for share in (0.0, 0.01, 0.3, 0.5, 0.999, 1.0):
+        wanted = [[lambda _, n=int(share * 200_000): n]] * 2
+        assert find_cuts(sizes, wanted, counts) == find_cuts(sizes, wanted)
+    read = []
+    spied = replace(sizes, read=lambda start, stop: read.append(stop - start) or sizes.read(start, stop))
+    find_cuts(spied, [[lambda _: 20_000]] * 2, counts)
+    assert sum(read) <= 200_000 if dtype == torch.bfloat16 else sum(read) > 200_000
+
+
+def test_counts_of_another_tensor_are_not_believed():
+    counts = facts_of(torch.ones(1, 2), torch.ones(1, 1, 2)).deltas[0].magnitudes
+    row = whole(torch.tensor([[3.0, 1.0, 2.0]]))
+    assert find_cuts(row, [[lambda _: 2]], [counts]) == find_cuts(row, [[lambda _: 2]])
 
 
 def test_a_sample_that_misleads_costs_a_pass_and_no_entry(monkeypatch):
