@@ -18,7 +18,7 @@ from merging.decompose import SVD
 from merging.layers import layer_of
 from merging.ops import outlier_threshold, sparsity
 
-Measure = Literal["sign", "cosine", "shared", "interference", "kept"]
+Measure = Literal["sign", "cosine", "shared", "interference", "kept", "output"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,7 @@ class Conflict:
     cosine: of two deltas, -1..1. shared: overlap of the top-k left and right subspaces, 0..1.
     interference: singular task interference of the pair divided by the sum of singular values, >= 0.
     kept: cosine of the merged delta with each expert's delta, -1..1; its rows are experts, not pairs.
+    output: share of each expert's own output that the merge keeps (`merging/outputs.py`), up to 1; rows are experts.
     """
 
     measure: Measure

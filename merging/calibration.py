@@ -76,6 +76,10 @@ class Calibration:
         """sha256 of everything in it: the files' own hashes stand in `about.json`."""
         return hashlib.sha256(self.about.model_dump_json().encode()).hexdigest()
 
+    def knows(self, experts: Sequence[str]) -> bool:
+        """Whether it was measured on all of these, by their fingerprints."""
+        return set(experts) <= set(self.about.experts)
+
     def inputs(self, name: str, experts: Sequence[str], device: str | torch.device = "cpu") -> Inputs:
         """Of one tensor, for these experts by their fingerprints."""
         places = [self.about.experts.index(expert) for expert in experts]
@@ -106,26 +110,38 @@ class Calibration:
 
 
 def calibration_of(
-    recipe: "Recipe", method: "Method", experts: Sequence["Checkpoint"], base: "Checkpoint", problems: list[UserError],
+    recipe: "Recipe",
+    method: "Method",
+    experts: Sequence["Checkpoint"],
+    base: "Checkpoint",
+    problems: list[UserError],
     notices: list[str],
-) -> Calibration | None:  # fmt: skip
-    """What the recipe names, where its method needs one and it fits these models."""
-    if not method.calibrated:
-        if recipe.calibration:
-            notices.append(f"calibration: `{method.id}` merges without data and does not read it.")
+) -> Calibration | None:
+    """What the recipe names, where it fits these models. A method that merges by it must have it; to others it only
+    adds a picture.
+    """
+    if not method.calibrated and not recipe.calibration:
         return None
     try:
         found = _wanted(recipe, method)
+        _check(found, recipe, experts, base)
     except UserError as error:
-        problems.append(error)
+        if method.calibrated:
+            problems.append(error)
+        else:
+            notices.append(f"calibration: {error.what}; `{method.id}` merges without it.")
         return None
-    where, do = recipe.calibration or "", _MAKE
-    if found.about.base != base.fingerprint or not {one.fingerprint for one in experts} <= set(found.about.experts):
-        problems.append(UserError("E_CALIBRATION", "it was measured on other models", where=where, do=do))
+    return found
+
+
+def _check(found: Calibration, recipe: "Recipe", experts: Sequence["Checkpoint"], base: "Checkpoint") -> None:
+    """Raises where it was measured on others, or is not whole."""
+    where = recipe.calibration or ""
+    if found.about.base != base.fingerprint or not found.knows([one.fingerprint for one in experts]):
+        raise UserError("E_CALIBRATION", "it was measured on other models", where=where, do=_MAKE)
     if lost := [name for name in found.about.files if not (found.folder / name).is_file()]:
         what = f"{count(lost, 'file')} of it cannot be found: {first_names(lost)}"
-        problems.append(UserError("E_CALIBRATION", what, where=where, do=do))
-    return found
+        raise UserError("E_CALIBRATION", what, where=where, do=_MAKE)
 
 
 def _wanted(recipe: "Recipe", method: "Method") -> Calibration:
@@ -136,7 +152,7 @@ def _wanted(recipe: "Recipe", method: "Method") -> Calibration:
         what = f"`{method.id}` needs to know what the experts' matrices read"
         raise UserError("E_CALIBRATION", what, where="calibration", do=f"{_MAKE} Then write `calibration: FOLDER`.")
     found = open_calibration(recipe.folder / recipe.calibration)
-    if found.about.stream != method.calibrated:
+    if method.calibrated and found.about.stream != method.calibrated:
         what = f"`{method.id}` needs the {method.calibrated} stream; this has the {found.about.stream} one"
         raise UserError("E_CALIBRATION", what, where=recipe.calibration, do=_MAKE)
     return found

@@ -227,7 +227,7 @@ def _delta_settings(plan: Plan, tensor: TensorPlan, keep: list[int], base: Tenso
     settings = method_settings(plan, tensor, keep, deltas)
     if plan.method.takes_base:
         settings["base"] = base.float()
-    if plan.calibration:
+    if plan.method.calibrated and plan.calibration:
         experts = [plan.experts[tensor.inputs[t].model].fingerprint for t in keep]
         settings["inputs"] = plan.calibration.inputs(tensor.name, experts, deltas.device)
     return settings

@@ -1,20 +1,22 @@
 """What is shown of a family's matrices: what weights and scale do not change is measured once, the rest follows from
 one vector a matrix."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 from torch import Tensor
 
 from merging import analysis
-from merging.analysis import Conflict, Family, Limit, Look, Matrix, MatrixView, Spectrum, Tail
+from merging.analysis import Conflict, Family, Limit, Look, Matrix, MatrixView, Measure, Spectrum, Tail
 from merging.compute import kept_inputs
 from merging.decompose import singular_values
 from merging.facts import MatrixFacts, Profile
 from merging.live_deltas import Step
 from merging.measures import Numbers, cross, numbers_of_delta, numbers_of_fold, pair_measures
+from merging.outputs import along, kept_by, kept_by_fold
 from merging.plan import TensorPlan
 from merging.resident import Resident
 from merging.spectral import Factors, Fold
@@ -54,13 +56,14 @@ class Pictures:
         kept, _ = self._kept(step, tensor, delta)
         pairs = factors.remember(("pairs", kept), partial(self._pairs, matrix.name, factors, kept))
         norms = [each.norm for each in self.facts(matrix.name).deltas]
-        return {**pairs, "kept": self._numbers(factors, delta).cosines(norms)}
+        outputs = self._outputs(step, matrix.name, factors, delta)
+        return {**pairs, "kept": self._numbers(factors, delta).cosines(norms), "output": outputs}
 
     def look(self, step: Step, seen: Mapping[str, Seen], seconds: float) -> Look:
         family = self._family
         conflicts: dict[Any, Conflict] = {}
-        for measure in ("sign", "cosine", "shared", "interference", "kept"):
-            rows = tuple((name,) for name in family.experts) if measure == "kept" else family.pairs
+        for measure in get_args(Measure):
+            rows = tuple((name,) for name in family.experts) if measure in ("kept", "output") else family.pairs
             each = ((found.view.matrix, found.measures[measure]) for found in seen.values())
             conflicts[measure] = Conflict(measure, rows, analysis.gather(family, len(rows), each))
         views = {matrix.name: seen[matrix.name].view for matrix in family.matrices}
@@ -105,6 +108,20 @@ class Pictures:
             return numbers_of_delta(delta.dense(), factors.deltas)
         # what is remembered holds these very directions, so that no others get their id
         return numbers_of_fold(delta, factors.remember(("crossed", id(delta.u)), partial(cross, delta, factors.deltas)))
+
+    def _outputs(self, step: Step, name: str, factors: Factors, delta: Tensor | Fold) -> Sequence[float]:
+        """What the merge keeps of each expert's output, where that was measured for all of them."""
+        calibration, experts = step.plan.calibration, self._held.fingerprints
+        if calibration is None or name not in calibration.about.matrices or not calibration.knows(experts):
+            return [math.nan] * len(experts)
+        inputs = calibration.inputs(name, experts)
+        if not self._held.lean and (read := inputs.gram):
+            grams = factors.remember(("grams", calibration.digest), lambda: [read(t) for t in range(len(experts))])
+            inputs = replace(inputs, gram=grams.__getitem__)
+        if not isinstance(delta, Fold) or delta.core is not None:
+            return kept_by(delta.dense() if isinstance(delta, Fold) else delta, factors.deltas, inputs)
+        key = ("along", id(delta.u), calibration.digest)
+        return kept_by_fold(delta, factors.remember(key, partial(along, delta, factors.deltas, inputs)))
 
     def _kept(self, step: Step, tensor: TensorPlan, delta: Tensor | Fold) -> tuple[Kept, Sequence[float]]:
         """Per expert of the family: directions kept, and mean outlier weight."""

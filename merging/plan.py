@@ -42,7 +42,7 @@ class Plan:
     estimate: Estimate
     tokenizer: Output
     config: Mapping[str, Any]  # of the merge
-    calibration: Calibration | None = None  # where the method needs one
+    calibration: Calibration | None = None
 
     @property
     def space(self) -> Space:
@@ -73,7 +73,7 @@ class Plan:
                 [canonical(part.parameters), *([s.model, s.layers, canonical(s.parameters)] for s in part.sources)]
                 for part in named.slices
             ]
-        if self.calibration:
+        if self.method.calibrated and self.calibration:
             form["calibration"] = self.calibration.digest
         if self.recipe.locks:
             form["held"] = [[tensor.name, tensor.held] for tensor in self.tensors if tensor.held is not None]

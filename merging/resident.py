@@ -86,6 +86,7 @@ class Resident:
     ) -> None:  # fmt: skip
         self._base, self._experts, self._store, self.lean = base, tuple(experts), store, lean
         self.share = share if lean else 1.0
+        self.fingerprints = tuple(expert.fingerprint for expert in experts)
         self._base_norm = base_norm
         self._whole: dict[str, tuple[Tensor, Factors]] = {}
         self._lean: dict[str, Factors] = {}

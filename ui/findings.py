@@ -27,10 +27,14 @@ def map_finding(look: Look, measure: Measure) -> str:
     conflict = look.conflicts[measure]
     if not conflict.rows:
         return _said("One expert alone has nobody to clash with.", "A map needs two experts with a weight.")
+    if measure == "output" and not np.isfinite(conflict.values).any():
+        return _said("What the experts put out is not measured yet.",
+                     "Choose RegMean and press Measure the experts; other methods then show it too.")  # fmt: skip
     if not np.isfinite(conflict.values).any():
         return _said("Nothing to compare: no two experts change the same matrix.", "Cells without a change are empty.")
     return {
-        "sign": _sign, "cosine": _cosine, "shared": _shared, "interference": _interference, "kept": _kept
+        "sign": _sign, "cosine": _cosine, "shared": _shared, "interference": _interference, "kept": _kept,
+        "output": _output,
     }[measure](look, conflict)  # fmt: skip
 
 
@@ -92,6 +96,17 @@ def _kept(look: Look, conflict: Conflict) -> str:
         return _said("The merge leans to all experts alike.", read)
     return _said(f"The merge leans to {label(most, colours[most])}; least is left of "
                  f"{label(least, colours[least])}.", read)  # fmt: skip
+
+
+def _output(look: Look, conflict: Conflict) -> str:
+    colours = roles(look.family.experts)
+    means = {row[0]: float(np.nanmean(v)) for row, v in zip(conflict.rows, conflict.values, strict=True)
+             if np.isfinite(v).any()}  # fmt: skip
+    _, where, lowest = _extreme(look, conflict, np.nanargmin)
+    shares = ", ".join(f"{label(name, colours[name])} {_hundredths(mean)}" for name, mean in means.items())
+    read = (f"100: all it puts out on its own text; 0: as the base; below: further off. "
+            f"Lowest is {_hundredths(lowest)}, in {where}.")  # fmt: skip
+    return _said(f"Output kept, of 100: {shares}.", read)
 
 
 def spectra_finding(look: Look, matrix: Matrix) -> str:

@@ -17,6 +17,7 @@ _SAYS: dict[Measure, str] = {
     "shared": "%{text} of 100 directions shared",
     "interference": "interference × 100: %{text}",
     "kept": "points %{text} of 100 its way",
+    "output": "keeps %{text} of 100 of its output",
 }
 MEASURES: dict[Measure, str] = {
     "sign": "Sign conflict",
@@ -24,6 +25,7 @@ MEASURES: dict[Measure, str] = {
     "shared": "Shared directions",
     "interference": "Interference",
     "kept": "Kept",
+    "output": "Output kept",
 }
 
 

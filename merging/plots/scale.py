@@ -38,6 +38,7 @@ def scale_of(conflict: Conflict) -> Scale:
         "shared": _one_way("own directions", "shared", "of 100", values, (10, 20, 40, 100)),
         "interference": _one_way("apart", "in each other’s way", "0 = none", values, (25, 50, 100, 200, 400)),
         "kept": Scale("wash", 0, 100, "lost", "kept", "100 = points its way"),
+        "output": Scale("wash", 0, 100, "lost", "kept", "0 = as the base"),
     }
     return kinds[conflict.measure]
 

@@ -184,6 +184,7 @@ def test_another_family_is_refused(family):
     source = texts(family, ("helpful", "honest"))
     run(calibrate(recipe(family, ("helpful", "honest")), family / "cal", source, device="cpu"))
     make_plan(recipe(family, ("honest",), calibration="cal"))  # a part of the experts is fine
+    assert make_plan(recipe(family, ("honest",), "task_arithmetic", calibration="cal")).calibration, "for its picture"
     with pytest.raises(UserError, match="measured on other models"):
         make_plan(recipe(family, ("honest", "harmless"), calibration="cal"))
     with pytest.raises(UserError, match="needs the merged stream"):

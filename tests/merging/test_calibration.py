@@ -152,4 +152,5 @@ def test_another_file_in_its_place_is_told_apart(family):
 
 def test_a_method_that_reads_none_says_so(family):
     plan = make_plan(parse_recipe(RECIPE.format(method="ties", more="calibration: nowhere"), family))
-    assert any("does not read it" in text for text in plan.notices)
+    assert any("there is no calibration here; `ties` merges without it" in text for text in plan.notices)
+    assert plan.calibration is None

@@ -71,7 +71,7 @@ def apply_preset(recipe: Recipe, preset: Recipe) -> Recipe:
     )
     return replace(
         recipe, method=preset.method, parameters=preset.parameters, experts=experts, seed=preset.seed,
-        name=preset.name, note=preset.note, calibration=preset.calibration,
+        name=preset.name, note=preset.note,
     )  # fmt: skip
 
 
