@@ -1,6 +1,5 @@
 """Runs a plan: streams tensor by tensor, many matrices side by side."""
 
-import os
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,6 +12,7 @@ from torch import Tensor
 from merging import analysis, writer
 from merging.card import Scores
 from merging.compute import across_layers, merged_tensor, read_deltas
+from merging.cores import cores
 from merging.events import Event
 from merging.facts import MatrixFacts, Profile
 from merging.plan import Plan, TensorPlan
@@ -78,11 +78,6 @@ def _known(plan: Plan, store: Store | None) -> Callable[[TensorPlan], MatrixFact
         return None if moved else kept.get(name)
 
     return known
-
-
-def cores() -> int:
-    """Processor cores that this process may use: two workers on one core only take its cache from each other."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

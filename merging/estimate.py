@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from merging.cores import cores
 from merging.method import Method
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Estimate:
 
 def estimate(method: Method, n_experts: int, tensors: tuple[TensorPlan, ...]) -> Estimate:
     sizes = [math.prod(t.shape) for t in tensors]
-    n_parameters, workers = sum(sizes), os.cpu_count() or 1
+    n_parameters, workers = sum(sizes), cores()
     disk = sum(size * t.dtype.itemsize for size, t in zip(sizes, tensors, strict=True))
     seconds = START + n_parameters * (15 * n_experts + 10) / 1e9  # nanoseconds an entry: read, merge, write, hash
     spaced = any(t.settings.get("space", "full") != "full" for t in tensors)

@@ -16,7 +16,8 @@ from merging import analysis
 from merging.analysis import Matrix, MatrixView
 from merging.checkpoint import Checkpoint
 from merging.compute import kept_tensor, merged_weights, read_models
-from merging.engine import cores, one_thread_a_matrix
+from merging.cores import cores
+from merging.engine import one_thread_a_matrix
 from merging.facts import Profile
 from merging.folded import Folded
 from merging.live_deltas import LiveDeltas, Step
