@@ -33,12 +33,12 @@ def kept(text: str, folder: Path) -> Try:
 
 def test_a_try_comes_back_spelled_as_on_the_desk(tmp_path: Path):
     session = Session(parse_recipe(TIES.replace("0.8", "0.3"), tmp_path), owner="o")
-    assert again(session, kept(TIES, tmp_path)) == parse_recipe(TIES, tmp_path)
+    assert again(session, kept(TIES, tmp_path).recipe) == parse_recipe(TIES, tmp_path)
 
 
 def test_experts_that_a_method_does_not_take_stay_on_the_desk(tmp_path: Path):
     session = Session(parse_recipe(TIES, tmp_path), owner="o")
-    found = again(session, kept(SLERP, tmp_path))
+    found = again(session, kept(SLERP, tmp_path).recipe)
     assert [expert.model for expert in found.experts] == ["a/helpful", "a/honest", "a/kind"]
     assert [expert.model for expert in recipe_of(Session(found, owner="o")).experts] == ["a/honest"]
 
