@@ -141,7 +141,7 @@ def test_scores_belong_to_the_recipe_they_were_made_of(page: Page):
     expect(page.locator("#status .score")).to_have_count(3, timeout=120_000)
     expect(page.get_by_text("Share of probes passed")).to_be_visible()
     slider(page, "Scale λ").focus()
-    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowLeft")
     expect(page.locator("#status .scores")).to_have_text("not scored")
     expect(page.get_by_role("button", name="Score this merge")).to_be_visible()
 
@@ -218,7 +218,11 @@ def test_no_page_is_wider_than_its_window(context: BrowserContext, server: str, 
     for width in (1440, 390):
         page.set_viewport_size({"width": width, "height": 844})
         for name in ("Spectra", "Chat", "Board", "Recipe", "Map"):
-            tab(page, name)
+            if page.get_by_role("tab", name=name, exact=True).count():
+                tab(page, name)
+            else:  # on a phone the last tabs stand behind three dots
+                page.get_by_role("button", name="More tabs").click()
+                page.locator(".overflow-dropdown").get_by_role("button", name=name, exact=True).click()
             expect(page.get_by_role("tab", name=name, exact=True)).to_have_attribute("aria-selected", "true")
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (width, name)
 
