@@ -29,6 +29,7 @@ from merging.compute import merged_tensor
 from merging.engine import one_thread_a_matrix
 from merging.errors import UserError
 from merging.models import open_model
+from merging.partial import sha256_of
 from merging.plan import Plan, make_plan
 from merging.recipe import Recipe
 
@@ -79,9 +80,9 @@ class _Job:
         self.stream = method.calibrated or "own"
         self.base, *self.experts = [
             open_model(source, recipe.folder, base=recipe.base)
-            for source in (recipe.base, *(e.model for e in recipe.experts if not recipe.is_base(e.model)))
+            for source in (recipe.base, *(expert.model for expert in recipe.beside_base))
         ]
-        names = [expert.name for expert in recipe.experts if not recipe.is_base(expert.model)]
+        names = [expert.name for expert in recipe.beside_base]
         self.texts = read_texts(texts, names, each)
         self.models = Models(device)
         self.device = self.models.device
@@ -255,7 +256,7 @@ class _Job:
     def finish(self, out: Path) -> Calibrated:
         """Gives the folder its name."""
         files = [self._path(t, p) for t in range(len(self.experts)) for p in self._parts()]
-        hashes = {path.name: _sha256(path) for path in files}
+        hashes = {path.name: sha256_of(path) for path in files}
         about = self._about(self._parts()).model_copy(update={"files": hashes})
         (self.folder / ABOUT).write_text(about.model_dump_json())
         (self.folder / "run").unlink()
@@ -276,8 +277,3 @@ class _Steps:
         self._done += 1
         left = (perf_counter() - self._began) / self._done * (self._total - self._done)
         return Calibrating("layers", self._done, self._total, left)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -22,10 +22,11 @@ State = Mapping[str, Tensor]  # a model's tensors by name
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Texts padded on the right: `ids` and `real` (texts, tokens)."""
+    """Texts padded on the right: `ids` and `real` (texts, tokens). places: which of the texts they are."""
 
     ids: Tensor
     real: Tensor
+    places: tuple[int, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,7 +179,7 @@ def batches(texts: Sequence[Sequence[int]], pad: int, device: torch.device, toke
             row[: len(texts[i])] = torch.tensor(texts[i])
         lengths = torch.tensor([len(texts[i]) for i in rows])
         real = torch.arange(ids.shape[1]) < lengths[:, None]
-        found.append(Batch(ids.to(device), real.to(device)))
+        found.append(Batch(ids.to(device), real.to(device), tuple(rows)))
     return found
 
 

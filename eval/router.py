@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from eval.layers import batches
 from eval.runtime import encode, render, use_cores
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 Conversation = Sequence[Mapping[str, str]]
 _DEPTH = 2 / 3  # of the layers
 _RIDGE = 0.1  # times the mean diagonal
-_BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -70,18 +70,14 @@ def hidden(base: "Model", conversations: Sequence[Conversation]) -> Tensor:
     use_cores(base.module)
     ids = [encode(base.tokenizer, *render(base.tokenizer, turns)) for turns in conversations]
     after = max(1, round(_DEPTH * base.module.config.get_text_config().num_hidden_layers))
-    found: list[Tensor] = []
-    for at in range(0, len(ids), _BATCH):
-        rows = ids[at : at + _BATCH]
-        width = max(map(len, rows))
-        padded = torch.tensor([[*row, *[0] * (width - len(row))] for row in rows], device=base.module.device)
-        real = torch.arange(width) < torch.tensor([len(row) for row in rows])[:, None]
-        states = base.module(
-            input_ids=padded, attention_mask=real.long().to(padded.device), output_hidden_states=True, logits_to_keep=1
-        ).hidden_states[after]
-        weight = real[..., None].double()
-        found.append((states.double().cpu() * weight).sum(1) / weight.sum(1))
-    return torch.cat(found)
+    found: dict[int, Tensor] = {}
+    for batch in batches(ids, 0, base.module.device):
+        call = {"input_ids": batch.ids, "attention_mask": batch.real.long(), "logits_to_keep": 1}
+        states = base.module(**call, output_hidden_states=True).hidden_states[after]
+        weight = batch.real[..., None].double()
+        means = ((states.double() * weight).sum(1) / weight.sum(1)).cpu()
+        found |= dict(zip(batch.places, means, strict=True))
+    return torch.stack([found[i] for i in range(len(ids))])
 
 
 def _with_one(x: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from accelerate.utils import get_max_memory
 from jinja2 import TemplateError
 from torch import Tensor
 
+from merging.cores import cores as allowed
 from merging.errors import UserError
 
 if TYPE_CHECKING:  # seconds to import, which a look at kept scores need not wait for
@@ -50,8 +51,7 @@ def free_memory(device: torch.device) -> int:
 def cores() -> int:
     """Cores that this process may use; a container's share where it is told."""
     told = os.environ.get("OMP_NUM_THREADS") or os.environ.get("CPU_CORES", "")
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(int(told), allowed)) if told.isdigit() else allowed
+    return max(1, min(int(told), allowed())) if told.isdigit() else allowed()
 
 
 def use_cores(model: "PreTrainedModel", n_streams: int = 1) -> None:

@@ -17,7 +17,7 @@ def lock_target(recipe: Recipe, lock: Lock) -> str | None:
             raise UserError("E_LOCK", "the recipe has no base to hold tensors to", where="locks",
                             do="Write `base_model: FOLDER`.")  # fmt: skip
         return None
-    models = {e.model: e.name for e in recipe.experts if not recipe.is_base(e.model)}
+    models = {expert.model: expert.name for expert in recipe.beside_base}
     found = [model for model, name in models.items() if lock.to == model] or [
         model for model, name in models.items() if lock.to == name
     ]

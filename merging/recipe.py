@@ -90,6 +90,11 @@ class Recipe:
         return self.base is not None and os.path.normpath(model) == os.path.normpath(self.base)
 
     @property
+    def beside_base(self) -> tuple[Expert, ...]:
+        """The entries of `models:` that are not the base."""
+        return tuple(expert for expert in self.experts if not self.is_base(expert.model))
+
+    @property
     def vocabulary(self) -> TokenizerChoice | None:
         """What is said about the merge's tokens, in either of mergekit's two ways."""
         return self.tokenizer or (TokenizerChoice(self.tokenizer_source) if self.tokenizer_source else None)

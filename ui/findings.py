@@ -83,8 +83,7 @@ def _interference(look: Look, conflict: Conflict) -> str:
 
 def _kept(look: Look, conflict: Conflict) -> str:
     colours = roles(look.family.experts)
-    means = {row[0]: float(np.nanmean(v)) for row, v in zip(conflict.rows, conflict.values, strict=True)
-             if np.isfinite(v).any()}  # fmt: skip
+    means = _means(conflict)
     _, where, lowest = _extreme(look, conflict, np.nanargmin)
     read = f"100: the merge moves as that expert did; 0: not at all. Lowest is {_hundredths(lowest)}, in {where}."
     most, least = max(means, key=lambda m: means[m]), min(means, key=lambda m: means[m])
@@ -100,13 +99,18 @@ def _kept(look: Look, conflict: Conflict) -> str:
 
 def _output(look: Look, conflict: Conflict) -> str:
     colours = roles(look.family.experts)
-    means = {row[0]: float(np.nanmean(v)) for row, v in zip(conflict.rows, conflict.values, strict=True)
-             if np.isfinite(v).any()}  # fmt: skip
+    means = _means(conflict)
     _, where, lowest = _extreme(look, conflict, np.nanargmin)
     shares = ", ".join(f"{label(name, colours[name])} {_hundredths(mean)}" for name, mean in means.items())
     read = (f"100: all it puts out on its own text; 0: as the base; below: further off. "
             f"Lowest is {_hundredths(lowest)}, in {where}.")  # fmt: skip
     return _said(f"Output kept, of 100: {shares}.", read)
+
+
+def _means(conflict: Conflict) -> dict[str, float]:
+    """By expert, over its matrices."""
+    return {row[0]: float(np.nanmean(v)) for row, v in zip(conflict.rows, conflict.values, strict=True)
+            if np.isfinite(v).any()}  # fmt: skip
 
 
 def spectra_finding(look: Look, matrix: Matrix) -> str:

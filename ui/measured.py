@@ -18,13 +18,12 @@ def with_measurement(session: Session, home: Path) -> Session:
     recipe, stream = session.recipe, METHODS[session.recipe.method].calibrated
     if not stream or (recipe.calibration and Path(recipe.calibration).parent != home / "calibrations"):
         return session
-    models = [open_model(m, recipe.folder, base=recipe.base) for m in (recipe.base or "", *experts_of(recipe))]
+    models = [
+        open_model(m, recipe.folder, base=recipe.base)
+        for m in (recipe.base or "", *(expert.model for expert in recipe.beside_base))
+    ]
     key = hashlib.sha256(json.dumps([stream, EACH, *(m.fingerprint for m in models)]).encode()).hexdigest()[:24]
     return replace(session, recipe=replace(recipe, calibration=str(home / "calibrations" / key)))
-
-
-def experts_of(recipe: Recipe) -> list[str]:
-    return [expert.model for expert in recipe.experts if not recipe.is_base(expert.model)]
 
 
 def is_missing(recipe: Recipe) -> bool:

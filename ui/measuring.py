@@ -8,7 +8,7 @@ from merging.errors import UserError
 from ui.conversation import Turns
 from ui.live import Updates, follow, measure_button
 from ui.long import start_job
-from ui.measured import EACH, experts_of, with_measurement
+from ui.measured import EACH, with_measurement
 from ui.page import Page
 from ui.services import Services, keep, town_sources
 from ui.session import Session
@@ -18,7 +18,7 @@ def measure(services: Services, page: Page, session: Session, turns: Turns) -> I
     """Let every expert answer prompts of its own skill, and measure what its matrices read; then merge."""
     session = with_measurement(session, services.home)
     _, town = town_sources(services)
-    names = {Path(expert).name for expert in experts_of(session.recipe)}
+    names = {expert.name for expert in session.recipe.beside_base}
     if not names <= {Path(expert).name for expert in town}:
         raise UserError(
             "E_TEXTS",

@@ -64,7 +64,7 @@ def build() -> PassportsPanel:
 def draw(panel: PassportsPanel, recipe: Recipe, checked: Checked) -> dict[Output, Any]:
     """The passports of a recipe's models, and what keeps them from merging."""
     found = report(recipe, checked)
-    experts = [expert.model for expert in recipe.experts if not recipe.is_base(expert.model)]
+    experts = [expert.model for expert in recipe.beside_base]
     names = dict(zip(experts, names_of(recipe), strict=False)) | {recipe.base or "": "base"}
     costs = checked.plan.estimate if checked.plan else None
     missing = costs.download_bytes if costs else 0
