@@ -1,9 +1,9 @@
 """Arcs on the sphere: what the methods that follow directions instead of straight lines share."""
 
+import math
+
 import torch
 from torch import Tensor
-
-from merging.ops import column
 
 
 def unit(x: Tensor) -> Tensor:
@@ -26,24 +26,31 @@ def arc(a: Tensor, b: Tensor, t: float, dim: int = -1) -> Tensor:
     return torch.where(straight, (1 - t) * first + t * second, bent).movedim(-1, dim)
 
 
-def karcher_direction(directions: Tensor, max_iter: int, tol: float) -> Tensor:
-    """The unit vector (n,) with the least squared angle to the unit vectors (T, n), T at least 1.
+def karcher_point(gram: Tensor, max_iter: int, tol: float) -> Tensor:
+    """The unit vector with the least squared angle to T unit vectors, T at least 1, as their coefficients (T,).
 
-    Starts at their normalised mean (at the first one if that is 0), moves along the mean of the tangents, and stops
-    when a step is not longer than `tol`.
+    All of the way is a combination of the vectors, so their Gram matrix (T, T), float64, tells every length and angle.
+    Starts at their normalised mean (at the first one if that is shorter than 1e-6), moves along the mean of the
+    tangents, and stops when a step is not longer than `tol`. A vector opposite to the point pulls nowhere.
     """
-    mean = directions.mean(0)
-    point = mean / mean.norm() if mean.norm() > 0 else directions[0]
+
+    def length(vector: Tensor) -> float:
+        return math.sqrt(max(0.0, float(vector @ gram @ vector)))
+
+    n = len(gram)
+    point = gram.new_full((n,), 1 / n)
+    if length(point) < 1e-6:
+        point = torch.eye(n, dtype=gram.dtype)[0]
+    point /= length(point)
     for _ in range(max_iter):
-        apart = directions - point  # angles by chords: a cosine near 1 has lost them
-        chord = apart.norm(dim=1)
-        angle = 2 * torch.atan2(chord, (directions + point).norm(dim=1))
-        sine = torch.sin(angle)
-        pull = torch.where(sine > 1e-8, angle / torch.where(sine > 1e-8, sine, 1.0), 0.0)
-        tangent = (column(pull, directions) * (apart + column(chord.square() / 2, directions) * point)).mean(0)
-        step = tangent.norm()
+        cosine = (gram @ point).clamp(-1, 1)
+        sine = (1 - cosine.square()).sqrt()
+        turned = sine > 1e-6  # below, rounding alone tells it from 0
+        pull = torch.where(turned, torch.atan2(sine, cosine) / torch.where(turned, sine, 1.0), (cosine > 0).double())
+        tangent = (pull - (pull @ cosine) * point) / n
+        step = length(tangent)
         if step <= tol:
             break
-        point = torch.cos(step) * point + torch.sin(step) * tangent / step
-        point = point / point.norm()
+        point = math.cos(step) * point + math.sin(step) / step * tangent
+        point /= length(point)
     return point

@@ -80,6 +80,29 @@ def test_karcher_mean_of_two_lies_halfway_at_the_mean_length():
     close(run("karcher", three, max_iter=0), [math.cos(first), math.sin(first)])
 
 
+def test_karcher_mean_where_models_cancel_is_the_first():
+    around = [[math.cos(math.radians(a)), math.sin(math.radians(a))] for a in (0, 120, 240)]
+    close(run("karcher", around), [1.0, 0.0])  # in float64 their sum is 1e-16, not 0
+    # the third stands opposite to the mean of the others and pulls nowhere
+    close(run("karcher", [[1.0, 0.0], [0.0, 1.0], [-HALF, -HALF]]), [HALF, HALF])
+
+
+def test_the_pulls_on_a_karcher_mean_cancel():
+    models = torch.randn(5, 1000, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    models += torch.linspace(-1, 3, 1000)
+    mean, directions = (x / x.norm(dim=-1, keepdim=True) for x in (run("karcher", models, tol=1e-9), models))
+    cosines = directions @ mean
+    pulls = (cosines.acos() / cosines.acos().sin()).unsqueeze(1) * (directions - cosines.unsqueeze(1) * mean)
+    close(pulls.sum(0), torch.zeros(1000))
+
+
+def test_karcher_mean_of_models_that_lie_close():
+    base = torch.randn(200_000, generator=torch.Generator().manual_seed(2))
+    steps = 1e-4 * torch.randn(3, 200_000, generator=torch.Generator().manual_seed(3))
+    found = METHODS["karcher"](base + steps, torch.ones(3), max_iter=10, tol=1e-5)
+    close(found, base + steps.mean(0), atol=1e-6)
+
+
 def test_della_keeps_by_rank_in_the_row():
     row = tensor([[1.0, -4.0, 2.0, 3.0]], dtype=torch.float64)
     close(keep_chances(row, 0.5, 0.15), [[0.35, 0.65, 0.45, 0.55]])
