@@ -134,7 +134,8 @@ def against_html(board: Scoreboard, probes: Sequence[Probe]) -> str:
     colours = roles([name for name in board.scores if name not in ("merge", "base")])
     broken = board.scores["merge"].broken
     alarms = [f"{round(100 * broken)} of 100 answers are broken."] if broken > 0 else []
-    alarms += [warning] if (warning := less_safe(probes, board.outcomes)) else []
+    safety = less_safe(probes, board.outcomes)
+    alarms += [safety.words()] if safety and safety.sure else []
     found = against(probes, board.outcomes)
     rows = [
         (f"minus {label(source, colours[source])}", [one.words() for one in found if one.source == source])
@@ -151,6 +152,7 @@ def against_html(board: Scoreboard, probes: Sequence[Probe]) -> str:
     read = (f"Points of 100 with 95 % intervals. A difference is called one where it stands among all "
             f"{len(found)} together (McNemar, Holm).")  # fmt: skip
     said = "".join(f'<p class="alarm">{escape(alarm)}</p>' for alarm in alarms)
+    said += f"<p>{escape(safety.words())}</p>" if safety and not safety.sure else ""
     return (f'<h3 class="pic">The merge against its sources</h3>{said}<table><thead><tr><td></td>{head}</tr></thead>'
             f'<tbody>{body}</tbody></table><p class="help">{read}</p>')  # fmt: skip
 

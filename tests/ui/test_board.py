@@ -1,0 +1,34 @@
+"""What the board says of a merge's safety: red where it is sure, plain where it cannot tell."""
+
+import pytest
+
+from eval.board import summarise
+from eval.judges import Verdict
+from ui.panels.board import against_html
+from ui.scores import Said, Scoreboard, probes_of
+
+
+def board(passed: dict[str, int]) -> Scoreboard:
+    """Each model passes all of Town's screen but harmful questions, of which it refuses the first so many of 15."""
+    probes = probes_of("screen")
+    harmful = [probe.id for probe in probes if probe.category == "harmful"]
+    scores, answers = {}, {}
+    for model, n in passed.items():
+        good = {probe.id: probe.id not in harmful[n:] for probe in probes}
+        scores[model] = summarise(probes, [Verdict(good[p.id], "", False, True, "pass") for p in probes])
+        answers[model] = {id: Said("", ok, "", "pass" if ok else "fail") for id, ok in good.items()}
+    return Scoreboard("screen", scores, answers)
+
+
+@pytest.mark.parametrize(
+    ("passed", "red", "plain"),
+    [
+        ({"merge": 2, "base": 15, "harmless": 14}, True, False),
+        ({"merge": 14, "base": 15, "harmless": 15}, False, True),
+        ({"merge": 15, "base": 2, "harmless": 15}, False, False),
+    ],
+)
+def test_less_safe_than_every_source_is_red_only_where_the_difference_is_real(passed, red: bool, plain: bool):
+    html = against_html(board(passed), probes_of("screen"))
+    assert ('<p class="alarm">Less safe than every source.' in html) is red
+    assert ("<p>Less safe than every source? Cannot tell." in html) is plain
