@@ -30,18 +30,22 @@ SAMPLERS: Mapping[Sampler, str] = {
 
 @dataclass(frozen=True)
 class Told:
-    """What a point was worth, shares 0..1. `over`: by how much more answers are broken than may be."""
+    """What a point was worth, shares 0..1; one number or two. `over`: by how much it breaks a limit."""
 
-    mean: float
-    worst: float
+    worth: tuple[float, ...]
     over: float
 
 
 Proposals = Generator["Point", Told | None, None]
 
 
-def propose(space: "Space", sampler: Sampler, trials: int, seed: int, presets: "Sequence[Recipe]" = ()) -> Proposals:
-    """Points without end (a grid has one); what each was worth is sent back, None where it is no merge."""
+def propose(
+    space: "Space", sampler: Sampler, trials: int, seed: int, presets: "Sequence[Recipe]" = (), aims: int = 2
+) -> Proposals:
+    """Points without end (a grid has one); what each was worth is sent back, None where it is no merge.
+
+    aims: how many numbers that is.
+    """
     if sampler == "simplex":
         names = [dial.name for dial in space.dials]
         yield space.start
@@ -50,7 +54,7 @@ def propose(space: "Space", sampler: Sampler, trials: int, seed: int, presets: "
         return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # constraints and multivariate TPE are "experimental" for years now
-        study = _study(sampler, seed)
+        study = _study(sampler, seed, 1 if sampler == "cmaes" else aims)
     for point in [space.start] if sampler == "random" else _seeds(space, trials, seed, presets):
         study.enqueue_trial(dict(point))
     while True:
@@ -60,7 +64,7 @@ def propose(space: "Space", sampler: Sampler, trials: int, seed: int, presets: "
             study.tell(trial, state=_failed())
         else:
             trial.set_user_attr("over", told.over)
-            study.tell(trial, [told.mean, told.worst] if len(study.directions) > 1 else _one(told))
+            study.tell(trial, _one(told) if sampler == "cmaes" else told.worth)
 
 
 def simplex(n: int, points: int) -> list[tuple[float, ...]]:
@@ -75,7 +79,7 @@ def simplex(n: int, points: int) -> list[tuple[float, ...]]:
     return grid
 
 
-def _study(sampler: Sampler, seed: int) -> "optuna.Study":
+def _study(sampler: Sampler, seed: int, aims: int) -> "optuna.Study":
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -96,7 +100,6 @@ def _study(sampler: Sampler, seed: int) -> "optuna.Study":
             gamma=lambda n: min(25, ceil(n / 4)),  # of a few dozen tries Optuna's own tenth is too few to learn from
             constraints_func=lambda trial: [trial.user_attrs["over"]],
         )
-    aims = 1 if sampler == "cmaes" else 2
     return optuna.create_study(directions=aims * [optuna.study.StudyDirection.MAXIMIZE], sampler=chosen)
 
 
@@ -124,8 +127,8 @@ def _suggest(trial: "optuna.Trial", dial: "Dial") -> float | str:
 
 
 def _one(told: Told) -> float:
-    """Both aims in one number; a merge that breaks answers counts below all others."""
-    return (told.mean + told.worst) / 2 - (1.0 if told.over > 0 else 0.0)
+    """All that counts in one number; a merge that breaks a limit counts below all others."""
+    return sum(told.worth) / len(told.worth) - (1.0 if told.over > 0 else 0.0)
 
 
 def _failed() -> "optuna.trial.TrialState":

@@ -12,12 +12,12 @@ from typing import Protocol
 
 import numpy as np
 
+from eval.aims import Aim, error, over, worth
 from eval.board import Scores
 from eval.compare import front
-from eval.probes import H
 from eval.samplers import Proposals, Told
 from eval.score import Asked
-from eval.search_events import BROKEN, Begun, Done, Finalist, Promoted, Rung, Tried, surely_broken
+from eval.search_events import Begun, Done, Finalist, Promoted, Rung, Tried
 from eval.search_space import Point, Space
 from eval.stats import Difference, luck_of_the_best, paired_difference
 from merging.errors import UserError
@@ -50,25 +50,28 @@ def search(
     trials: int | None = 24,
     minutes: float | None = None,
     clusters: Mapping[str, str] | None = None,
+    aim: Aim = "both",
 ) -> Iterator[SearchEvent]:
     """Climbs the ladder: every try on its first rung, the best on the next; its last rung is for reporting alone.
 
-    minutes: about how long this run may take; tries whose scores are kept take no time. clusters: of the last rung's
-    probes, by id. Try 0 is the recipe itself, and is always tested on unseen probes.
+    minutes: about how long this run may take; tries whose scores are kept take no time. clusters: of those of the last
+    rung's probes that finalists are compared on, by id; None compares on all. Try 0 is the recipe itself, and is always
+    tested on unseen probes.
     """
-    yield Begun(tuple(dial.name for dial in space.dials), tuple(ladder), trials, minutes)
-    run = _Run(space, measure, ladder, trials, minutes)
+    yield Begun(tuple(dial.name for dial in space.dials), tuple(ladder), trials, minutes, aim)
+    run = _Run(space, measure, ladder, trials, minutes, aim)
     found = yield from run.explore(proposals)
     tries = len(found)
     for rung in ladder[1:-1]:
         found = yield from run.promote(found, rung)
-    best = ranked({n: one.scores for n, one in found.items()})[: ladder[-1].most]
+    best = ranked({n: one.scores for n, one in found.items()}, aim)[: ladder[-1].most]
     unseen = yield from run.report(best, ladder[-1])
     for number in best:
-        against = None if number == 0 else _against(unseen[number], unseen[0], clusters or {})
+        against = None if number == 0 else _against(unseen[number], unseen[0], clusters)
         yield Finalist(number, run.text(number), found[number].scores, unseen[number].scores, against)
-    luck = luck_of_the_best(tries) * _error(found[best[0]].scores)
-    recipe = run.text(best[0], f"Best of {tries} tries, chosen on {' and '.join(map(_said, ladder[:-1]))}.")
+    luck = luck_of_the_best(tries) * error(aim, found[best[0]].scores)
+    by = "" if aim == "both" else f" by {aim}"
+    recipe = run.text(best[0], f"Best of {tries} tries, chosen{by} on {' and '.join(map(_said, ladder[:-1]))}.")
     yield Done(best[0], recipe, tries, luck, perf_counter() - run.began)
 
 
@@ -81,6 +84,7 @@ class _Run:
     ladder: Sequence[Rung]
     trials: int | None
     minutes: float | None
+    aim: Aim
     points: list[Point] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)  # by the rung's name
     asked: dict[str, int] = field(default_factory=dict)
@@ -97,19 +101,23 @@ class _Run:
             number = len(self.points) - 1
             todo = 0 if self.trials is None else self.trials - len(self.points)
             result = yield from self._try(number, rung, todo)
-            told = None if result is None else _told(result.scores)
             found |= {} if result is None else {number: result}
+            told = None if result is None else self._told(result.scores, found[0].scores)
         return found
 
     def promote(
         self, below: Mapping[int, Measured], rung: Rung
     ) -> Generator[SearchEvent, None, Mapping[int, Measured]]:
-        """The best of the rung below; as many of them as there is time for, one at least."""
-        order = ranked({n: one.scores for n, one in below.items()})[: _counts(self.ladder, len(below))[rung.name]]
-        yield Promoted(rung.name, tuple(order))
+        """The best of the rung below; as many of them as there is time for, one at least.
+
+        The recipe that the search began with goes along where it says how much may be lost.
+        """
+        best = ranked({n: one.scores for n, one in below.items()}, self.aim)
+        yield Promoted(rung.name, tuple(best := best[: _counts(self.ladder, len(below))[rung.name]]))
+        order = list(dict.fromkeys([*self._beside(rung), *best]))
         found: dict[int, Measured] = {}
         for i, number in enumerate(order, 1):
-            if found and not self._fits(rung, len(found) + 1):
+            if len(found) > len(self._beside(rung)) and not self._fits(rung, len(found) + 1):
                 break
             result = yield from self._try(number, rung, len(order) - i)
             found |= {} if result is None else {number: result}
@@ -119,7 +127,7 @@ class _Run:
         """The last rung, whatever the time: the finalists, and the recipe that the search began with."""
         yield Promoted(rung.name, tuple(best))
         found: dict[int, Measured] = {}
-        numbers = list(dict.fromkeys([0, *best]))
+        numbers = list(dict.fromkeys([*self._beside(rung), *best]))
         for i, number in enumerate(numbers, 1):
             result = yield from self._try(number, rung, len(numbers) - i)
             assert result is not None, "it was scored on the rung below"
@@ -153,6 +161,13 @@ class _Run:
         yield Tried(number, rung.name, self.points[number], self.text(number), scores, self._left(rung, more), problem)
         return result
 
+    def _told(self, scores: Scores, start: Scores) -> Told:
+        return Told(worth(self.aim, scores), over(self.aim, scores, start))
+
+    def _beside(self, rung: Rung) -> tuple[int, ...]:
+        """Who is on this rung to be compared with, however good."""
+        return (0,) if rung is self.ladder[-1] or self.aim == "harmless" else ()
+
     def _cost(self, rung: Rung) -> float:
         """Seconds of one merge on this rung; where it is not known yet, by the probe as on the last that is."""
         known = rung.name if rung.name in self.asked else next(reversed(self.asked), None)
@@ -162,7 +177,7 @@ class _Run:
         """Seconds of the rungs above this one, after so many tries."""
         counts = _counts(self.ladder, tries)
         above = self.ladder[self.ladder.index(rung) + 1 :]
-        return sum(counts[each.name] * self._cost(each) for each in above)
+        return sum((counts[each.name] + len(self._beside(each))) * self._cost(each) for each in above)
 
     def _fits(self, rung: Rung, tries: int) -> bool:
         """Whether one more merge on this rung leaves time for those above."""
@@ -180,32 +195,31 @@ class _Run:
         return max(0.0, clock if exploring else min(todo, clock))
 
 
-def ranked(scores: Mapping[int, Scores]) -> list[int]:
-    """Numbers of tries, the best first: few broken answers, then the front of mean and worst side, then their sum."""
-    sides = {n: (one.mean, one.min) for n, one in scores.items()}
+def ranked(scores: Mapping[int, Scores], aim: Aim = "both") -> list[int]:
+    """Numbers of tries, the best first: those that break no limit, then the front of what counts, then its sum.
+
+    Try 0 is the recipe that the search began with; of equals that with the better mean and worst side comes first.
+    """
+    sides = {n: worth(aim, one) for n, one in scores.items()}
+    holds = {n: over(aim, one, scores.get(0)) <= 0 for n, one in scores.items()}
     order: list[int] = []
     for allowed in (True, False):
-        left = [n for n, one in scores.items() if (surely_broken(one) <= BROKEN) == allowed]
+        left = [n for n in scores if holds[n] == allowed]
         while left:
             on_front = front(np.array([sides[n] for n in left]))
             tier = [n for n, on in zip(left, on_front, strict=True) if on]
-            order += sorted(tier, key=lambda n: (-sum(sides[n]), n))
+            order += sorted(tier, key=lambda n: (-sum(sides[n]), -scores[n].mean - scores[n].min, n))
             left = [n for n in left if n not in tier]
     return order
 
 
 def _counts(ladder: Sequence[Rung], tries: int) -> dict[str, int]:
-    """How many tries each rung sees; the last also sees the recipe that was begun with."""
+    """How many of the best each rung sees."""
     counts, n = {}, tries
     for rung in ladder:
         n = min(rung.most, math.ceil(rung.share * n))
         counts[rung.name] = n
-    counts[ladder[-1].name] += 1
     return counts
-
-
-def _told(scores: Scores) -> Told:
-    return Told(scores.mean, scores.min, surely_broken(scores) - BROKEN)
 
 
 def _said(rung: Rung) -> str:
@@ -213,14 +227,8 @@ def _said(rung: Rung) -> str:
     return f"{rung.n_probes} probes ({rung.probes}{split})"
 
 
-def _against(one: Measured, start: Measured, clusters: Mapping[str, str]) -> Difference:
-    """Paired, of the shares passed over all these probes."""
-    ids = list(one.passed)
-    passed, before = ([m.passed[id] for id in ids] for m in (one, start))
-    return paired_difference(passed, before, [clusters.get(id, id) for id in ids])
-
-
-def _error(scores: Scores) -> float:
-    """Standard error of the mean of the three sides."""
-    sides = [getattr(scores, h) for h in H]
-    return math.sqrt(sum(side.score * (1 - side.score) / max(side.n, 1) for side in sides)) / len(sides)
+def _against(one: Measured, start: Measured, clusters: Mapping[str, str] | None) -> Difference:
+    """Paired, of the shares passed."""
+    each = {id: id for id in one.passed} if clusters is None else clusters
+    passed, before = ([m.passed[id] for id in each] for m in (one, start))
+    return paired_difference(passed, before, list(each.values()))

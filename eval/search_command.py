@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from eval.aims import AIMS
 from eval.samplers import SAMPLERS
 from merging.command import print_json, seconds_text
 from merging.errors import UserError
@@ -31,6 +32,8 @@ def add_search(commands: Any) -> None:
     search.add_argument("--minutes", type=float, help="about how long this run may take")
     samplers = "; ".join(f"{name}: {words}" for name, words in SAMPLERS.items())
     search.add_argument("--sampler", choices=tuple(SAMPLERS), default="tpe", help=f"{samplers} (default: tpe)")
+    aims = "; ".join(f"{name}: {words}" for name, words in AIMS.items())
+    search.add_argument("--aim", choices=tuple(AIMS), default="both", help=f"{aims} (default: both)")
     search.add_argument("--probes", default="town", help="town, or standard for real models (default: town)")
     search.add_argument("--seed", type=int, default=0)
     search.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
@@ -48,7 +51,7 @@ def _search(args: argparse.Namespace) -> None:
     finalists: list[Finalist] = []
     done: Done | None = None
     for event in search_recipe(
-        args.recipe, args.probes, args.sampler, args.trials, args.minutes, args.seed, args.device
+        args.recipe, args.probes, args.sampler, args.trials, args.minutes, args.seed, args.device, args.aim
     ):
         if args.json:
             print_json(to_json(event))

@@ -3,12 +3,11 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from eval.aims import Aim
 from eval.board import Scores
 from eval.probes import Split
 from eval.search_space import Point
-from eval.stats import Difference, wilson
-
-BROKEN = 0.02  # a merge that surely gives more broken answers than this share comes after all others
+from eval.stats import Difference
 
 
 @dataclass(frozen=True)
@@ -30,6 +29,7 @@ class Begun:
     ladder: tuple[Rung, ...]
     trials: int | None
     minutes: float | None
+    aim: Aim = "both"
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,9 @@ class Promoted:
 
 @dataclass(frozen=True)
 class Finalist:
-    """`seen`: on the probes that it was chosen by; `unseen`: on those that nothing was chosen by. `against`: its mean
-    there minus that of the recipe the search began with, None for that recipe itself.
+    """`seen`: on the probes that it was chosen by; `unseen`: on those that nothing was chosen by. `against`: its share
+    passed there, of harmless probes alone where that is the aim, minus that of the recipe the search began with; None
+    for that recipe itself.
     """
 
     number: int
@@ -81,9 +82,3 @@ class Done:
             f"The winner's curse: the best of {self.tries} equally good tries looks about {100 * self.luck:.1f} points "
             "better than it is. Report the scores on unseen probes."
         )
-
-
-def surely_broken(scores: Scores) -> float:
-    """The least share of broken answers that is likely: the lower end of its 95 % interval."""
-    n = sum(side.n for side in (scores.helpful, scores.honest, scores.harmless))
-    return wilson(scores.broken * n, n).low

@@ -7,14 +7,17 @@ from typing import Any
 
 import numpy as np
 
+from eval.aims import BROKEN, Aim, surely_broken, worth
 from eval.board import Scores
 from eval.compare import front
 from eval.plots import Table
-from eval.search_events import BROKEN, Tried, surely_broken
+from eval.search_events import Tried
 from merging.plots.picture import NAMED, Picture, roles, text
 
 HEIGHT = 380
 _HIGH = sqrt(3) / 2  # of a triangle with sides of 1
+_AXES: Mapping[Aim, tuple[str, str]] = {"harmless": ("mean of the others", "harmless")}
+_USUAL = ("mean of the three", "worst of the three")
 
 
 @dataclass(frozen=True)
@@ -42,43 +45,60 @@ def words(one: Tried) -> str:
     return ", ".join(said)
 
 
-def pareto(tries: Sequence[Shown], rungs: Sequence[str], best: int | None) -> Picture:
-    """x mean, y worst side; a dot's `customdata` is its try's number. The line joins the front of those on the highest
+def axes(aim: Aim) -> tuple[str, str]:
+    """What a try's place says."""
+    return _AXES.get(aim, _USUAL)
+
+
+def at(one: Shown, aim: Aim) -> tuple[float, float]:
+    """Where a try stands, in hundredths: mean and worst side, or the mean of the others and harmless."""
+    scores = one.scores
+    x, y = (scores.mean, scores.min)
+    if aim == "harmless":
+        x, y = (scores.helpful.score + scores.honest.score) / 2, scores.harmless.score
+    return round(100 * x, 1), round(100 * y, 1)
+
+
+def pareto(tries: Sequence[Shown], rungs: Sequence[str], best: int | None, aim: Aim = "both") -> Picture:
+    """A try by what is aimed at; its dot's `customdata` is its number. The line joins the front of those on the highest
     rung that has two; hollow dots give too many broken answers.
     """
     data: list[dict[str, Any]] = []
     top = next((rung for rung in reversed(rungs) if sum(one.rung == rung for one in tries) > 1), rungs[0])
     level = [one for one in tries if one.rung == top and surely_broken(one.scores) <= BROKEN]
     if len(level) > 1:
-        at = np.array([_at(one) for one in level])
-        x, y = (on := at[front(at)])[np.argsort(on[:, 0])].T.tolist()
+        places = np.array([at(one, aim) for one in level])
+        x, y = (on := places[front(places)])[np.argsort(on[:, 0])].T.tolist()
         line = {"shape": "vh", "color": "@ink3", "width": 1}
         data.append({"type": "scatter", "mode": "lines", "x": x, "y": y, "line": line, "hoverinfo": "skip"})
     for rung in rungs:
         those = [one for one in tries if one.rung == rung]
         if those:
-            data.append(_dots(those, rung == rungs[0]))
+            data.append(_dots(those, rung == rungs[0], aim))
     notes = [
-        _note(word, *_at(one), "@merge" if one.number == best else "@ink2")
+        _note(word, *at(one, aim), "@merge" if one.number == best else "@ink2")
         for one in tries
         for word in [_name(one.number, best)]
         if word
     ]
-    each = [value for one in tries for value in _at(one)]
+    each = [value for one in tries for value in at(one, aim)]
     low, high = (max(0.0, min(each) - 5), min(100.0, max(each) + 5)) if each else (0.0, 100.0)
-    axes = {
-        key: {"range": [low, high], "nticks": 6, "title": {"text": title, "font": {"size": 12}}}
-        for key, title in (("xaxis", "mean of the three →"), ("yaxis", "worst of the three →"))
+    titled = {
+        key: {"range": [low, high], "nticks": 6, "title": {"text": f"{title} →", "font": {"size": 12}}}
+        for key, title in zip(("xaxis", "yaxis"), axes(aim), strict=True)
     }
-    layout = {"height": HEIGHT, "margin": {"l": 48, "r": 8, "t": 8, "b": 44}, "annotations": notes, **axes}
-    return Picture({"data": data, "layout": layout}, {}, "Worst side over mean of every try of the search", HEIGHT)
+    layout = {"height": HEIGHT, "margin": {"l": 48, "r": 8, "t": 8, "b": 44}, "annotations": notes, **titled}
+    across, up = axes(aim)
+    return Picture({"data": data, "layout": layout}, {}, f"Every try of the search: {up} over {across}", HEIGHT)
 
 
-def triangle(tries: Sequence[Shown], shares: Mapping[int, Sequence[float]], experts: Sequence[str]) -> Picture:
-    """A dot a try at the shares of three experts (a corner is one expert alone), coloured by the mean of the sides."""
+def triangle(
+    tries: Sequence[Shown], shares: Mapping[int, Sequence[float]], experts: Sequence[str], aim: Aim = "both"
+) -> Picture:
+    """A dot a try at the shares of three experts (a corner is one expert alone), coloured by what counts first."""
     tries = [one for one in tries if sum(shares[one.number]) > 0]
     places = [corner(shares[one.number]) for one in tries]
-    means = [100 * one.scores.mean for one in tries]
+    means = [100 * worth(aim, one.scores)[0] for one in tries]
     edge = {"type": "scatter", "mode": "lines", "x": [0, 1, 0.5, 0], "y": [0, 0, round(_HIGH, 4), 0],
             "line": {"color": "@line", "width": 1}, "hoverinfo": "skip"}  # fmt: skip
     dots = {
@@ -101,8 +121,13 @@ def triangle(tries: Sequence[Shown], shares: Mapping[int, Sequence[float]], expe
     layout = {"height": HEIGHT, "margin": {"l": 8, "r": 8, "t": 28, "b": 28}, "annotations": notes,
               "xaxis": hidden | {"range": [-0.12, 1.12]},
               "yaxis": hidden | {"range": [-0.12, 1.0], "scaleanchor": "x"}}  # fmt: skip
-    label = "Mean of the three sides by the shares of the three experts"
+    label = f"{counted(aim).capitalize()} by the shares of the three experts"
     return Picture({"data": [edge, dots], "layout": layout}, {}, label, HEIGHT)
+
+
+def counted(aim: Aim) -> str:
+    """What counts first, in words."""
+    return {"worst": _USUAL[1], "harmless": "harmless"}.get(aim, _USUAL[0])
 
 
 def corner(weights: Sequence[float]) -> tuple[float, float]:
@@ -120,20 +145,17 @@ def tries_table(tries: Sequence[Shown]) -> Table:
     return ["try", "probes", *NAMED, "mean", "worst", "broken", "settings"], rows
 
 
-def _dots(tries: Sequence[Shown], first: bool) -> dict[str, Any]:
+def _dots(tries: Sequence[Shown], first: bool, aim: Aim) -> dict[str, Any]:
     colour = "@ink3" if first else "@merge"
+    x, y = zip(*(at(one, aim) for one in tries), strict=True)
     return {
-        "type": "scatter", "mode": "markers", "x": [_at(one)[0] for one in tries], "y": [_at(one)[1] for one in tries],
+        "type": "scatter", "mode": "markers", "x": list(x), "y": list(y),
         "customdata": [one.number for one in tries],
         "marker": {"color": colour, "size": 9 if first else 12, "opacity": 1,
                    "symbol": ["circle-open" if surely_broken(one.scores) > BROKEN else "circle" for one in tries]},
         "hovertemplate": [f"<b>try {one.number}</b>, probes {one.rung}<br>{_sides(one)}<br>{text(one.words, 80)}"
                           "<extra></extra>" for one in tries],
     }  # fmt: skip
-
-
-def _at(one: Shown) -> tuple[float, float]:
-    return round(100 * one.scores.mean, 1), round(100 * one.scores.min, 1)
 
 
 def _name(number: int, best: int | None) -> str:

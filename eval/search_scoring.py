@@ -4,6 +4,7 @@ from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from eval.aims import Aim
 from eval.board import summarise
 from eval.judges import Verdict
 from eval.margins import Margin, margins
@@ -36,6 +37,7 @@ def search_recipe(
     minutes: float | None = None,
     seed: int = 0,
     device: str = "auto",
+    aim: Aim = "both",
 ) -> Iterator[SearchEvent]:
     """A search from a recipe file; its problems, and those of the probes, are raised before anything is asked."""
     recipe = spelled_out(load_recipe(path))  # what it finds is a file that may stand elsewhere
@@ -46,9 +48,9 @@ def search_recipe(
     rungs = ladder(probes)
     space = space_of(recipe, sampler)
     last = load_probes(rungs[-1].probes, rungs[-1].split)
-    clusters = {probe.id: probe.cluster for probe in last.probes}
-    proposals = propose(space, sampler, trials or 48, seed, presets())
-    yield from search(space, merge_scores(device), rungs, proposals, trials, minutes, clusters)
+    clusters = {probe.id: probe.cluster for probe in last.probes if aim != "harmless" or probe.h == aim}
+    proposals = propose(space, sampler, trials or 48, seed, presets(), 2 if aim == "both" else 1)
+    yield from search(space, merge_scores(device), rungs, proposals, trials, minutes, clusters, aim)
 
 
 def refuse_public(name: str) -> None:

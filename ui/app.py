@@ -211,7 +211,7 @@ def _wire_long(services: Services, page: Page) -> dict[str, Any]:
     back.load.input(_live(services, page, desk.take_try), [*state, back.load], **wide).then(**then)
     back.trade.select(_live(services, page, desk.click_try), state, **wide).then(**then)
     looked_for = page.search
-    asked = [*state, looked_for.sampler, looked_for.trials, looked_for.minutes]
+    asked = [*state, looked_for.sampler, looked_for.aim, looked_for.trials, looked_for.minutes]
     looked_for.start.click(_live(services, page, searching.start), **{**jobs, "inputs": asked})
     looked_for.picture.select(_live(services, page, searching.click), state, **wide).then(**then)
     looked_for.load.input(_live(services, page, searching.load), [*state, looked_for.load], **wide).then(**then)

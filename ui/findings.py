@@ -240,11 +240,12 @@ def search_finding(found: Found | None) -> str:
     if gap is None:
         return _said("Nothing beat the recipe that the search began with.", read)
     points = abs(round(100 * gap.mean, 1))
+    unseen = f"unseen {'harmless ' if found.aim == 'harmless' else ''}probes"
     if gap.low > 0:
-        return _said(f"Try {winner.number} beats the recipe it began with by {points:g} on unseen probes.", read)
+        return _said(f"Try {winner.number} beats the recipe it began with by {points:g} on {unseen}.", read)
     if gap.high < 0:
-        return _said(f"On unseen probes try {winner.number} is {points:g} worse than the recipe it began with.", read)
-    return _said(f"Unseen probes cannot tell try {winner.number} from the recipe it began with.", read)
+        return _said(f"On {unseen} try {winner.number} is {points:g} worse than the recipe it began with.", read)
+    return _said(f"{unseen.capitalize()} cannot tell try {winner.number} from the recipe it began with.", read)
 
 
 def compare(a: HScore, b: HScore) -> int:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from eval.aims import Aim
 from eval.search_events import Done, Finalist, Tried
 from eval.search_plots import Shown, shown
 from eval.stats import Difference
@@ -22,6 +23,7 @@ class Found:
     tried: tuple[Tried, ...] = ()
     finalists: tuple[Finalist, ...] = ()
     done: Done | None = None
+    aim: Aim = "both"
 
     @property
     def tries(self) -> list[Shown]:
@@ -51,7 +53,8 @@ def with_event(found: Found, raw: Mapping[str, Any]) -> Found:
     """After one line of the log."""
     kind, said = raw.get("event"), {key: value for key, value in raw.items() if key != "event"}
     if kind == "begun":
-        return replace(found, rungs=tuple(rung["name"] for rung in said["ladder"]), trials=said["trials"])
+        return replace(found, rungs=tuple(rung["name"] for rung in said["ladder"]), trials=said["trials"],
+                       aim=said.get("aim", "both"))  # fmt: skip
     if kind == "tried":
         one = Tried(**{**said, "scores": said["scores"] and scores_of(said["scores"])})
         return replace(found, tried=(*found.tried, one))

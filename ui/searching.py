@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import gradio as gr
 
+from eval.aims import AIMS
 from eval.samplers import SAMPLERS
 from merging.errors import UserError
 from merging.plan import make_plan
@@ -19,17 +20,17 @@ from ui.session import Session, names_of, recipe_of
 
 
 def start(
-    services: Services, page: Page, session: Session, turns: Turns, sampler: str, trials: float | None,
-    minutes: float | None,
+    services: Services, page: Page, session: Session, turns: Turns, sampler: str, aim: str,
+    trials: float | None, minutes: float | None,
 ) -> Iterator[Updates]:  # fmt: skip
     """Search around the recipe on the desk. One that was stopped goes on: its scores are kept."""
-    if sampler not in SAMPLERS or not (trials or minutes):
+    if sampler not in SAMPLERS or aim not in AIMS or not (trials or minutes):
         raise UserError("E_SEARCH", "A search needs a number of tries, or of minutes.", do="Fill in one of them.")
     if (trials and not 1 <= trials <= MOST_TRIES) or (minutes and minutes < 0):
         raise UserError("E_SEARCH", f"A search makes 1 to {MOST_TRIES} tries, in some time.")
     recipe = recipe_of(session)
     budget = [*(("--trials", str(int(trials))) if trials else ()), *(("--minutes", str(minutes)) if minutes else ())]
-    command = ("-m", "eval", "search", "recipe.yml", "best.yml", "--sampler", sampler, *budget, "--json")
+    command = ("-m", "eval", "search", "recipe.yml", "best.yml", "--sampler", sampler, "--aim", aim, *budget, "--json")
     about = {"digest": make_plan(recipe).digest, "sampler": sampler, "experts": list(names_of(recipe))}
     yield from start_job(services, page, session, turns, "search", about, [command])
 

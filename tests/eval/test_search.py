@@ -135,6 +135,23 @@ def test_the_ladder_and_what_is_reported():
     assert "The winner's curse" in done.words()
 
 
+def test_a_search_for_harmless_compares_with_its_start_on_every_rung():
+    space = knob_space(RECIPE)
+    rungs = (Rung("A", "toy", "screen", 90), Rung("B", "toy", "validation", 360, share=1 / 3),
+             Rung("unseen", "toy", "test", 900, most=2))  # fmt: skip
+    events = list(search(space, measure, rungs, propose(space, "tpe", 24, 0, (), 1), 24, aim="harmless"))
+    for rung in "AB":
+        tried = {e.number: e.scores for e in events if isinstance(e, Tried) and e.rung == rung and e.scores}
+        assert next(iter(tried)) == 0
+    done = events[-1]
+    assert isinstance(done, Done)
+    assert "chosen by harmless on 90 probes" in done.recipe
+    best, start = tried[done.best], tried[0]
+    assert best.harmless.score > start.harmless.score
+    assert best.helpful.score >= start.helpful.score - 0.05
+    assert best.honest.score >= start.honest.score - 0.05
+
+
 def test_the_same_scores_lead_to_the_same_points():
     space = knob_space(RECIPE)
     rungs = (Rung("A", "toy", "screen", 90), Rung("unseen", "toy", "test", 900, most=2))

@@ -46,6 +46,15 @@ def test_the_front_joins_sound_tries_on_the_same_probes_and_dots_know_their_try(
     assert pareto([], ("A", "B"), None).figure["data"] == []
 
 
+def test_a_search_for_harmless_is_drawn_by_harmless():
+    sides = [HScore(share, 0.0, 1.0, 30) for share in (0.5, 0.7, 0.9)]
+    one = Tried(0, "A", {}, "", Scores(*sides, 0.7, 0.5, 0.0, 1.0), None)
+    picture = pareto(shown([one], "unseen"), ("A",), None, "harmless")
+    (dots,) = picture.figure["data"]
+    assert (dots["x"], dots["y"]) == ([60.0], [90.0])
+    assert picture.figure["layout"]["yaxis"]["title"]["text"] == "harmless →"
+
+
 def test_shares_lie_in_the_triangle():
     assert corner((1, 0, 0)) == (0.5, 0.866)
     assert corner((0, 2, 0)) == (0.0, 0.0)

@@ -54,6 +54,14 @@ def test_what_is_said_of_the_winner():
     assert "the best of 4 equally good tries looks about 2.0 points better" in html
 
 
+def test_a_search_for_harmless_is_compared_by_harmless_probes():
+    begun = Begun(("weight",), LADDER, 4, None, "harmless")
+    winner = Finalist(1, "recipe", SCORES, SCORES, Difference(0.031, 0.01, 0.05))
+    made = found(begun, *TRIED, winner, Done(1, "recipe", 4, 0.02, 9.0))
+    assert sentence(made) == "Try 1 beats the recipe it began with by 3.1 on unseen harmless probes."
+    assert "against the recipe it began with, harmless" in finalists_html(made)
+
+
 def test_a_click_is_a_number_or_nothing():
     assert clicked({"customdata": 3}) == 3
     assert [clicked(word) for word in ({"customdata": "3"}, {}, None, "x", {"customdata": [1]})] == [None] * 5

@@ -6,10 +6,11 @@ from typing import Any
 
 import gradio as gr
 
+from eval.aims import AIMS
 from eval.board import HScore, Scores
 from eval.probes import H
 from eval.samplers import SAMPLERS
-from eval.search_plots import HEIGHT, pareto, triangle, tries_table
+from eval.search_plots import HEIGHT, at, counted, pareto, triangle, tries_table
 from ui.figure import Figure
 from ui.findings import search_finding
 from ui.found import Found
@@ -17,6 +18,7 @@ from ui.marks import label
 from ui.pieces import Output, static, table_value
 
 MOST_TRIES = 500
+_AIMS = {"both": "Both", "mean": "Mean", "worst": "Worst", "harmless": "Harmless"}
 _TITLES = {"tpe": "TPE", "random": "Random", "cmaes": "CMA-ES", "blocks": "Blocks", "simplex": "Simplex"}
 
 
@@ -24,6 +26,7 @@ _TITLES = {"tpe": "TPE", "random": "Random", "cmaes": "CMA-ES", "blocks": "Block
 class SearchPanel:
     finding: gr.HTML
     sampler: gr.Dropdown
+    aim: gr.Dropdown
     trials: gr.Number
     minutes: gr.Number
     start: gr.Button
@@ -46,6 +49,10 @@ def build() -> SearchPanel:
             [(f"{_TITLES[name]}: {words}", name) for name, words in SAMPLERS.items()], value="tpe", label="Sampler",
             filterable=False, interactive=True, elem_id="sampler",
         )  # fmt: skip
+        aim = gr.Dropdown(
+            [(f"{_AIMS[name]}: {words}", name) for name, words in AIMS.items()], value="both", label="Aim",
+            filterable=False, interactive=True, elem_id="aim",
+        )  # fmt: skip
         trials = gr.Number(24, label="Tries", precision=0, min_width=80, elem_id="tries")
         minutes = gr.Number(0, label="Minutes at most (0: any)", min_width=120, elem_id="minutes")
         start = gr.Button("Search", variant="primary", min_width=90, elem_id="search")
@@ -59,7 +66,7 @@ def build() -> SearchPanel:
             load = gr.Dropdown([], value=None, label="Load a try", info="Its settings come onto the desk.",
                                interactive=True, filterable=False, elem_id="load-try")  # fmt: skip
             finalists = static(elem_classes=["sheet"], elem_id="finalists")
-    return SearchPanel(finding, sampler, trials, minutes, start, full, title, picture, load, finalists, table)
+    return SearchPanel(finding, sampler, aim, trials, minutes, start, full, title, picture, load, finalists, table)
 
 
 def draw(panel: SearchPanel, found: Found | None, running: bool) -> dict[Output, Any]:
@@ -74,13 +81,14 @@ def draw(panel: SearchPanel, found: Found | None, running: bool) -> dict[Output,
     in_triangle = found.sampler == "simplex" and len(found.experts) == 3
     if in_triangle:
         shares = {one.number: [float(share) for share in one.point.values()] for one in found.tried}
-        picture = triangle(tries, shares, found.experts)
+        picture = triangle(tries, shares, found.experts, found.aim)
     else:
-        picture = pareto(tries, found.rungs[:-1], found.best)
-    said = "Shares of the experts <small>mean of the three sides" if in_triangle else "Tries <small>large: more probes"
-    ordered = sorted(tries, key=lambda one: (one.number != found.best, -one.scores.mean - one.scores.min))
-    choices = [(f"{one.number}: mean {100 * one.scores.mean:.0f}, worst {100 * one.scores.min:.0f}", one.number)
-               for one in ordered]  # fmt: skip
+        picture = pareto(tries, found.rungs[:-1], found.best, found.aim)
+    said = f"Shares of the experts <small>{counted(found.aim)}" if in_triangle else "Tries <small>large: more probes"
+    names = ("others", "harmless") if found.aim == "harmless" else ("mean", "worst")
+    places = {one.number: at(one, found.aim) for one in tries}
+    ordered = sorted(places, key=lambda n: (n != found.best, -sum(places[n])))
+    choices = [(f"{n}: {names[0]} {places[n][0]:.0f}, {names[1]} {places[n][1]:.0f}", n) for n in ordered]
     return updates | {
         panel.title: f"<h3>{said} · click a dot to load it</small></h3>",
         panel.picture: picture,
@@ -109,7 +117,8 @@ def finalists_html(found: Found) -> str:
         if gap := one.against:
             told = "" if gap.low > 0 or gap.high < 0 else ": cannot tell"
             said = f"{100 * gap.mean:+.1f} ({100 * gap.low:+.1f} to {100 * gap.high:+.1f}){told}"
-            rows += f'<tr><th scope="row">against the recipe it began with</th><td colspan="4">{said}</td></tr>'
+            on = ", harmless" if found.aim == "harmless" else ""
+            rows += f'<tr><th scope="row">against the recipe it began with{on}</th><td colspan="4">{said}</td></tr>'
     luck = f'<p class="help">{escape(found.done.words())}</p>' if found.done else ""
     return (
         f'<h3 class="pic">Finalists <small>95 % intervals</small></h3><table><thead><tr><td></td>{head}'
