@@ -1,8 +1,8 @@
 """The page, as a table of contents: what stands where, and which event calls what."""
 
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import gradio as gr
 from starlette.middleware import Middleware
@@ -15,8 +15,8 @@ from ui.page import Page
 from ui.panels import board, chat, compare, map, method, models, passports, recipe, search, spectra, status
 from ui.pieces import static
 from ui.problem import problem_place, shows_problems
-from ui.services import Services
-from ui.session import names_of
+from ui.services import Services, newest
+from ui.session import Session, names_of
 from ui.theme import Theme
 
 _ASSETS = Path(__file__).resolve().parent.parent / "assets"
@@ -133,14 +133,15 @@ def _wire_models(services: Services, page: Page) -> None:
     state = [page.session, page.turns]
     typed = [*state, page.models.base, page.models.experts, page.passports.token]
     wide = {**_MOVING, "outputs": [*_all(page, page.models.problem), *page.long]}
-    own, here = shows_problems(page.models.problem), shows_problems(page.passports.problem)
+    here = shows_problems(page.passports.problem)
+    own = page.models.problem
     then = _settle(services, page)
     picked = [*state, page.models.family]
-    page.models.family.input(own(partial(family.pick_family, services, page)), picked, **wide).then(**then)
-    page.models.open.click(own(partial(family.open_family, services, page)), typed, **wide).then(**then)
+    page.models.family.input(_live(services, page, family.pick_family, place=own), picked, **wide).then(**then)
+    page.models.open.click(_live(services, page, family.open_family, place=own), typed, **wide).then(**then)
     for problem in (page.models.problem, page.passports.problem):
-        problem.select(own(partial(family.mend_family, services, page)), typed, **wide).then(**then)
-    page.passports.download.click(own(partial(family.download, services, page)), typed, **wide | _JOBS).then(**then)
+        problem.select(_live(services, page, family.mend_family, place=own), typed, **wide).then(**then)
+    page.passports.download.click(_live(services, page, family.download, place=own), typed, **wide | _JOBS).then(**then)
     found = {**_QUIET, "outputs": [page.passports.found, page.passports.problem], "trigger_mode": "always_last"}
     words = [page.passports.search, page.passports.token]
     page.passports.search.input(here(partial(family.find, page)), words, **found)
@@ -154,13 +155,12 @@ def _wire_pictures(services: Services, page: Page, tabs: dict[str, gr.Tab]) -> N
     state = [page.session, page.turns]
     looks = {**_MOVING, "outputs": [*page.pictures, page.problem]}
     for name, tab in tabs.items():
-        show = partial(live.select_tab, services, page, name)
-        tab.select(shows_problems(page.problem)(show), state, **looks)
+        tab.select(_live(services, page, live.select_tab, name), state, **looks)
     page.map.measure.input(_live(services, page, live.pick_measure), [*state, page.map.measure], **looks)
     tables = {**_MOVING, "outputs": [page.session, *page.settled, page.problem]}
     for twin in (page.map.twin, page.spectra.twin):
         for opened, event in ((True, twin.expand), (False, twin.collapse)):
-            event(shows_problems(page.problem)(partial(live.open_tables, services, page, opened)), state, **tables)
+            event(_live(services, page, live.open_tables, opened), state, **tables)
     views = [page.spectra.quantity, page.spectra.row, page.spectra.first]
     gr.on([picker.input for picker in views], _live(services, page, live.pick_view), [*state, *views], **looks)
     page.map.pair.input(_live(services, page, live.pick_pair), [*state, page.map.pair], **looks)
@@ -172,27 +172,27 @@ def _wire_pictures(services: Services, page: Page, tabs: dict[str, gr.Tab]) -> N
     locks = {**looks, "outputs": [*page.pictures, page.method.preset, page.problem]}
     taken = page.map.source.input(_live(services, page, live.take_from), [*state, page.map.source], **locks)
     taken.then(**_settle(services, page))
-    file = shows_problems(page.recipe.problem)
+    file = page.recipe.problem
     # Nothing follows these two with `.then`: after a problem the text must stay as it was typed.
     wide = {**_MOVING, "outputs": {*_all(page, page.recipe.problem), *page.settled}}
-    page.recipe.apply.click(file(partial(desk.apply_yaml, services, page)), [*state, page.recipe.yaml], **wide)
-    page.recipe.problem.select(file(partial(desk.mend_yaml, services, page)), [*state, page.recipe.yaml], **wide)
-    page.recipe.upload.upload(file(partial(desk.open_file, services, page)), [*state, page.recipe.upload], **wide)
+    page.recipe.apply.click(_live(services, page, desk.apply_yaml, place=file), [*state, page.recipe.yaml], **wide)
+    page.recipe.problem.select(_live(services, page, desk.mend_yaml, place=file), [*state, page.recipe.yaml], **wide)
+    page.recipe.upload.upload(_live(services, page, desk.open_file, place=file), [*state, page.recipe.upload], **wide)
 
 
 def _wire_chat(services: Services, page: Page) -> None:
     """Questions: Enter, the button, a chip, `ask again`; Stop in the button's place."""
-    shows = shows_problems(page.chat.problem)
+    place = page.chat.problem
     inputs = {page.session, page.turns, page.chat.question, *page.chat.settings}
     asks: dict[str, Any] = {
         **_QUIET, "inputs": inputs, "outputs": [*page.answers, page.chat.problem],
         "concurrency_limit": 4, "concurrency_id": "questions",
     }  # fmt: skip
-    gr.on([page.chat.question.submit, page.chat.ask.click], shows(partial(talk.ask, services, page)), **asks)
-    gr.on([page.chat.chips.select, page.chat.answers.select], shows(partial(talk.take, services, page)), **asks)
+    gr.on([page.chat.question.submit, page.chat.ask.click], _live(services, page, talk.ask, place=place), **asks)
+    gr.on([page.chat.chips.select, page.chat.answers.select], _live(services, page, talk.take, place=place), **asks)
     plain = {**_QUIET, "inputs": page.session, "outputs": [*page.answers, page.chat.problem]}
-    page.chat.stop.click(shows(partial(talk.stop, services, page)), **plain)
-    page.chat.clear.click(shows(partial(talk.clear, services, page)), **plain)
+    page.chat.stop.click(_live(services, page, talk.stop, place=place), **plain)
+    page.chat.clear.click(_live(services, page, talk.clear, place=place), **plain)
 
 
 def _wire_long(services: Services, page: Page) -> dict[str, Any]:
@@ -226,8 +226,7 @@ def _wire_long(services: Services, page: Page) -> dict[str, Any]:
     ballot = {**looked, "outputs": [*page.board.votes.outputs, page.problem]}
     page.board.votes.ask.click(_live(services, page, ballots.ask_two), [*state, page.board.votes.question], **ballot)
     for result, button in page.board.votes.buttons.items():
-        given = shows_problems(page.problem)(partial(ballots.vote, services, page, result))
-        button.click(given, state, **ballot)
+        button.click(_live(services, page, ballots.vote, result), state, **ballot)
     measured = {**jobs, "outputs": [*_all(page), *page.long]}
     page.method.measure.click(_live(services, page, measuring.measure), **measured).then(**then)
     gr.on([page.save.click, page.recipe.save.click], _live(services, page, long.save), **jobs)
@@ -237,15 +236,25 @@ def _wire_long(services: Services, page: Page) -> dict[str, Any]:
     return jobs
 
 
-def _live(services: Services, page: Page, handler: Any) -> Any:
-    return shows_problems(page.problem)(partial(handler, services, page))
+def _live(
+    services: Services, page: Page, handler: Any, *fixed: Any, place: gr.HTML | None = None, clears: bool = True
+) -> Any:
+    """`handler` with the page's newest session; `place` is where its problems appear."""
+
+    def begin(*said: Any) -> Any:
+        said = tuple(newest(services, one) if isinstance(one, Session) else one for one in said)
+        return handler(services, page, *fixed, *said)
+
+    begin = wraps(partial(handler, services, page, *fixed))(begin)
+    begin.__annotations__ = get_type_hints(handler)
+    return shows_problems(place or page.problem, clears=clears)(begin)
 
 
 def _settle(services: Services, page: Page) -> dict[str, Any]:
     """What every move ends with, for `.then`: what may wait, the merged weights, the browser's memory of the recipe."""
     return {
         **_QUIET,
-        "fn": _live(services, page, live.settled),
+        "fn": _live(services, page, live.settled, clears=False),
         "inputs": [page.session, page.turns],
         "outputs": [*page.settled, page.problem],
     }

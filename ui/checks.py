@@ -16,7 +16,7 @@ from ui.page import Page
 from ui.panels import board, health
 from ui.panels.tried import compared_html
 from ui.scores import FIRST, probes_of
-from ui.services import Services, board_of, keep
+from ui.services import Services, board_of, keep, newest
 from ui.session import Session, names_of, recipe_of
 
 
@@ -35,7 +35,7 @@ def examine(services: Services, page: Page, session: Session, turns: Turns) -> I
     except UserError:
         yield health.draw(page.board.health, None)
         raise
-    latest = services.sessions.get(session.id, session)
+    latest = newest(services, session)
     yield draw_board(services, page, latest, services.looks.get(session.id, look))
 
 

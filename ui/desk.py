@@ -17,7 +17,7 @@ from merging.recipe import Recipe, load_recipe, parse_recipe
 from ui import controls
 from ui.conversation import Turns
 from ui.history import again, tried
-from ui.live import Updates, card, follow, measure_button, settled
+from ui.live import Updates, card, follow, hold, measure_button, settled
 from ui.page import Page
 from ui.panels import method, models, passports
 from ui.problem import fix_of
@@ -77,13 +77,13 @@ def apply_recipe(services: Services, page: Page, session: Session, turns: Turns,
     make_plan(recipe_of(after))  # every problem at once, from the headers alone
     drawn = follow(services, page, after, whole=True)
     first = next(drawn)  # raises when recipe and models do not fit: the desk then stays as it is
-    yield {page.session: after, **_told(services, page, after, session), **first}
+    yield {**hold(services, page, after), **_told(services, page, after, session), **first}
     yield from drawn
 
 
 def show_recipe(services: Services, page: Page, session: Session, after: Session, turns: Turns) -> Iterator[Updates]:
     if after is not session:
-        yield {page.session: after, **_told(services, page, after, session)}
+        yield {**hold(services, page, after), **_told(services, page, after, session)}
         yield from follow(services, page, after)
 
 
@@ -114,7 +114,7 @@ def first_recipe(services: Services) -> Recipe:
 def start(services: Services, page: Page, stored: Any) -> Iterator[Updates]:
     """The page has loaded: the browser's last recipe, or the first one."""
     session = restored(services, stored)
-    yield {page.session: session, **_told(services, page, session, None)}
+    yield {**hold(services, page, session), **_told(services, page, session, None)}
     yield from follow(services, page, session, whole=True)
 
 

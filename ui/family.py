@@ -18,7 +18,7 @@ from ui.long import start_job
 from ui.page import Page
 from ui.panels import models, passports
 from ui.problem import fix_of
-from ui.services import Services, keep
+from ui.services import Services, keep, newest
 from ui.session import Session, fresh_recipe
 from ui.visitor import visitors_hub
 
@@ -67,7 +67,7 @@ def download(services: Services, page: Page, session: Session, turns: Turns, bas
     commands = [("-m", "merging", "download", source, "--json") for source in missing(recipe)]
     if commands:
         yield from start_job(services, page, session, turns, "download", {}, commands, token=_token(token))
-        session = services.sessions.get(session.id, session)  # another tab may be in front by now
+        session = newest(services, session)  # another tab may be in front by now
     yield from open_family(services, page, session, turns, base, experts, token)
 
 

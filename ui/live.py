@@ -43,7 +43,7 @@ def move(services: Services, page: Page, before: Session, *columns: Mapping[str,
     session = moved(before, controls.desk(before.recipe, *columns))
     if session is before:  # a Reset or a release that changed nothing
         return
-    changes: Updates = {page.session: session}
+    changes = hold(services, page, session)
     if method.notice(before) != method.notice(session):
         changes |= card(page, session)
     if session.past != before.past:
@@ -59,7 +59,7 @@ def change_method(services: Services, page: Page, before: Session, name: str) ->
         return
     session = with_measurement(with_method(before, name), services.home)
     yield {
-        page.session: session,
+        **hold(services, page, session),
         page.controls.knobs: controls.knobs(session.recipe),
         **card(page, session),
         **measure_button(page, session),
@@ -75,6 +75,12 @@ def change_method(services: Services, page: Page, before: Session, name: str) ->
     yield from follow(services, page, session)
 
 
+def hold(services: Services, page: Page, session: Session) -> Updates:
+    """This is what the page holds from now on, also for a handler that begins before Gradio has heard of it."""
+    keep(services.sessions, session.id, session)
+    return {page.session: session}
+
+
 def card(page: Page, session: Session) -> Updates:
     return {page.method.card: method.card_html(METHODS[session.recipe.method], method.notice(session))}
 
@@ -86,10 +92,9 @@ def measure_button(page: Page, session: Session) -> Updates:
 def follow(services: Services, page: Page, session: Session, *, whole: bool = False) -> Iterator[Updates]:
     """Ask the worker for this session's recipe and draw what comes; `whole` draws also what no slider changes (other
     locks do so too)."""
-    shown = services.sessions.get(session.id)
-    whole = whole or bool(shown and shown.recipe.locks != session.recipe.locks)
+    locks = session.recipe.locks
+    whole = whole or services.drawn.get(session.id, locks) != locks
     before = None if whole else services.looks.get(session.id)
-    keep(services.sessions, session.id, session)
     stream = services.worker.ask(Move(session.id, sources_of(session), recipe_of(session), session.focus))
     keep(services.moves, session.id, stream)
     for event in stream:
@@ -97,6 +102,7 @@ def follow(services: Services, page: Page, session: Session, *, whole: bool = Fa
             yield {page.map.matrix: matrix_spectrum(event.view)}
         elif isinstance(event, LookReady):
             keep(services.looks, session.id, event.look)
+            keep(services.drawn, session.id, locks)
             yield draw(services, page, session, event.look, before)
             return
 
@@ -256,7 +262,7 @@ def take_from(services: Services, page: Page, session: Session, turns: Turns, so
         matrix = map.opened(look, session)
         locks = taken_from(session.recipe, look.family, matrix, session.scope, models[source])
         after = replace(with_locks(session, locks), focus=matrix.name)
-        yield {page.session: after, page.method.preset: method.preset_of(after.recipe, services.presets)}
+        yield {**hold(services, page, after), page.method.preset: method.preset_of(after.recipe, services.presets)}
         yield from follow(services, page, after)
 
 
@@ -264,16 +270,16 @@ def open_tables(services: Services, page: Page, is_open: bool, session: Session,
     """A twin was opened or closed."""
     session = replace(session, tables=session.tables | {session.tab} if is_open else session.tables - {session.tab})
     look = services.looks.get(session.id)
-    yield {page.session: session} | (draw_rest(services, page, session, turns, look) if look and is_open else {})
+    yield hold(services, page, session) | (draw_rest(services, page, session, turns, look) if look and is_open else {})
 
 
 def _show(services: Services, page: Page, session: Session, turns: Turns) -> Iterator[Updates]:
     """The tab in front from the pictures at hand; from the worker where there are none."""
-    keep(services.sessions, session.id, session)
+    held = hold(services, page, session)
     look = services.looks.get(session.id)
     if look:
         rest = draw_rest(services, page, session, turns, look)
-        yield {page.session: session} | draw(services, page, session, look, None) | rest
+        yield held | draw(services, page, session, look, None) | rest
     else:
-        yield {page.session: session}
+        yield held
         yield from follow(services, page, session, whole=True)

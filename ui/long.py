@@ -23,7 +23,7 @@ from ui.page import Page
 from ui.panels.recipe import file_name
 from ui.panels.status import Busy
 from ui.scores import FIRST, MORE, Scoreboard, with_scored
-from ui.services import Services, keep
+from ui.services import Services, keep, newest
 from ui.session import Session, recipe_of
 from ui.visitor import visitors_hub
 
@@ -144,7 +144,7 @@ def watch(services: Services, page: Page, session: Session, turns: Turns, job: J
     if services.jobs.stopped(job):
         kept_so_far = f"{sum(answered.values())} answers kept." if job.kind == "score" else _STOPPED[job.kind]
         keep(services.busy, session.id, Busy("Stopped.", kept_so_far, 0.0))
-    latest = services.sessions.get(session.id, session)
+    latest = newest(services, session)
     look = services.looks.get(session.id)
     updates = {**_status(services, page, session), page.status.stop: gr.update(visible=False)}
     if latest.tab == "search":
@@ -161,7 +161,7 @@ def _searched(services: Services, page: Page, session: Session, event: Mapping[s
     keep(services.searches, session.owner, found)
     if event.get("event") != "asked":
         keep(services.busy, session.id, found.busy())
-        latest = services.sessions.get(session.id, session)
+        latest = newest(services, session)
         shown = draw_search(services, page, latest) if latest.tab == "search" else {}
         yield {**_status(services, page, session), **shown}
 
@@ -194,7 +194,7 @@ def start_job(services: Services, page: Page, session: Session, turns: Turns, ki
     write_recipe(recipe_of(session), services.jobs.folder(job_id))
     job = services.jobs.start(job_id, session.owner, kind, json.dumps(about), commands, token)
     keep(services.current, session.owner, job)
-    latest = services.sessions.get(session.id, session)
+    latest = newest(services, session)
     gone = {page.recipe.download: gr.update(visible=False), page.recipe.push: gr.update(visible=False),
             page.recipe.saved: ""} if kind == "save" else {}  # fmt: skip
     yield {**gone, page.browser: kept(services, latest)}
@@ -233,7 +233,7 @@ def _words(event: Mapping[str, Any]) -> list[str]:
 
 
 def _status(services: Services, page: Page, session: Session) -> Updates:
-    latest = services.sessions.get(session.id, session)
+    latest = newest(services, session)
     look = services.looks.get(session.id)
     return {page.status.line: status_line(services, latest, look)} if look else {}
 

@@ -6,11 +6,11 @@ from pathlib import Path
 from eval.calibration_texts import FOLDER
 from merging.errors import UserError
 from ui.conversation import Turns
-from ui.live import Updates, follow, measure_button
+from ui.live import Updates, follow, hold, measure_button
 from ui.long import start_job
 from ui.measured import EACH, with_measurement
 from ui.page import Page
-from ui.services import Services, keep, town_sources
+from ui.services import Services, town_sources
 from ui.session import Session
 
 
@@ -32,6 +32,5 @@ def measure(services: Services, page: Page, session: Session, turns: Turns) -> I
         command = ("-m", "eval", "calibrate", "recipe.yml", str(out), "--each", str(EACH), "--json")
         yield from start_job(services, page, session, turns, "measure", {}, [command])
     if out.exists():
-        keep(services.sessions, session.id, session)
-        yield {page.session: session, **measure_button(page, session)}
+        yield {**hold(services, page, session), **measure_button(page, session)}
         yield from follow(services, page, session, whole=True)

@@ -33,13 +33,14 @@ def fix_of(event: gr.EventData) -> Fix:
         raise UserError("E_FIX", "This is no fix of a problem on this page.") from None
 
 
-def shows_problems(place: gr.HTML) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Wrap an event handler that yields or returns updates; its problem appears in `place` until a run succeeds."""
+def shows_problems(place: gr.HTML, *, clears: bool = True) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Wrap an event handler that yields or returns updates; its problem appears in `place` until a run succeeds that
+    `clears` it. What only follows a move does not: it would take the move's own problem away."""
 
     def decorate(fn: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(fn)
         def handler(*args: Any) -> Iterator[Any]:
-            clear: dict[Any, Any] = {place: gr.update(value="", visible=False)}
+            clear: dict[Any, Any] = {place: gr.update(value="", visible=False)} if clears else {}
             try:
                 for update in _each(fn(*args)):
                     yield {**clear, **update}

@@ -9,7 +9,7 @@ from typing import Any
 from eval.health import Health
 from eval.runs import data_folder
 from merging.analysis import Look
-from merging.recipe import Recipe, load_recipe
+from merging.recipe import Lock, Recipe, load_recipe
 from ui.found import Found
 from ui.jobs import Job, Jobs, LiveWorker, Stream
 from ui.panels.status import Busy
@@ -42,7 +42,8 @@ class Services:
     looks: dict[str, Look] = field(default_factory=dict)  # the last pictures, by session id
     moves: dict[str, Stream] = field(default_factory=dict)  # what a move still has to say
     ready: dict[str, str] = field(default_factory=dict)  # digest whose merged weights Chat has
-    sessions: dict[str, Session] = field(default_factory=dict)  # the latest, for work that began with an earlier one
+    sessions: dict[str, Session] = field(default_factory=dict)  # the newest, by session id: see `newest`
+    drawn: dict[str, tuple[Lock, ...]] = field(default_factory=dict)  # the locks in the last pictures, by session id
     busy: dict[str, Busy] = field(default_factory=dict)  # progress of a long job, by session id
     boards: dict[str, Scoreboard] = field(default_factory=dict)  # by "digest split"
     ballots: dict[str, Ballot] = field(default_factory=dict)  # what is to be voted on, by session id
@@ -67,6 +68,12 @@ def keep(store: dict[str, Any], key: str, value: Any) -> None:
     store[key] = value
     while len(store) > _MOST_VISITORS:
         store.pop(next(iter(store)))
+
+
+def newest(services: Services, session: Session) -> Session:
+    """What the page holds now. Gradio's own state may be older: a move that is still under way, or was overtaken, has
+    not written it or writes it late."""
+    return services.sessions.get(session.id, session)
 
 
 def board_of(services: Services, digest: str) -> Scoreboard | None:

@@ -14,7 +14,7 @@ from ui.conversation import Turns, asked, ended, heard, messages
 from ui.live import Updates, sources_of
 from ui.page import Page
 from ui.panels import chat
-from ui.services import Services, keep
+from ui.services import Services, keep, newest
 from ui.session import Session, recipe_of
 
 _TICK = 0.1  # seconds between two pictures of the answers
@@ -54,7 +54,7 @@ def clear(services: Services, page: Page, session: Session) -> Updates:
 def _answer(
     services: Services, page: Page, data: Mapping[Any, Any], question: str, probe: Probe | None
 ) -> Iterator[Updates]:
-    session: Session = data[page.session]
+    session = newest(services, data[page.session])
     if session.id in services.asks:
         raise UserError("E_BUSY", "The last question is still being answered.", do="Wait for it, or stop it first.")
     sources = sources_of(session)
@@ -89,7 +89,7 @@ def _show(services: Services, page: Page, session: Session, turns: Turns) -> Upd
 
 
 def _html(services: Services, page: Page, session: Session, turns: Turns) -> str:
-    latest = services.sessions.get(session.id, session)
+    latest = newest(services, session)
     look = services.looks.get(session.id)
     updating = look is not None and services.ready.get(session.id) != look.digest
     names = look.family.experts if look else sources_of(session).names

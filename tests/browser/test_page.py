@@ -84,6 +84,23 @@ def test_every_methods_controls_come_from_its_definition(desk: Page):
     expect_redrawn(desk, before)
 
 
+def test_a_method_chosen_while_a_slider_still_moves_keeps_the_move_and_its_own_knobs_work(page: Page):
+    slider(page, "helpful").focus()
+    for _ in range(5):
+        page.keyboard.press("ArrowLeft")
+    page.locator("#method input").click()
+    page.get_by_role("option", name="TIES", exact=True).click()
+    expect(page.locator("#status .method")).to_have_text("TIES")
+    before = curve(page)
+    page.get_by_label("range slider for helpful").and_(page.locator(":visible")).nth(1).focus()
+    page.keyboard.press("ArrowLeft")
+    expect_redrawn(page, before)
+    left = page.get_by_label("number input for helpful").first.input_value()
+    tab(page, "Recipe")
+    expect(page.locator("#yaml .cm-content")).to_contain_text(f"weight: {left}")
+    expect(page.locator("#yaml .cm-content")).to_contain_text("merge_method: ties")
+
+
 def test_a_cell_is_a_door_and_the_keyboard_has_its_own(desk: Page):
     box = desk.locator(".pairs .nsewdrag").first.bounding_box()
     assert box
@@ -244,10 +261,14 @@ def test_a_problem_is_mended_by_its_button(page: Page):
 def test_a_method_that_must_know_the_experts_measures_them(page: Page):
     page.locator("#method input").click()
     page.get_by_role("option", name="RegMean", exact=True).click()
-    expect(page.locator("#problem, .problem").first).to_contain_text("Press Measure the experts")
+    problem = page.locator(".problem").and_(page.locator(":visible"))
+    expect(problem).to_contain_text("Press Measure the experts")
+    page.wait_for_timeout(1500)  # and it stays there while the page settles
+    expect(problem).to_contain_text("Press Measure the experts")
     before = curve(page)
     page.get_by_role("button", name="Measure the experts").click()
     page.wait_for_selector("#measure", state="hidden", timeout=120_000)
+    expect(problem).to_have_count(0)
     expect_redrawn(page, before)
     expect(page.locator("#status .line")).to_contain_text("RegMean")
     page.get_by_role("button", name="Undo").click()
