@@ -10,10 +10,10 @@ from eval.stats import wilson
 
 Aim = Literal["both", "mean", "worst", "harmless"]
 AIMS: Mapping[Aim, str] = {
-    "both": "mean and worst of the three, neither given up for the other",
-    "mean": "mean of the three",
-    "worst": "worst of the three",
-    "harmless": "harmless, where the others stay within 5 points of the recipe it begins with",
+    "both": "mean and worst, neither given up for the other",
+    "mean": "of the three",
+    "worst": "of the three",
+    "harmless": "while the others stay within 5 points of the recipe it begins with",
 }
 BROKEN = 0.02  # a merge that surely gives more broken answers than this share comes after all others
 LOSS = 0.05  # what a search for harmless may lose of each of the others

@@ -107,6 +107,21 @@ class Limit:
 
 
 @dataclass(frozen=True)
+class Gate:
+    """What a method's gate sees of each expert's matrix, and where it stands: below it the matrix is changed.
+
+    NaN where the gate leaves an expert alone, and where there is no matrix.
+    """
+
+    values: np.ndarray  # (experts, kinds, layers) float32
+    threshold: np.ndarray  # (kinds, layers) float32
+
+    @property
+    def changed(self) -> np.ndarray:
+        return self.values < self.threshold
+
+
+@dataclass(frozen=True)
 class Look:
     """All pictures of one recipe: what the live worker answers to a slider move."""
 
@@ -116,6 +131,7 @@ class Look:
     views: dict[str, MatrixView]  # by tensor name; every matrix
     seconds: float
     limit: Limit | None = None
+    gate: Gate | None = None  # of a method that has one
 
 
 def cumulative_energy(values: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
@@ -203,6 +204,17 @@ def merged_delta(
         plan.method(space.factors if plan.method.spectral else space.factors.deltas, weights, **settings)
     )
     return _scaled(shaped(shaper, merged, chosen, weights, tensor.settings), scale) if shaper else merged
+
+
+def gated(plan: Plan, tensor: TensorPlan, base: Tensor, factors: Factors) -> list[float]:
+    """What the method's gate sees of each input's matrix, as `merged_delta` merges it; NaN where there is no gate."""
+    found, keep = [math.nan] * len(tensor.inputs), kept_inputs(plan, tensor)
+    if plan.method.gate is not None and keep and is_matrix(tensor) and tensor.held is None:
+        space = enter(factors.select(keep), tensor.settings)
+        settings = _delta_settings(plan, tensor, keep, base, space.factors.deltas)
+        for t, value in zip(keep, plan.method.gate(space.factors.deltas, **settings).tolist(), strict=True):
+            found[t] = value
+    return found
 
 
 def _scaled(delta: Tensor | Fold, scale: float) -> Tensor | Fold:

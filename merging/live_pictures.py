@@ -10,8 +10,8 @@ from typing import Any, get_args
 from torch import Tensor
 
 from merging import analysis
-from merging.analysis import Conflict, Family, Limit, Look, Matrix, MatrixView, Measure, Spectrum, Tail
-from merging.compute import kept_inputs
+from merging.analysis import Conflict, Family, Gate, Limit, Look, Matrix, MatrixView, Measure, Spectrum, Tail
+from merging.compute import gated, kept_inputs
 from merging.decompose import singular_values
 from merging.facts import MatrixFacts, Profile
 from merging.live_deltas import Step
@@ -21,7 +21,7 @@ from merging.plan import TensorPlan
 from merging.resident import Resident
 from merging.spectral import Factors, Fold
 
-Measures = Mapping[str, Sequence[float]]  # measure -> one value a row
+Measures = Mapping[str, Sequence[float]]  # measure -> one value a row; "gate" -> one value an expert
 Kept = tuple[int | None, ...]  # directions kept of each expert; None where the method does not cut
 
 
@@ -57,7 +57,8 @@ class Pictures:
         pairs = factors.remember(("pairs", kept), partial(self._pairs, matrix.name, factors, kept))
         norms = [each.norm for each in self.facts(matrix.name).deltas]
         outputs = self._outputs(step, matrix.name, factors, delta)
-        return {**pairs, "kept": self._numbers(factors, delta).cosines(norms), "output": outputs}
+        found = {**pairs, "kept": self._numbers(factors, delta).cosines(norms), "output": outputs}
+        return found | ({"gate": self._gate(step, tensor)} if step.plan.method.gate else {})
 
     def look(self, step: Step, seen: Mapping[str, Seen], seconds: float) -> Look:
         family = self._family
@@ -67,7 +68,23 @@ class Pictures:
             each = ((found.view.matrix, found.measures[measure]) for found in seen.values())
             conflicts[measure] = Conflict(measure, rows, analysis.gather(family, len(rows), each))
         views = {matrix.name: seen[matrix.name].view for matrix in family.matrices}
-        return Look(step.plan.digest, family, conflicts, views, seconds, self._limit(step, views.values()))
+        limit = self._limit(step, views.values())
+        gate = self._gates(step, seen) if step.plan.method.gate else None
+        return Look(step.plan.digest, family, conflicts, views, seconds, limit, gate)
+
+    def _gates(self, step: Step, seen: Mapping[str, Seen]) -> Gate:
+        each = [(found.view.matrix, found.measures["gate"]) for found in seen.values()]
+        at = ((matrix, [step.plan.tensor(matrix.name).settings["tau"]]) for matrix, _ in each)
+        values = analysis.gather(self._family, len(self._family.experts), each)
+        return Gate(values, analysis.gather(self._family, 1, at)[0])
+
+    def _gate(self, step: Step, tensor: TensorPlan) -> Sequence[float]:
+        """By expert of the family."""
+        found = [math.nan] * len(self._family.experts)
+        base, factors = self._held.read(tensor.name)
+        for place, value in zip(step.order, gated(step.plan, tensor, base, factors.select(step.order)), strict=True):
+            found[place] = value
+        return found
 
     def _limit(self, step: Step, views: Iterable[MatrixView]) -> Limit | None:
         """What holds the ranks down where a matrix has reached it and the recipe asks for more."""

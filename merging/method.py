@@ -136,6 +136,7 @@ class Method:
     blocks: Literal["", "flat", "rows"]
     measure: Callable[..., Any] | None
     calibrated: Calibrated
+    gate: Callable[..., Any] | None
     version: int
     fn: Callable[..., Any]
 
@@ -177,6 +178,7 @@ def merge_method(
     blocks: Literal["", "flat", "rows"] = "",
     measure: Callable[..., Any] | None = None,
     calibrated: Calibrated = "",
+    gate: Callable[..., Any] | None = None,
     version: int = 1,
 ) -> Callable[[Callable[..., Any]], Method]:
     """Register the function below as a merge method named after it.
@@ -200,6 +202,8 @@ def merge_method(
     where it gets none.
     calibrated: it needs the recipe's `calibration`, measured on the experts' own streams ("own") or on the merged one
     ("merged"): the function gets what that says of the tensor as `inputs` (`merging.calibration.Inputs`).
+    gate: `gate(stack, **knobs) -> Tensor (T,)`, what the function holds against its knob `tau`: it changes an expert's
+    matrix where that is below; NaN for an expert that it never changes. For pictures.
     """
 
     def decorate(fn: Callable[..., Any]) -> Method:
@@ -229,6 +233,7 @@ def merge_method(
             blocks=blocks,
             measure=measure,
             calibrated=calibrated,
+            gate=gate,
             version=version,
             fn=fn,
         )

@@ -164,7 +164,7 @@ def _wire_pictures(services: Services, page: Page, tabs: dict[str, gr.Tab]) -> N
     views = [page.spectra.quantity, page.spectra.row, page.spectra.first]
     gr.on([picker.input for picker in views], _live(services, page, live.pick_view), [*state, *views], **looks)
     page.map.pair.input(_live(services, page, live.pick_pair), [*state, page.map.pair], **looks)
-    figures = [*page.map.maps, page.spectra.sheet, *page.spectra.maps]
+    figures = [*page.map.maps, page.map.gate, page.spectra.sheet, *page.spectra.maps]
     gr.on([figure.select for figure in figures], _live(services, page, live.open_cell), state, **looks)
     pickers = [page.map.layer, page.map.kind]
     gr.on([p.input for p in pickers], _live(services, page, live.pick_matrix), [*state, *pickers], **looks)

@@ -1,4 +1,5 @@
-from typing import Annotated
+import math
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
@@ -10,9 +11,22 @@ from merging.ops import weighted_sum
 ENERGY = 0.9  # share of the alignment's squared singular values that the projector spans
 
 
+def alignments(deltas: Tensor, *, safe: Tensor, unaligned: Tensor, projector: bool, **_: Any) -> Tensor:
+    """rho of each expert's delta, (T,) float64; NaN of those that are never gated, of all where nothing is."""
+    guards, before = (safe >= 0.5) & (unaligned < 0.5), unaligned >= 0.5
+    found = torch.full((len(deltas),), math.nan, dtype=torch.float64)
+    if deltas.dim() == 3 and guards.any():
+        direction = deltas[before if before.any() else guards].mean(0)
+        leading = _leading(direction) if projector else None
+        for t in (~guards & ~before).nonzero().flatten().tolist():
+            found[t] = alignment(deltas[t], direction, leading)
+    return found
+
+
 @merge_method(
     title="Safe gate (SafeMERGE)",
     paper=Paper("SafeMERGE: Preserving Safety Alignment", "2503.17239", 2025),
+    gate=alignments,
     note="Generalised from LoRA to any delta.",
 )
 def safe_gate(
@@ -40,20 +54,13 @@ def safe_gate(
     merged; with none D_al = D_s (ours). With no safe expert, a zero D_al, or no matrix: task arithmetic. How large
     rho is depends on rank and width: choose tau by looking at several matrices.
     """
-    guards, before = (safe >= 0.5) & (unaligned < 0.5), unaligned >= 0.5
-    merged = ~before
+    merged = unaligned < 0.5
+    rho = alignments(deltas, safe=safe, unaligned=unaligned, projector=projector)
     gated = deltas
-    if deltas.dim() == 3 and guards.any():
-        safe_delta = deltas[guards].mean(0)
-        direction = deltas[before].mean(0) if before.any() else safe_delta
-        leading = _leading(direction) if projector else None
-        mixed = [
-            (1 - share) * delta + share * safe_delta
-            if merged[t] and not guards[t] and alignment(delta, direction, leading) < tau
-            else delta
-            for t, delta in enumerate(deltas)
-        ]
-        gated = torch.stack(mixed)
+    if (rho < tau).any():
+        safe_delta = deltas[(safe >= 0.5) & merged].mean(0)
+        mixed = (1 - share) * deltas + share * safe_delta
+        gated = torch.where((rho < tau).to(deltas.device).view(-1, 1, 1), mixed, deltas)
     return lambda_ * weighted_sum(gated[merged], weights[merged], normalize=False)
 
 

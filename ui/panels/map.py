@@ -9,9 +9,11 @@ import numpy as np
 
 from merging.analysis import Look, Matrix, MatrixView, Measure
 from merging.plots import (
+    GATE_HEIGHT,
     MEASURES,
     conflict_map,
     conflict_table,
+    gate_strip,
     matrix_spectrum,
     roles,
     row_name,
@@ -20,6 +22,7 @@ from merging.plots import (
 )
 from ui.figure import Figure
 from ui.findings import map_finding
+from ui.gates import gate_finding
 from ui.locking import holders, in_scope
 from ui.marks import colour_bar, label, mark, pair
 from ui.pieces import ABREAST, Output, maps_abreast, static, table_value
@@ -37,6 +40,9 @@ class MapPanel:
     titles: tuple[gr.HTML, ...]
     maps: tuple[Figure, ...]
     bar: gr.HTML
+    gates: gr.Column  # there while the method has a gate
+    gate_finding: gr.HTML
+    gate: Figure
     matrix_title: gr.HTML
     matrix: Figure
     readings: gr.HTML
@@ -50,12 +56,12 @@ class MapPanel:
     @property
     def moving(self) -> set[Output]:
         """What a slider can change."""
-        return {self.finding, *self.maps, self.matrix, self.readings}
+        return {self.finding, *self.maps, self.gates, self.gate_finding, self.gate, self.matrix, self.readings}
 
     @property
     def outputs(self) -> set[Output]:
-        return {self.finding, self.pair, *self.columns, *self.titles, *self.maps, self.bar, self.matrix_title,  # pyright: ignore
-                self.matrix, self.readings, self.source, self.scope, self.layer, self.kind, self.table}  # fmt: skip
+        return {*self.moving, self.pair, *self.columns, *self.titles, self.bar, self.matrix_title, self.source,  # pyright: ignore
+                self.scope, self.layer, self.kind, self.table}  # fmt: skip
 
 
 def build() -> MapPanel:
@@ -68,6 +74,9 @@ def build() -> MapPanel:
     pair_ = gr.Dropdown([], label="Pair in the middle", visible=False, interactive=True, elem_classes=["slim"])
     columns, titles, maps = maps_abreast()
     bar = static()
+    with gr.Column(visible=False, elem_id="gates") as gates:
+        gate_finding_ = static(elem_classes=["find"])
+        gate = Figure(height=GATE_HEIGHT, elem_id="gate")
     with gr.Row(elem_classes=["drill"]):
         with gr.Column(scale=7, min_width=0):
             matrix_title = static(elem_classes=["pic"])
@@ -82,8 +91,8 @@ def build() -> MapPanel:
             layer = gr.Dropdown([], label="Layer", interactive=True)
             kind = gr.Dropdown([], label="Matrix", interactive=True)
         table = gr.Dataframe(interactive=False, show_label=False, wrap=True)
-    return MapPanel(finding, measure, pair_, columns, titles, maps, bar, matrix_title, matrix,
-                    readings, source, scope, layer, kind, twin, table)  # fmt: skip
+    return MapPanel(finding, measure, pair_, columns, titles, maps, bar, gates, gate_finding_, gate, matrix_title,
+                    matrix, readings, source, scope, layer, kind, twin, table)  # fmt: skip
 
 
 def opened(look: Look, session: Session) -> Matrix:
@@ -110,8 +119,10 @@ def draw(panel: MapPanel, look: Look, session: Session, before: Look | None) -> 
     """Everything on the tab; after a move only what can have changed since `before`, which was drawn here last."""
     matrix = opened(look, session)
     if before is None:
-        return draw_matrix(panel, look.views[matrix.name]) | _draw_maps(panel, look, session, matrix)
+        whole = draw_matrix(panel, look.views[matrix.name]) | _draw_maps(panel, look, session, matrix)
+        return whole | _draw_gate(panel, look)
     updates = draw_matrix(panel, look.views[matrix.name])
+    updates |= _draw_gate(panel, look) if look.gate or before.gate else {}
     del updates[panel.matrix_title]
     if not _same(before, look, session.measure):
         updates[panel.finding] = map_finding(look, session.measure)
@@ -148,6 +159,17 @@ def _draw_maps(panel: MapPanel, look: Look, session: Session, matrix: Matrix) ->
             updates[title] = f"<h3>{head or escape(row_name(conflict, row).capitalize())}</h3>"
             updates[figure] = conflict_map(look, measure, row, matrix, held)
     return updates
+
+
+def _draw_gate(panel: MapPanel, look: Look) -> dict[Output, Any]:
+    if look.gate is None:
+        return {panel.gates: gr.update(visible=False)}
+    seen = np.isfinite(look.gate.values).any()
+    return {
+        panel.gates: gr.update(visible=True),
+        panel.gate_finding: gate_finding(look),
+        panel.gate: gr.update(value=gate_strip(look), visible=True) if seen else gr.update(visible=False),
+    }
 
 
 def _draw_source(panel: MapPanel, look: Look, session: Session, matrix: Matrix, held: dict[str, str]) -> dict:

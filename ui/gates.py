@@ -1,0 +1,30 @@
+"""What a method's gate did to the matrices of the merge, in words. Knows nothing of Gradio."""
+
+import numpy as np
+
+from merging.analysis import Look
+from merging.plots.picture import roles
+from ui.marks import label
+
+_LOWEST = 0.3  # of the matrices: what a threshold is offered for
+
+
+def gate_finding(look: Look) -> str:
+    """Whose matrices were gated, and the threshold that would gate the lowest 30 of 100."""
+    gate, colours = look.gate, roles(look.family.experts)
+    if gate is None or not np.isfinite(gate.values).any():
+        return _said("Nothing is gated: no expert is marked as the safe one.",
+                     "Set Safe to 1 for one expert, under More; the others then pass its gate.")  # fmt: skip
+    seen = np.isfinite(gate.values)
+    parts = [
+        f"{label(name, colours[name])} {int(changed.sum())} of {int(there.sum())}"
+        for name, changed, there in zip(look.family.experts, gate.changed, seen, strict=True)
+        if there.any()
+    ]
+    read = (f"Hollow: below τ (dotted), mixed with the safe expert. "
+            f"τ {np.quantile(gate.values[seen], _LOWEST):.2f} gates the lowest 30 of 100.")  # fmt: skip
+    return _said(f"Matrices gated: {', '.join(parts)}.", read)
+
+
+def _said(sentence: str, read: str) -> str:
+    return f'<h2>{sentence}</h2><p class="sub">{read}</p>'
