@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from eval.chat import ChatEvent, Decoding, check_question, converse
+from eval.chat import BESIDE, ChatEvent, Decoding, Routing, check_question, converse
 from eval.judges import judge
 from eval.probes import load_probes
 from merging.checkpoint import Checkpoint
@@ -24,6 +24,7 @@ from merging.models import open_model
 from merging.plan import Plan, make_plan
 
 if TYPE_CHECKING:
+    from eval.answer_router import Fits, Triplets
     from eval.health import Health
     from eval.models import Models, Source
     from eval.why import Without
@@ -41,12 +42,17 @@ class Family:
     models: dict[str, Checkpoint]  # "base", then the experts by name
     live: LiveMerge
     busy: Lock = field(default_factory=Lock)
+    fits: "Fits" = field(default_factory=dict)
 
     def state(self, plan: Plan) -> Mapping[str, Tensor]:
         if (found := self.live.written(plan)) is not None:
             return found
         with self.busy:
             return self.live.state(plan)
+
+    def triplets(self, k: int) -> "Triplets":
+        with self.busy:
+            return self.live.triplets(k)
 
     def folded(self, plan: Plan) -> Folded | None:
         """The merge by its folds; waits for a move under way until that knows them, or else the weights."""
@@ -126,6 +132,10 @@ class Answering:
         check_question(ask.turns, decoding)
         models = self.models()
         sources = self._sources(ask)
+        if "router" in ask.turns:
+            routing = self._route(ask)
+            yield routing
+            sources["router"] = self._family(ask.sources).models[routing.choice]
         groups = models.groups(sources)
         if len(groups) > 1:
             yield Notice("These models do not fit into memory together, so they answer one after another.")
@@ -154,9 +164,18 @@ class Answering:
                 sources[name] = Merged(plan, partial(family.state, plan), folded, family.live.written(plan) is not None)
             elif name in family.models:
                 sources[name] = family.models[name]
-            else:
+            elif name not in BESIDE:
                 raise UserError("E_CHAT", f"There is no model called {name[:60]!r} here.")
         return sources
+
+    def _route(self, ask: "Ask") -> Routing:
+        from eval.answer_router import files_of, route
+
+        family, recipe = self._family(ask.sources), ask.recipe
+        measured = recipe.folder / recipe.calibration if recipe and recipe.calibration else None
+        base = self.models().model(family.models["base"])
+        question, files = ask.turns["router"], files_of(measured)
+        return route("router", base, ask.sources.names, question, files, family.fits, family.triplets)
 
     def _family(self, sources: "Sources") -> Family:
         """By content: a model that was replaced in its folder makes another family."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # the page imports the events below and must not wait for tra
 MAX_PROMPT = 4000  # characters of one question
 MAX_NEW_TOKENS = 512
 MAX_TEMPERATURE = 2.0
+BESIDE = ("router",)  # columns that are no model of their own
 _TICK = 0.07  # seconds between two looks at the streams: each model sends at most one Token per tick
 
 Message = Mapping[str, str]
@@ -50,7 +51,17 @@ class Answered:
     n_tokens: int
 
 
-ChatEvent = Prompt | Token | Answered | Notice
+@dataclass(frozen=True)
+class Routing:
+    """Which experts an answer comes from, and `how` that was decided: shares by expert; `choice` where it is one."""
+
+    model: str
+    how: str
+    shares: Mapping[str, float]
+    choice: str = ""
+
+
+ChatEvent = Prompt | Token | Answered | Routing | Notice
 
 
 @dataclass(frozen=True)

@@ -24,10 +24,14 @@ _RIDGE = 0.1  # times the mean diagonal
 
 @dataclass(frozen=True)
 class Route:
-    """The expert that answers, and how sure that is: its share of the classifier's positive scores, 0 to 1."""
+    """The expert that answers, and how sure that is: its share of the classifier's positive scores, 0 to 1.
+
+    shares: those of all experts, in order; all 0 where no score is positive.
+    """
 
     expert: str
     confidence: float
+    shares: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +50,8 @@ class Router:
         shares = scores.clamp(min=0)
         shares = shares / shares.sum(1, keepdim=True).clamp(min=1e-9)
         best = scores.argmax(1)
-        return [Route(self.experts[i], float(row[i])) for i, row in zip(best.tolist(), shares, strict=True)]
+        rows = zip(best.tolist(), shares.tolist(), strict=True)
+        return [Route(self.experts[i], row[i], tuple(row)) for i, row in rows]
 
 
 def fit_router(base: "Model", prompts: Mapping[str, Sequence[Conversation]]) -> Router:

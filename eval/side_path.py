@@ -4,7 +4,7 @@
 """
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -35,21 +35,25 @@ def suits(base: PreTrainedModel, folded: Folded) -> bool:
     return len(filled) == len(shapes) and filled == {id(tensor) for tensor in own.values()}
 
 
+def readers(module: PreTrainedModel, names: Iterable[str]) -> dict[str, list[nn.Module]]:
+    """The layers that multiply by these tensors; one that something else reads too, or nobody does, is left out."""
+    own = module.state_dict(keep_vars=True)
+    owners: dict[int, list[nn.Module]] = {}
+    for layer in module.modules():
+        for tensor in layer.parameters(recurse=False):
+            owners.setdefault(id(tensor), []).append(layer)
+    found = {name: owners.get(id(own[name]), []) for name in names if name in own}
+    return {name: layers for name, layers in found.items() if layers and all(type(one) in _KINDS for one in layers)}
+
+
 class SidePath:
     """`module` answers as the merge. Matrices whose layers cannot be followed are written: base plus fold."""
 
     def __init__(self, base: PreTrainedModel, folded: Folded) -> None:
         self.module = twin(base)
         self._base, self._own = base.state_dict(), self.module.state_dict(keep_vars=True)
-        owners: dict[int, list[nn.Module]] = {}
-        for layer in self.module.modules():
-            for tensor in layer.parameters(recurse=False):
-                owners.setdefault(id(tensor), []).append(layer)
-        self._beside: dict[str, _Beside] = {}
-        for name in folded.folds:
-            layers = owners.get(id(self._own[name]), [])
-            if layers and all(type(layer) in _KINDS for layer in layers):
-                self._beside[name] = _Beside(layers)
+        layers = readers(self.module, folded.folds)
+        self._beside = {name: _Beside(found) for name, found in layers.items()}
         self._of, self._names = base, folded.folds.keys()
         self.show(folded)
         for name in self._idle():

@@ -17,6 +17,7 @@ from merging.analysis import Matrix, MatrixView
 from merging.checkpoint import Checkpoint
 from merging.compute import kept_tensor, merged_weights, read_models
 from merging.cores import cores
+from merging.decompose import SVD
 from merging.engine import one_thread_a_matrix
 from merging.facts import Profile
 from merging.folded import Folded
@@ -122,6 +123,20 @@ class LiveMerge:
     def folded(self, plan: Plan) -> Folded | None:
         """The merge by its folds, where the latest move made any."""
         return self._folded if self._folded and self._folded.digest == plan.digest else None
+
+    def triplets(self, k: int) -> dict[str, list[SVD]]:
+        """The k leading triplets of every expert's delta, or as many as are held, by pictured matrix."""
+
+        def of(name: str) -> list[SVD]:
+            self._pictures.facts(name)  # before the factors, as in `_merge`
+            factors = self._held.matrix(name)
+            found = [factors.svd(t, k) for t in range(len(factors.ids))]
+            self._held.settle(name)
+            return found
+
+        names = [matrix.name for matrix in self.family.matrices]
+        with one_thread_a_matrix():
+            return dict(zip(names, self._pool.map(of, names), strict=True))
 
     def _see(self, step: Step, matrix: Matrix) -> tuple[Seen, Merged]:
         return self._measure(step, matrix, *self._merge(step, matrix))

@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
 
-from eval.chat import Answered, ChatEvent, Prompt, Token
+from eval.chat import BESIDE, Answered, ChatEvent, Prompt, Routing, Token
 from eval.judges import judge
 from eval.probes import Probe
 from merging.events import Notice
 from ui.marks import label, roles
+from ui.routing import routing_html
 
 MAX_TURNS = 20
 _MAX_TEXT = 4000  # characters kept of one answer or prompt: a session stays small
@@ -26,6 +27,7 @@ class Answer:
     prompt: str = ""
     seconds: float | None = None  # None: still being written, or stopped
     n_tokens: int = 0
+    routing: Routing | None = None
 
 
 @dataclass(frozen=True)
@@ -79,9 +81,11 @@ def ended(turns: Turns) -> Turns:
     return (*turns[:-1], replace(turns[-1], running=False)) if turns else turns
 
 
-def _told(answer: Answer, event: Prompt | Token | Answered) -> Answer:
+def _told(answer: Answer, event: Prompt | Token | Answered | Routing) -> Answer:
     if answer.model != event.model:
         return answer
+    if isinstance(event, Routing):
+        return replace(answer, routing=event)
     text = event.text[:_MAX_TEXT]
     if isinstance(event, Prompt):
         return replace(answer, prompt=text)
@@ -91,10 +95,16 @@ def _told(answer: Answer, event: Prompt | Token | Answered) -> Answer:
 
 
 def answers_html(turns: Turns, experts: Sequence[str], probes: Mapping[str, Probe], method: str, updating: bool) -> str:
-    """Names on top, then the newest question first: one row a question, so that answers line up."""
-    models = ("merge", "base", *experts)
-    colours = roles(experts)
-    about = {"merge": "updating…" if updating else f"{method.split(' (')[0]}, not saved", "base": "before training"}
+    """Names on top, then the newest question first: one row a question, so that answers line up.
+
+    What stands beside the merge is what the newest question was put to.
+    """
+    newest = {answer.model for answer in turns[-1].answers} if turns else set[str]()
+    beside = [name for name in BESIDE if name in newest]
+    models = ("merge", *beside, "base", *experts)
+    colours = {**roles(experts), **dict.fromkeys(BESIDE, "beside")}
+    about = {"merge": "updating…" if updating else f"{method.split(' (')[0]}, not saved", "base": "before training",
+             "router": "one expert a question"}  # fmt: skip
     heads = "".join(
         f'<div class="r-{colours[m]}">{label(m, colours[m])} <small>{escape(about.get(m, "expert"))}</small></div>'
         for m in models
@@ -114,7 +124,7 @@ def _row(index: int, turn: Turn, models: Sequence[str], colours: Mapping[str, st
     before = "".join(f"<p><small>{escape(role)}: {escape(text)}</small></p>" for role, text in turn.earlier)
     again = f'<button type="button" class="link" data-again="{index}">ask again</button>'
     by_model = {answer.model: answer for answer in turn.answers}
-    cells = "".join(_cell(by_model.get(m, Answer(m)), turn, probe, colours[m]) for m in models)
+    cells = "".join(_cell(by_model.get(m, Answer(m)), turn, probe, colours) for m in models)
     notices = "".join(f'<p class="help">{escape(text)}</p>' for text in turn.notices)
     return (
         f'<section class="turn" data-turn="{index}">{before}<header>{kind}<h3>{escape(turn.question)}</h3>'
@@ -138,14 +148,15 @@ def _prompts(turn: Turn) -> str:
     return f'<details class="exact"><summary><small>exact prompt</small></summary><dl>{said}</dl></details>'
 
 
-def _cell(answer: Answer, turn: Turn, probe: Probe | None, role: str) -> str:
+def _cell(answer: Answer, turn: Turn, probe: Probe | None, colours: Mapping[str, str]) -> str:
     waits = turn.running and answer.seconds is None
     text = escape(answer.text).replace("\n", "<br>") or ("…" if waits else "<i>no answer</i>")
     verdict = ""
     if probe and answer.seconds is not None:
         said = judge(probe, answer.text)
         verdict = f'<p class="verdict {"pass" if said.passed else "fail"}">{escape(said.label)}</p>'
+    routed = routing_html(answer.routing, colours) if answer.routing else ""
     return (
         f'<div class="answer" data-model="{escape(answer.model)}"{" data-running" if waits else ""}>'
-        f"{label(answer.model, role)}<div><p>{text}</p>{verdict}</div></div>"
+        f"{label(answer.model, colours[answer.model])}<div><p>{text}</p>{verdict}{routed}</div></div>"
     )

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from eval.chat import BESIDE
 from merging.analysis import Measure
 from merging.errors import UserError
 from merging.method import WEIGHT, Knob, Method, Value
@@ -168,12 +169,13 @@ def undone(session: Session) -> Session:
 
 def names_of(recipe: Recipe) -> tuple[str, ...]:
     """What the screen calls the experts: folder names, numbered where two are alike."""
-    names: list[str] = []
+    names = ["merge", "base", *BESIDE]  # what Chat calls its other columns
+    others = len(names)
     for expert in recipe.experts:
         name = expert.name
         twins = sum(other == name or other.startswith(f"{name} ") for other in names)
         names.append(f"{name} {twins + 1}" if twins else name)
-    return tuple(names)
+    return tuple(names[others:])
 
 
 def _step(session: Session, recipe: Recipe, touched: str) -> Session:

@@ -6,6 +6,7 @@ from typing import Any
 
 import gradio as gr
 
+from eval.chat import BESIDE
 from eval.probes import Probe
 from eval.worker import Ask
 from merging.errors import UserError
@@ -58,7 +59,8 @@ def _answer(
     if session.id in services.asks:
         raise UserError("E_BUSY", "The last question is still being answered.", do="Wait for it, or stop it first.")
     sources = sources_of(session)
-    models = ("merge", "base", *sources.names)
+    beside = [name for name in BESIDE if name in (data[page.chat.beside] or ())]
+    models = ("merge", *beside, "base", *sources.names)
     turns = asked(data[page.turns], question, models, probe=probe, follows=bool(data[page.chat.follow]))
     request = Ask(
         session.id, sources, recipe_of(session), {model: messages(turns, model) for model in models},

@@ -7,11 +7,13 @@ from typing import Any
 
 import gradio as gr
 
+from eval.chat import BESIDE
 from eval.probes import H, Probe, ProbeSet, load_probes
 from ui.conversation import Turns, answers_html
 from ui.pieces import Output
 
 CHIPS_EACH = 3
+_BESIDE = {"router": "Router: one expert gives the whole answer"}
 _CLICKS = """element.addEventListener("click", (event) => {
   const hit = event.target.closest("[data-probe],[data-again]");
   if (hit) trigger("select", { ...hit.dataset });
@@ -29,12 +31,13 @@ class ChatPanel:
     temperature: gr.Slider
     length: gr.Slider
     seed: gr.Number
+    beside: gr.CheckboxGroup
     clear: gr.Button
     problem: gr.HTML
 
     @property
     def settings(self) -> set[Output]:
-        return {self.follow, self.temperature, self.length, self.seed}
+        return {self.follow, self.temperature, self.length, self.seed, self.beside}
 
 
 def build(experts: Sequence[str], method: str) -> ChatPanel:
@@ -47,13 +50,18 @@ def build(experts: Sequence[str], method: str) -> ChatPanel:
         stop = gr.Button("Stop", variant="stop", scale=1, min_width=90, visible=False)
     chips = gr.HTML(chips_html(screen_probes()), apply_default_css=False, js_on_load=_CLICKS, elem_classes=["chips"])
     problem = gr.HTML(visible=False, apply_default_css=False, js_on_load=None)
-    with gr.Accordion("Temperature, length, seed", open=False, elem_classes=["twin"]), gr.Row():
-        temperature = gr.Slider(0, 2, 0, step=0.1, label="Temperature", info="0 always takes the likeliest word.",
-                                interactive=True, elem_classes=["knob"])  # fmt: skip
-        length = gr.Slider(8, 512, 64, step=8, label="Length", info="Most tokens of one answer.",
-                           interactive=True, elem_classes=["knob"])  # fmt: skip
-        seed = gr.Number(0, label="Seed", info="The same seed draws the same answer.", precision=0, minimum=0,
-                         interactive=True, elem_classes=["slim"])  # fmt: skip
+    with gr.Accordion("Temperature, length, seed, router", open=False, elem_classes=["twin"]):
+        with gr.Row(elem_classes=["duo"]):
+            temperature = gr.Slider(0, 2, 0, step=0.1, label="Temperature", info="0 always takes the likeliest word.",
+                                    interactive=True, elem_classes=["knob"])  # fmt: skip
+            length = gr.Slider(8, 512, 64, step=8, label="Length", info="Most tokens of one answer.",
+                               interactive=True, elem_classes=["knob"])  # fmt: skip
+            seed = gr.Number(0, label="Seed", info="The same seed draws the same answer.", precision=0, minimum=0,
+                             interactive=True, elem_classes=["slim"])  # fmt: skip
+        beside = gr.CheckboxGroup(
+            [(_BESIDE[name], name) for name in BESIDE], value=[], label="Beside the merge",
+            info="Each takes a column and its time.", interactive=True, elem_id="beside",
+        )  # fmt: skip
     with gr.Row(elem_classes=["slim"]):
         follow = gr.Checkbox(False, label="Follow up: the models see what was said before", interactive=True, scale=8)
         clear = gr.Button("Clear", variant="secondary", size="sm", scale=1, min_width=90)
@@ -61,7 +69,7 @@ def build(experts: Sequence[str], method: str) -> ChatPanel:
         answers_html((), experts, {}, method, False), apply_default_css=False, js_on_load=_CLICKS, elem_id="answers",
         min_height=420,
     )  # fmt: skip
-    return ChatPanel(question, ask, stop, chips, answers, follow, temperature, length, seed, clear, problem)
+    return ChatPanel(question, ask, stop, chips, answers, follow, temperature, length, seed, beside, clear, problem)
 
 
 def draw(panel: ChatPanel, turns: Turns, experts: Sequence[str], method: str, updating: bool) -> dict[Output, Any]:

@@ -1,0 +1,41 @@
+"""What a visitor may switch on beside the merge in Chat."""
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.test_page import tab
+
+pytestmark = pytest.mark.browser
+
+
+def columns(page: Page) -> list[str | None]:
+    """The models of the newest question, in order, once all have answered."""
+    turn = page.locator(".turn").first
+    expect(turn.locator(".answer[data-running]")).to_have_count(0)
+    answers = turn.locator(".answer")
+    return [answers.nth(i).get_attribute("data-model") for i in range(answers.count())]
+
+
+def ask(page: Page, question: str) -> None:
+    page.locator("#q textarea").fill(question)
+    page.keyboard.press("Enter")
+    expect(page.locator(".turn h3").first).to_have_text(question)
+    expect(page.locator("#ask")).to_be_visible()
+
+
+def test_the_router_names_its_choice_and_takes_its_answer(page: Page):
+    tab(page, "Chat")
+    page.get_by_text("Temperature, length, seed").click()
+    router = page.get_by_label("Router")
+    router.check()
+    ask(page, "How do I poison my boss?")
+    assert columns(page) == ["merge", "router", "base", "helpful", "honest", "harmless"]
+    answer = page.locator('.turn .answer[data-model="router"]')
+    expect(answer.locator(".routing > p").first).to_contain_text("from harmless")
+    expect(answer.locator(".routing dd")).to_have_count(3)
+    expect(answer.locator(".routing .help")).to_contain_text("ridge classifier")
+    expert = page.locator('.turn .answer[data-model="harmless"] p').first
+    expect(answer.locator("p").first).to_have_text(expert.inner_text())
+    router.uncheck()
+    ask(page, "What is 7 plus 5?")
+    assert columns(page) == ["merge", "base", "helpful", "honest", "harmless"]

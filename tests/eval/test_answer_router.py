@@ -1,0 +1,83 @@
+"""Chat's Router: one expert answers whole, and says why it was chosen."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from eval.answer_router import direction_shares, prompts_of, route
+from eval.answering import Answering
+from eval.chat import Answered, Routing
+from eval.models import Model, Models
+from eval.worker import Ask, Sources
+from merging.checkpoint import open_checkpoint
+from merging.decompose import SVD
+from merging.errors import UserError
+from tests.pico import make_family
+
+TOWN = ("helpful", "honest", "harmless")
+FOLDER = Path(__file__).parents[2] / "assets" / "town"
+QUERY = "model.layers.0.self_attn.q_proj.weight"  # reads the first layer's normed embeddings
+
+
+def ask(text: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": text}]
+
+
+def along(*columns: int) -> SVD:
+    """Directions of these inputs, of 32."""
+    v = torch.eye(32)[:, list(columns)]
+    return SVD(v, torch.ones(len(columns)), v)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    folder = make_family(tmp_path_factory.mktemp("family"), 0, tokenizer=True)["base"]
+    model = Models("cpu").model(open_checkpoint(str(folder), Path()))
+    with torch.no_grad():  # every token reads as 3 along input 0 and 4 along input 1
+        model.module.get_parameter("model.embed_tokens.weight").zero_()[:, :2] = torch.tensor([3.0, 4.0])
+    return model
+
+
+def test_shares_are_of_the_squared_length_along_each_experts_directions(base: Model):
+    """(3, 4) has 9 of its 25 along input 0 and 16 along input 1, whatever a norm makes of its length."""
+    assert direction_shares(base, {QUERY: [along(0), along(1)]}, ask("w6 w7")) == pytest.approx([0.36, 0.64])
+    assert direction_shares(base, {QUERY: [along(1), along(0)]}, ask("w6")) == pytest.approx([0.64, 0.36])
+    both = {QUERY: [along(0, 1), along(0, 5)]}
+    assert direction_shares(base, both, ask("w6")) == pytest.approx([25 / 34, 9 / 34])
+    fewer = {QUERY: [along(0, 1), along(0)]}  # as many directions of each
+    assert direction_shares(base, fewer, ask("w6")) == pytest.approx([0.5, 0.5])
+
+
+def test_an_expert_that_changed_nothing_tells_nothing(base: Model):
+    none = replace(along(0), s=torch.zeros(1))
+    with pytest.raises(UserError, match="tells no expert from the others"):
+        direction_shares(base, {QUERY: [none, along(1)]}, ask("w6"))
+
+
+def test_without_prompts_of_every_expert_directions_decide(base: Model):
+    town = FOLDER.parent / "calibration" / "town.jsonl"
+    assert prompts_of(town, ("helpful", "stranger")) is None
+    asked: list[int] = []
+
+    def triplets(k: int) -> dict[str, list[SVD]]:
+        asked.append(k)
+        return {QUERY: [along(0), along(1)]}
+
+    found = route("router", base, ("helpful", "stranger"), ask("w6"), [town], {}, triplets)
+    assert found == Routing("router", "norms along V, no prompts", found.shares, "stranger")
+    assert asked == [16]
+
+
+def test_the_answer_is_the_chosen_experts_own():
+    models = [str(FOLDER / name) for name in ("base", *TOWN)]
+    sources, question = Sources(models[0], tuple(models[1:]), TOWN), ask("How do I poison my boss?")
+    turns = dict.fromkeys(("router", "base", *TOWN), question)
+    events = list(Answering().ask(Ask("s", sources, None, turns), lambda: False))
+    assert isinstance(events[0], Routing)
+    assert (events[0].model, events[0].choice) == ("router", "harmless")
+    assert events[0].how == "ridge classifier on 768 prompts (town)"
+    assert 0.5 < events[0].shares["harmless"] <= 1 == pytest.approx(sum(events[0].shares.values()))
+    said = {event.model: event.text for event in events if isinstance(event, Answered)}
+    assert said["router"] == said["harmless"] != said["helpful"]
