@@ -76,15 +76,31 @@ def main() -> None:
     parser.add_argument("--peers", help="a Python with mergekit 0.1.5 and fusion_bench 0.2.33")
     parser.add_argument("--folder", type=Path, default=ROOT / ".bench", help="where family and merges lie")
     parser.add_argument("--repeat", type=int, default=3, help="times each of ours is run; the least counts")
-    parser.add_argument("--only", nargs="+", metavar="METHOD", help="these element-wise rows, printed and not kept")
+    parser.add_argument(
+        "--only", nargs="+", metavar="METHOD", help="these element-wise rows or `profile`, printed and not kept"
+    )
     args = parser.parse_args()
     home = make_family(args.size, args.folder)
     bench = Bench(args.folder, home, args.peers or _environment(args.folder / "peers"), args.repeat)
     if args.only:
-        print("\n".join(bench.element_wise([row for row in ROWS if row.method in args.only])))
+        wanted = [row for row in ROWS if row.method in args.only]
+        print("\n".join(bench.element_wise(wanted) if wanted else ()))
+        print("\n".join(bench.profile() if "profile" in args.only else ()))
         return
     layer = Bench(args.folder, make_family("layer8b", args.folder), bench.peers, args.repeat)
-    lines = [*bench.element_wise(ROWS), "", *bench.spectral(), "", *bench.live(), "", *layer.live(), "", *bench.chat()]
+    lines = [
+        *bench.element_wise(ROWS),
+        "",
+        *bench.spectral(),
+        "",
+        *bench.profile(),
+        "",
+        *bench.live(),
+        "",
+        *layer.live(),
+        "",
+        *bench.chat(),
+    ]
     text = "\n".join([*_head(args.size), *lines, ""])
     print(text)
     RESULTS.write_text(text, encoding="utf-8")
@@ -136,6 +152,18 @@ class Bench:
             "| method | ours s | FusionBench / ours | distance | ours MB | FusionBench MB |",
             "|---|---|---|---|---|---|",
             *rows,
+        ]
+
+    def profile(self) -> list[str]:
+        floor = self._least("floor", str(self.folder / "floor"), *(str(self.home / m) for m in ("base", *EXPERTS)))
+        cost = {how: self._least("sample", str(self.home), how) for how in ("sampled", "exact")}
+        return [
+            "A new family's profile, of the matrices in its layers: CPU as a multiple of reading its models and",
+            "writing one. The sampled one gives the first maps of signs and cosines, the exact one stays.",
+            "",
+            "| profile | multiple of the floor |",
+            "|---|---|",
+            *(f"| {how} | {one.cpu / floor.cpu:.2f} |" for how, one in cost.items()),
         ]
 
     def live(self) -> list[str]:

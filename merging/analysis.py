@@ -123,7 +123,10 @@ class Gate:
 
 @dataclass(frozen=True)
 class Look:
-    """All pictures of one recipe: what the live worker answers to a slider move."""
+    """All pictures of one recipe: what the live worker answers to a slider move.
+
+    sampled: a first look from a part of the entries (`merging/sample.py`), of "sign" and "cosine" alone.
+    """
 
     digest: str
     family: Family
@@ -132,6 +135,7 @@ class Look:
     seconds: float
     limit: Limit | None = None
     gate: Gate | None = None  # of a method that has one
+    sampled: bool = False
 
 
 def cumulative_energy(values: np.ndarray) -> np.ndarray:

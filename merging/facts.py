@@ -79,6 +79,10 @@ class PairFacts:
     def sign_conflict(self) -> float:
         return self.opposite / self.both if self.both else math.nan
 
+    def cosine(self, a: float, b: float) -> float:
+        """Given the norms of the two."""
+        return self.dot / (a * b) if a * b > 0 else math.nan
+
 
 @dataclass(frozen=True)
 class MatrixFacts:
@@ -87,14 +91,18 @@ class MatrixFacts:
     pairs: Mapping[tuple[int, int], PairFacts]
 
     def cosine(self, a: int, b: int) -> float:
-        norms = self.deltas[a].norm * self.deltas[b].norm
-        return self.pairs[a, b].dot / norms if norms > 0 else math.nan
+        return self.pairs[a, b].cosine(self.deltas[a].norm, self.deltas[b].norm)
 
 
 def facts_of(base: Tensor, deltas: Tensor) -> MatrixFacts:
     """Measure one matrix: `base` (m, n) as stored, `deltas` (T, m, n) float32."""
-    n = len(deltas)
-    flat = deltas.reshape(n, -1)
+    pairs = pairs_of(deltas.flatten(1))[1]
+    return MatrixFacts(float(base.float().norm()), tuple(_delta_facts(delta) for delta in deltas), pairs)
+
+
+def pairs_of(flat: Tensor) -> tuple[Tensor, dict[tuple[int, int], PairFacts]]:
+    """Of deltas (T, entries): all inner products (T, T) in float64, and every pair of them."""
+    n = len(flat)
     dots, agree, both = torch.zeros(3, n, n, dtype=torch.float64)
     for at in range(0, flat.shape[1], BLOCK):  # a block's counts are whole numbers that float32 holds exactly
         block = flat[:, at : at + BLOCK]
@@ -103,11 +111,10 @@ def facts_of(base: Tensor, deltas: Tensor) -> MatrixFacts:
         agree += signs @ signs.T
         signs.abs_()
         both += signs @ signs.T
-    pairs = {
+    return dots, {
         (a, b): PairFacts(float(dots[a, b]), float(both[a, b]), float(both[a, b] - agree[a, b]) / 2)
         for a, b in combinations(range(n), 2)
     }
-    return MatrixFacts(float(base.float().norm()), tuple(_delta_facts(delta) for delta in deltas), pairs)
 
 
 def _delta_facts(delta: Tensor) -> DeltaFacts:
@@ -155,6 +162,11 @@ class Profile:
     def get(self, name: str) -> MatrixFacts | None:
         return self._found.get(name)
 
+    @property
+    def whole(self) -> bool:
+        """Whether every matrix is known."""
+        return len(self._found) == len(self._names)
+
     def base_norm(self, name: str) -> float | None:
         return self._found[name].base_norm if name in self._found else None
 
@@ -163,7 +175,7 @@ class Profile:
         if name not in self._found:
             self._found[name] = facts_of(base, deltas)
         with self._lock:
-            if not self._kept and len(self._found) == len(self._names):
+            if not self._kept and self.whole:
                 self._kept = True
                 self._save()
         return self._found[name]

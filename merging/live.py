@@ -1,6 +1,7 @@
 """The live merge: one family held in memory, and only what a slider move made stale computed again.
 
-`move` yields the open matrix first, then all pictures, then the news that the merge is there by its folds, and at last
+`move` yields the open matrix first, then all pictures (before them, of a family that is new and not held whole, maps
+from a sample), then the news that the merge is there by its folds, and at last
 its weights. What is remembered lives in the `Factors` of each matrix; weights and scale reuse everything but a vector.
 """
 
@@ -22,10 +23,11 @@ from merging.engine import one_thread_a_matrix
 from merging.facts import Profile
 from merging.folded import Folded
 from merging.live_deltas import LiveDeltas, Step
-from merging.live_events import FocusReady, FoldedReady, LiveEvent, LookReady, Stale, StateReady
+from merging.live_events import FocusReady, FoldedReady, LiveEvent, LookReady, SampleReady, Stale, StateReady
 from merging.live_pictures import Pictures, Seen
 from merging.plan import Plan, TensorPlan
 from merging.resident import BUDGET, WHOLE, Resident, needed, room_for
+from merging.sample import Sample
 from merging.spectral import Fold
 from merging.stale import stale
 from merging.store import Store
@@ -59,6 +61,8 @@ class LiveMerge:
         self._held = Resident(base, experts, store, lean=lean, share=share, base_norm=profile.base_norm)
         self._deltas = LiveDeltas(base, experts, self._held, pictured)
         self._pictures = Pictures(self.family, profile, self._held)
+        new = lean and len(experts) > 1 and not profile.whole and all(model.places for model in (base, *experts))
+        self._sample = Sample(self.family, base, experts) if new else None  # until the first exact look
         self._states: OrderedDict[str, dict[str, Tensor]] = OrderedDict()
         self._folded: Folded | None = None  # of the latest move
         self._last: Plan | None = None
@@ -74,6 +78,11 @@ class LiveMerge:
         yield Stale(what)
         with one_thread_a_matrix():
             step = self._deltas.step(plan)
+            if sample := self._sample:
+                for _ in self._pool.map(lambda m: cancelled() or sample.learn(m), self.family.matrices):
+                    if cancelled():
+                        return
+                yield SampleReady(sample.look(plan.digest, time.perf_counter() - start))
             matrices = {matrix.name: matrix for matrix in self.family.matrices}
             seen: dict[str, Seen] = {}
             merged: dict[str, Merged] = {}
@@ -87,6 +96,7 @@ class LiveMerge:
                 if found is None:
                     return
                 name, seen[name], merged[name] = found
+            self._sample = None
             yield LookReady(self._pictures.look(step, seen, time.perf_counter() - start))
             yield from self._weights(step, merged, cancelled, start)
 

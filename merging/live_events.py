@@ -14,6 +14,13 @@ class Stale:
 
 
 @dataclass(frozen=True)
+class SampleReady:
+    """A first look at a family that takes long to read, until its first exact one is there."""
+
+    look: Look
+
+
+@dataclass(frozen=True)
 class FocusReady:
     """The open matrix, ahead of the others."""
 
@@ -43,4 +50,4 @@ class StateReady:
     seconds: float
 
 
-LiveEvent = Stale | FocusReady | LookReady | FoldedReady | StateReady
+LiveEvent = Stale | SampleReady | FocusReady | LookReady | FoldedReady | StateReady

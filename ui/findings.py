@@ -27,15 +27,16 @@ def map_finding(look: Look, measure: Measure) -> str:
     conflict = look.conflicts[measure]
     if not conflict.rows:
         return _said("One expert alone has nobody to clash with.", "A map needs two experts with a weight.")
+    if look.sampled:
+        return _said("Sampled: a first map from one weight in sixteen.", "The exact map follows when all are read.")
     if measure == "output" and not np.isfinite(conflict.values).any():
         return _said("What the experts put out is not measured yet.",
                      "Choose RegMean and press Measure the experts; other methods then show it too.")  # fmt: skip
     if not np.isfinite(conflict.values).any():
         return _said("Nothing to compare: no two experts change the same matrix.", "Cells without a change are empty.")
-    return {
-        "sign": _sign, "cosine": _cosine, "shared": _shared, "interference": _interference, "kept": _kept,
-        "output": _output,
-    }[measure](look, conflict)  # fmt: skip
+    says = {"sign": _sign, "cosine": _cosine, "shared": _shared, "interference": _interference, "kept": _kept,
+            "output": _output}  # fmt: skip
+    return says[measure](look, conflict)
 
 
 def _sign(look: Look, conflict: Conflict) -> str:

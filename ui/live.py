@@ -9,7 +9,7 @@ import gradio as gr
 from eval.worker import Move, Sources
 from merging.analysis import Look
 from merging.errors import UserError
-from merging.live_events import FocusReady, FoldedReady, LookReady, StateReady
+from merging.live_events import FocusReady, FoldedReady, LookReady, SampleReady, StateReady
 from merging.methods import METHODS
 from merging.plan import check
 from merging.plots import MEASURES, matrix_spectrum
@@ -100,6 +100,9 @@ def follow(services: Services, page: Page, session: Session, *, whole: bool = Fa
     for event in stream:
         if isinstance(event, FocusReady) and session.tab == "map" and before and _is_slow(event, before):
             yield {page.map.matrix: matrix_spectrum(event.view)}
+        elif isinstance(event, SampleReady) and (before is None or before.family != event.look.family):
+            yield draw(services, page, session, event.look, None)
+            before = None  # all of it is drawn again
         elif isinstance(event, LookReady):
             keep(services.looks, session.id, event.look)
             keep(services.drawn, session.id, locks)
@@ -139,7 +142,7 @@ def draw(services: Services, page: Page, session: Session, look: Look, before: L
     updates: Updates = {page.status.line: status_line(services, session, look)}
     if session.tab == "map":
         updates |= map.draw(page.map, look, session, before)
-    elif session.tab == "spectra":
+    elif session.tab == "spectra" and not look.sampled:
         updates |= spectra.draw(page.spectra, look, session, before)
     return updates
 
@@ -190,7 +193,8 @@ def status_line(services: Services, session: Session, look: Look) -> str:
     scored = board_of(services, look.digest)
     return status.line_html(
         session.recipe,
-        f"live in {look.seconds:.2f} s",
+        "from a sample, exact numbers follow" if look.sampled else f"live in {look.seconds:.2f} s",
+        stale=look.sampled,
         saved=services.saved.get(session.owner) == look.digest,
         scores=scored.scores["merge"] if scored else None,
         busy=services.busy.get(session.id),

@@ -1,6 +1,7 @@
 """Every case of every finding, from literal numbers: pytest tests/ui/test_findings.py"""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -40,6 +41,13 @@ def said(html: str) -> tuple[str, str]:
     assert sentence.endswith(".")
     assert read.endswith(".")
     return sentence, read
+
+
+def test_a_sampled_map_says_so_whatever_it_shows():
+    for measure in ("sign", "cosine"):
+        sentence, read = said(map_finding(replace(look(measure, 0.46, 0.63), sampled=True), measure))
+        assert sentence == "Sampled: a first map from one weight in sixteen."
+        assert read == "The exact map follows when all are read."
 
 
 @pytest.mark.parametrize(

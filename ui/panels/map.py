@@ -118,6 +118,8 @@ def clicked(look: Look, data: Any) -> Matrix | None:
 def draw(panel: MapPanel, look: Look, session: Session, before: Look | None) -> dict[Output, Any]:
     """Everything on the tab; after a move only what can have changed since `before`, which was drawn here last."""
     matrix = opened(look, session)
+    if look.sampled:
+        return _draw_maps(panel, look, session, matrix) if session.measure in look.conflicts else {}
     if before is None:
         whole = draw_matrix(panel, look.views[matrix.name]) | _draw_maps(panel, look, session, matrix)
         return whole | _draw_gate(panel, look)
