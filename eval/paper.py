@@ -21,7 +21,7 @@ class Record(Frozen):
     paradigm: Literal["full", "lora"]
     seed: int
     row: str
-    method: str  # or base, expert, mixture
+    method: str  # or base, expert, mixture, router
     version: int
     setting: dict[str, object]
     validation: tuple[float, ...]
@@ -66,5 +66,5 @@ def append(record: Record, path: Path = RESULTS) -> None:
         file.write(record.model_dump_json().encode() + b"\n")
 
 
-def rows_of(records: Iterable[Record], unit: tuple[str, str, int]) -> set[str]:
-    return {record.row for record in records if record.unit == unit}
+def of_unit(records: Iterable[Record], unit: tuple[str, str, int]) -> list[Record]:
+    return [record for record in records if record.unit == unit]

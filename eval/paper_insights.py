@@ -1,5 +1,7 @@
 """The three insights of the paper, each held against the numbers by a rule that was fixed before they were there.
 
+They are about merges of weights alone: calibrated merges and routing, which the paper does not try, have no say here.
+
 Confirmed, refuted or undecided *as measured*: on these tiny families, with these mixtures and settings.
 """
 
@@ -54,13 +56,14 @@ def judge_both_ways(gaps: list[Estimate]) -> Verdict:
 
 def merging_wins(comparison: Comparison) -> Insight:
     """Of the merge chosen on validation probes, against each mixture."""
-    merge, mixtures = comparison.chosen, comparison.rows("mixture")
+    merge, mixtures = comparison.chosen(), comparison.rows("mixture")
+    assert merge
     gaps = [gap(merge, mixture) for gap in (comparison.mean_gap, comparison.worst_gap) for mixture in mixtures]
     mean, worst = comparison.mean_gap(merge, *mixtures), comparison.worst_gap(merge, *mixtures)
     return Insight(
         "Merging balances the three H better than mixing data.",
-        "The merge with the best validation score against each of the three mixtures, in the mean and in the minimum "
-        "of the three H: confirmed if all six differences are surely above 0, refuted if all are surely below.",
+        "The data-free merge with the best validation score against each of the three mixtures, in the mean and in the "
+        "minimum of the three H: confirmed if all six differences are surely above 0, refuted if all are surely below.",
         judge_all(gaps),
         f"{merge} against the mixtures' average: mean {mean.signed()}, minimum {worst.signed()}.",
     )
@@ -79,9 +82,9 @@ def parameters_decide(comparison: Comparison) -> Insight:
     plain = gaps["TSV-M"]
     return Insight(
         "What decides is conflict resolved in the parameters: prune redundant parts, mitigate outliers.",
-        f"{OWN}, which does both, against every other merge, in the mean of the three H: confirmed if it is surely "
-        f"above all; refuted if it stays below the {LEAST_GAIN:.0f} point that the paper gains at least, over TSV-M, "
-        "the same merge without the two.",
+        f"{OWN}, which does both, against every other data-free merge, in the mean of the three H: confirmed if it is "
+        f"surely above all; refuted if it stays below the {LEAST_GAIN:.0f} point that the paper gains at least, over "
+        "TSV-M, the same merge without the two.",
         judge_own(list(gaps.values()), plain),
         f"{OWN} against TSV-M {plain.signed()}; against its strongest rival, {nearest}, {gaps[nearest].signed()}.",
     )

@@ -7,26 +7,20 @@ from html import escape
 
 from eval.paper_table import Comparison, Estimate
 
-_LEFT, _WIDTH, _ROW, _TOP = 190, 420, 22, 34
+_LEFT, _WIDTH, _ROW, _TOP = 190, 420, 22, 28
 _COLOURS = {
     "ink": "var(--ms-ink, #14181F)",
     "grey": "var(--ms-ink3, #626A76)",
     "line": "var(--ms-line, #D9DCD8)",
     "mixture": "var(--ms-teal, #0F6E66)",
-    "merge": "var(--ms-ink, #14181F)",
     "source": "var(--ms-base, #696F78)",
 }
-
-
-def ordered(comparison: Comparison) -> list[str]:
-    """Mixtures, merges, sources; the best mean first."""
-    groups = (comparison.rows("mixture"), comparison.rows(), comparison.rows("base", "expert"))
-    return [row for group in groups for row in sorted(group, key=lambda row: -comparison.mean(row).value)]
+_COLOUR_OF = {"mixture": "mixture", "base": "source", "expert": "source"}
 
 
 def picture(comparison: Comparison) -> str:
-    rows = ordered(comparison)
-    height = _TOP + len(rows) * _ROW + 26
+    parts_of = comparison.parts()
+    height = _TOP + (len(parts_of) + sum(map(len, parts_of.values()))) * _ROW + 26
     width = _LEFT + _WIDTH + 20
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" font-size="13" '
@@ -40,14 +34,17 @@ def picture(comparison: Comparison) -> str:
             _shape("line", x1=x, x2=x, y1=_TOP, y2=height - 24, style=f"stroke:{_COLOURS['line']}")
             + _text(x, height - 8, str(tick), "grey", "middle")
         )
-    for i, row in enumerate(rows):
-        y = _TOP + (i + 0.5) * _ROW
-        kind = comparison.kinds[row]
-        colour = "mixture" if kind == "mixture" else "source" if kind in ("base", "expert") else "merge"
-        parts.append(_text(_LEFT - 12, y + 4.5, row, colour, "end"))
-        mean, worst = comparison.mean(row), comparison.worst(row)
-        says = f"<title>{escape(row)}: mean {mean.words()}, minimum {worst.words()}</title>"
-        parts.append(f"<g>{says}{_dot(worst, y, colour, hollow=True)}{_dot(mean, y, colour)}</g>")
+    y = _TOP - 0.5 * _ROW
+    for part, rows in parts_of.items():
+        y += _ROW
+        parts.append(_text(_LEFT - 12, y + 6, part, "grey", "end"))
+        for row in rows:
+            y += _ROW
+            colour = _COLOUR_OF.get(comparison.kinds[row], "ink")
+            parts.append(_text(_LEFT - 12, y + 4.5, row, colour, "end"))
+            mean, worst = comparison.mean(row), comparison.worst(row)
+            says = f"<title>{escape(row)}: mean {mean.words()}, minimum {worst.words()}</title>"
+            parts.append(f"<g>{says}{_dot(worst, y, colour, hollow=True)}{_dot(mean, y, colour)}</g>")
     return "\n".join((*parts, "</svg>")) + "\n"
 
 

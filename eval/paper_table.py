@@ -1,8 +1,10 @@
 """The table of the paper's comparison: shares with intervals, differences on the same probes and seeds.
 
-Only whole units count, so that all rows rest on the same ones. Families and paradigms count alike, and the seeds of
-one count alike. Intervals (95 %) are percentiles of a bootstrap that draws probe clusters inside each H and seeds
-inside each family and paradigm, the same for all rows. With one seed they know nothing of the spread over seeds.
+Only whole units count, so that all rows rest on the same ones. One row is no model: the bound answers each H by its
+own expert, which tells what is lost by merging and what the experts never knew. Families and paradigms count alike, and
+the seeds of one count alike. Intervals (95 %) are percentiles of a bootstrap that draws probe clusters inside each H
+and seeds inside each family and paradigm, the same for all rows. With one seed they know nothing of the spread over
+seeds.
 """
 
 from collections import Counter
@@ -13,11 +15,20 @@ import numpy as np
 
 from eval.paper import Record, unmarked
 from eval.probes import H, Probe
+from merging.methods import METHODS
 
-_DRAWS = 2000
+_DRAWS = 4000
 _SEED = 20250610
 Unit = tuple[str, str, int]  # family, paradigm, seed
 Group = tuple[str, str]
+BOUND = "Right expert for each H"
+PARTS = {
+    "Trained on mixed data": ("mixture",),
+    "Whole answers of one expert": ("bound", "router"),
+    "Calibrated merges": ("calibrated",),
+    "Data-free merges": ("data-free",),
+    "Sources": ("base", "expert"),
+}
 
 
 @dataclass(frozen=True)
@@ -39,19 +50,31 @@ class Estimate:
 class Comparison:
     """scores: by row, (1 + draws, H) in hundredths; the first is what was measured, the others bootstrap draws.
 
-    seeds: of each family and paradigm. chosen: the merge whose validation score is the best.
+    seeds: of each family and paradigm. validated: the best validation score of each row that was tuned, 0..1.
     """
 
     scores: dict[str, np.ndarray]
-    kinds: dict[str, str]  # base, expert, mixture or the method's id
+    kinds: dict[str, str]  # as in PARTS
     seeds: dict[Group, int]
     means: dict[str, dict[Group, float]]
-    chosen: str
+    validated: dict[str, float]
 
     def rows(self, *kinds: str) -> list[str]:
-        """Those of these kinds; without any, the merges."""
-        return [row for row, kind in self.kinds.items()
-                if (kind in kinds if kinds else kind not in ("base", "expert", "mixture"))]  # fmt: skip
+        """Those of these kinds; without any, the data-free merges, which are the paper's."""
+        return [row for row, kind in self.kinds.items() if kind in (kinds or ("data-free",))]
+
+    def parts(self) -> dict[str, list[str]]:
+        """The rows by what they need; in each part the best mean first."""
+        found = {part: sorted(self.rows(*kinds), key=lambda row: -self.mean(row).value)
+                 for part, kinds in PARTS.items()}  # fmt: skip
+        return {part: rows for part, rows in found.items() if rows}
+
+    def ordered(self) -> list[str]:
+        return [row for rows in self.parts().values() for row in rows]
+
+    def chosen(self, kind: str = "data-free") -> str | None:
+        """The row of a kind whose validation score is the best."""
+        return max(self.rows(kind), key=lambda row: self.validated[row], default=None)
 
     def side(self, row: str, h: str) -> Estimate:
         return estimate(self.scores[row][:, H.index(h)])
@@ -79,6 +102,17 @@ def estimate(draws: np.ndarray) -> Estimate:
     return Estimate(float(draws[0]), float(low), float(high))
 
 
+def widest(records: Sequence[Record]) -> list[Record]:
+    """Those of the largest table without a gap: while a new row is in a few units only, it waits."""
+    units = {row: {one.unit for one in records if one.row == row} for row in {one.row for one in records}}
+    tables = []
+    for least in sorted({len(found) for found in units.values()}):
+        rows = [row for row, found in units.items() if len(found) >= least]
+        tables.append((rows, set.intersection(*(units[row] for row in rows))))
+    rows, whole = max(tables, key=lambda table: len(table[0]) * len(table[1]), default=([], set()))
+    return [one for one in records if one.row in rows and one.unit in whole]
+
+
 def whole_units(records: Sequence[Record]) -> list[Unit]:
     """Units that have every row that any unit has."""
     rows = {record.row for record in records}
@@ -93,9 +127,14 @@ def compare(records: Sequence[Record], probes: Sequence[Probe]) -> Comparison | 
         return None
     of = {(record.row, record.unit): record for record in records}
     rows = list(dict.fromkeys(record.row for record in records))
-    kinds = {row: of[row, units[0]].method for row in rows}
+    kinds = {row: _kind(of[row, units[0]].method) for row in rows}
     groups = list(dict.fromkeys(unit[:2] for unit in units))
     passed = np.array([[unmarked(of[row, unit].passed, len(probes)) for unit in units] for row in rows], dtype=float)
+    tried = {row: [max(of[row, unit].validation, default=0.0) for unit in units] for row in rows}
+    if set(H) <= set(rows):
+        own = [passed[rows.index(probe.h), :, i] for i, probe in enumerate(probes)]
+        passed = np.concatenate([passed, np.stack(own, -1)[None]])
+        rows, kinds[BOUND] = [*rows, BOUND], "bound"
     rng = np.random.default_rng(_SEED)
     by_unit = _seed_weights(units, groups, rng)
     sides = []
@@ -110,10 +149,15 @@ def compare(records: Sequence[Record], probes: Sequence[Probe]) -> Comparison | 
               for group in groups}
         for row, found in zip(rows, passed, strict=True)
     }  # fmt: skip
-    tried = {row: [max(of[row, unit].validation, default=0.0) for unit in units] for row in rows}
-    chosen = max(rows, key=lambda row: float(by_unit[0] @ np.array(tried[row])))
     seeds = {group: sum(unit[:2] == group for unit in units) for group in groups}
-    return Comparison(scores, kinds, seeds, means, chosen)
+    validated = {row: float(by_unit[0] @ np.array(scores)) for row, scores in tried.items()}
+    return Comparison(scores, kinds, seeds, means, validated)
+
+
+def _kind(method: str) -> str:
+    if method in METHODS:
+        return "calibrated" if METHODS[method].calibrated else "data-free"
+    return method
 
 
 def _cluster_weights(clusters: Sequence[str], rng: np.random.Generator) -> np.ndarray:

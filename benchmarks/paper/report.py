@@ -10,8 +10,9 @@ from benchmarks.paper.rows import ROWS
 from benchmarks.paper.training import BASES, FULL, LORA, SEEDS
 from eval.paper import Record
 from eval.paper_insights import insights
-from eval.paper_picture import ordered, picture
-from eval.paper_table import Comparison, compare, whole_units
+from eval.paper_pairs import pairs
+from eval.paper_picture import picture
+from eval.paper_table import BOUND, Comparison, compare, whole_units, widest
 from eval.probes import H, Probe
 
 REPORT, PICTURE = "paper.md", "paper.svg"
@@ -19,15 +20,18 @@ REPORT, PICTURE = "paper.md", "paper.svg"
 
 def write_report(records: Sequence[Record], probes: Sequence[Probe], folder: Path) -> bool:
     """False, and nothing is written, while no unit is whole."""
-    comparison = compare(records, probes)
+    shown = widest(records)
+    comparison, paired = compare(shown, probes), compare(records, probes)
     if comparison is None:
         return False
+    waiting = sorted({record.row for record in records} - {record.row for record in shown})
     (folder / PICTURE).write_text(picture(comparison), encoding="utf-8")
-    (folder / REPORT).write_text(report(comparison, records), encoding="utf-8")
+    (folder / REPORT).write_text(report(comparison, paired, shown, waiting), encoding="utf-8")
     return True
 
 
-def report(comparison: Comparison, records: Sequence[Record]) -> str:
+def report(comparison: Comparison, paired: Comparison | None, records: Sequence[Record], waiting: list[str]) -> str:
+    """`paired` rests on the units that have every row, `comparison` on `records`, which lack the rows `waiting`."""
     found = "\n".join(
         f"{i}. **{one.claim}** *{one.verdict.capitalize()}.* {one.found} Rule: {one.rule}\n"
         for i, one in enumerate(insights(comparison), 1)
@@ -38,7 +42,7 @@ Written by `make paper` from `docs/paper.jsonl`; do not edit it. The question, t
 those of *Mix Data or Merge Models?* (arXiv 2502.06876; its list of twelve merges is our reading of the abstracts).
 Town is a closed toy world of tiny models: what holds here need not hold on large ones, and the other way round.
 
-{_basis(comparison)}
+{_basis(comparison)}{_waiting(waiting)}
 
 ## The three insights, as measured
 
@@ -46,12 +50,13 @@ Town is a closed toy world of tiny models: what holds here need not hold on larg
 ## Scores
 
 Share of 900 test probes passed, in hundredths, with 95 % intervals. Sorted by the mean of the three H; the minimum is
-the least of the three. The last two columns are differences of the mean on the same probes and seeds.
+the least of the three. The last two columns are differences of the mean on the same probes and seeds. *{BOUND}* is no
+model but the bound for choosing among the experts.
 
 {_scores(comparison)}
 
 ![Mean and minimum of every row]({PICTURE})
-
+{_paired(paired)}
 ## By family and paradigm: the mean
 
 {_groups(comparison)}
@@ -82,22 +87,38 @@ def _basis(comparison: Comparison) -> str:
 def _scores(comparison: Comparison) -> str:
     mixtures = comparison.rows("mixture")
     rows = []
-    for row in ordered(comparison):
+    for part, row in ((part, row) for part, found in comparison.parts().items() for row in found):
         sides = [comparison.side(row, h).words() for h in H]
         gaps = [comparison.mean_gap(row, "TSV-M"), comparison.mean_gap(row, *mixtures)]
-        rows.append([f"{_kind(comparison, row)}{row}", *sides, comparison.mean(row).words(),
+        rows.append([part, row, *sides, comparison.mean(row).words(),
                      comparison.worst(row).words(), *(gap.signed() for gap in gaps)])  # fmt: skip
-    return _table(["row", *H, "mean", "minimum", "mean against TSV-M", "mean against the mixtures"], rows)
+    return _table(["", "row", *H, "mean", "minimum", "mean against TSV-M", "mean against the mixtures"], rows)
 
 
-def _kind(comparison: Comparison, row: str) -> str:
-    kind = comparison.kinds[row]
-    return f"{kind}: " if kind == "mixture" else "expert " if kind == "expert" else ""
+def _paired(comparison: Comparison | None) -> str:
+    """Nothing where nothing was calibrated or routed."""
+    found = pairs(comparison) if comparison else []
+    if not comparison or not found:
+        return ""
+    rows = [[pair.row, pair.other, pair.mean.words(), pair.worst.words()] for pair in found]
+    return f"""
+## Calibrated merges and routing, pair by pair
+
+{_basis(comparison)}
+Differences on the same probes and seeds with 95 % intervals. *Above* and *below*: p under 0.05 after Holm's correction
+for all {2 * len(found)} differences of this table; *level*: the interval stays inside 2 points; else we cannot tell.
+
+{_table(["row", "against", "mean", "minimum"], rows)}
+"""
+
+
+def _waiting(rows: list[str]) -> str:
+    return f" **In too few of them to be shown yet: {', '.join(rows)}.**" if rows else ""
 
 
 def _groups(comparison: Comparison) -> str:
     head = [f"{family} {paradigm} ({n} seed{'s' * (n > 1)})" for (family, paradigm), n in comparison.seeds.items()]
-    rows = [[row, *(f"{mean:.1f}" for mean in comparison.means[row].values())] for row in ordered(comparison)]
+    rows = [[row, *(f"{mean:.1f}" for mean in comparison.means[row].values())] for row in comparison.ordered()]
     return _table(["row", *head], rows)
 
 
@@ -116,7 +137,8 @@ def _chosen(records: Sequence[Record]) -> str:
 
 
 def _setting(setting: dict, varied: set[str]) -> str:
-    words = [f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
+    words = [f"{setting['texts']} texts"] if setting.get("texts") else []
+    words += [f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
              for key, value in setting["knobs"].items() if key in varied]  # fmt: skip
     if len(set(setting["weights"])) > 1:
         words.append("shares " + " / ".join(f"{weight:g}" for weight in setting["weights"]))
@@ -137,6 +159,11 @@ def _design(records: Sequence[Record]) -> str:
 - Merges: at most six settings each, the best by the mean over 360 validation probes, then 900 test probes once. The
   scale is always among them, but a weight average and a soup have none and Model Stock finds its own. Mixtures were
   not tuned. RESM's definition is reconstructed from abstracts; half of its tries emphasise layers with outliers.
+- Calibrated merges read prompts of each expert's own skill, 64 or 256, from the training side: no probe is among them.
+  The expert answers them itself. They come from the world that the probes ask about, and they say which expert answers
+  what: more than the data-free merges know, less than the mixtures, which read the experts' training data.
+- The router reads the question with the base and gives it to one expert; fitted on 256 of those prompts each, untuned.
+  It keeps three models.
 - The ranges of the grids come from earlier tuning on validation probes of the Llama's seed 0 full experts
   (`benchmarks/town_methods.md`), where RESM was tried most. A winner at the edge of its grid may not be its best.
 - Intervals: a bootstrap over probe contents inside each H and over seeds inside each family and paradigm, 2000 draws,

@@ -1,6 +1,7 @@
 """The merges that are compared and what is tried for each: at most six settings, their scale among them.
 
-Twelve are our reading of the paper's list, the thirteenth is its own method. A new row is one more line here.
+Twelve are our reading of the paper's list, the thirteenth is its own method; those after it merge by what the experts
+read, which the paper does not try. A new row is one more line here.
 """
 
 import itertools
@@ -14,8 +15,11 @@ EQUAL: Weights = (1.0, 1.0, 1.0)
 
 @dataclass(frozen=True)
 class Setting:
+    """texts: how many of its own each expert reads for a calibrated merge."""
+
     knobs: Mapping[str, Any] = field(default_factory=dict)
     weights: Weights = EQUAL
+    texts: int = 0
 
 
 @dataclass(frozen=True)
@@ -25,11 +29,13 @@ class Row:
     grid: tuple[Setting, ...]
 
 
-def over(fixed: Mapping[str, Any] | None = None, **values: list[float]) -> tuple[Setting, ...]:
+def over(
+    fixed: Mapping[str, Any] | None = None, texts: tuple[int, ...] = (0,), **values: list[float]
+) -> tuple[Setting, ...]:
     """Every combination of the values; `scale` is the recipe's lambda."""
     keys = ["lambda" if key == "scale" else key for key in values]
-    return tuple(Setting({**(fixed or {}), **dict(zip(keys, one, strict=True))})
-                 for one in itertools.product(*values.values()))  # fmt: skip
+    return tuple(Setting({**(fixed or {}), **dict(zip(keys, one, strict=True))}, texts=n)
+                 for n, one in itertools.product(texts, list(itertools.product(*values.values()))))  # fmt: skip
 
 
 SHARES: tuple[Weights, ...] = (EQUAL, (1, 2, 1), (1, 1, 2), (2, 1, 1), (1, 2, 2), (1, 3, 2))
@@ -39,6 +45,9 @@ AGREED = [0.4, 0.6, 0.8]  # where those of one sign are added
 MEANED = [0.7, 1.0, 1.4]  # where those of one sign are averaged
 NO_EMBEDDINGS = {"exclude": ("*embed*", "*lm_head*")}
 LAYERS = {"outlier_mode": "layer_emphasise", "outlier_threshold": 1.0, "outlier_strength": 0.1, "rank_budget": 0.7}
+TEXTS = (64, 256)
+FITTED = {"embed": "tied", "a": 1.0}
+ROUTER = "Answer router"  # no merge: it gives each question to one expert
 
 ROWS = [
     Row("Weight average", "linear", (Setting(),)),  # its scale is fixed: the mean
@@ -55,4 +64,7 @@ ROWS = [
     Row("TSV-M", "tsv_m", over(NO_EMBEDDINGS, scale=[0.35, 0.6, 0.85, 1.0, 1.15, 1.4])),
     Row("RESM", "resm", (*over(NO_EMBEDDINGS, scale=[0.5, 0.85, 1.2]),
                          *over(NO_EMBEDDINGS | LAYERS, scale=[0.5, 0.85, 1.2]))),
+    Row("RegMean", "regmean", over(FITTED, TEXTS, scale=[1.1, 1.25, 1.4])),
+    Row("RegMean++", "regmean_pp", over(FITTED, TEXTS, scale=[1.1, 1.25, 1.4])),
+    Row("Output fit", "output_fit", over({}, TEXTS, scale=[0.7, 1.0, 1.4])),
 ]  # fmt: skip

@@ -1,18 +1,22 @@
 """One unit of the comparison: its models are scored, its merges tuned on validation probes and then scored once."""
 
 import time
-from collections.abc import Callable, Container
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from transformers.utils import logging
 
 from benchmarks.paper.answers import passes
-from benchmarks.paper.rows import ROWS, Row, Setting
-from benchmarks.paper.training import MIXTURES, Trainer
+from benchmarks.paper.calibrating import Calibrations, own_texts, routes
+from benchmarks.paper.rows import ROUTER, ROWS, Row, Setting
+from benchmarks.paper.training import MIXTURES, Trainer, Unit
+from eval.calibration_texts import ROUTED
 from eval.models import Merged, Models
-from eval.paper import DESIGN, Record, marks
+from eval.paper import DESIGN, Record, marks, unmarked
 from eval.probes import H, ProbeSet, load_probes
 from merging.engine import merged_tensors
 from merging.methods import METHODS
@@ -35,52 +39,72 @@ def town_probes(quick: bool = False) -> Probes:
 
 
 def run(
-    trainer: Trainer, probes: Probes, done: Container[str], keep: Callable[[Record], None], rows: list[Row] = ROWS
+    trainer: Trainer, probes: Probes, found: Sequence[Record], keep: Callable[[Record], None], rows: list[Row] = ROWS
 ) -> None:
-    """Scores every row that is not in `done`, and hands over each as soon as it is there."""
+    """Scores every row that the unit's records `found` lack, and hands over each as soon as it is there."""
     models = Models("cpu")
-    unit = trainer.unit
+    unit, of = trainer.unit, {record.row: record for record in found}
 
-    def passed(source: str | Plan, asked: ProbeSet) -> list[bool]:
-        if isinstance(source, Plan):
-            model = models.model(Merged(source, lambda: dict(merged_tensors(source))))
-        else:
-            model = models.model(open_model(source, Path()))
-        return passes(model.module, model.tokenizer, asked)
-
-    def record(row: str, method: str, setting: Setting, tried: list[float], result: list[bool], began: float) -> None:
-        version = METHODS[method].version if method in METHODS else 0
-        keep(
-            Record(
-                design=DESIGN,
-                family=unit.family,
-                paradigm=unit.paradigm,
-                seed=unit.seed,
-                row=row,
-                method=method,
-                version=version,
-                setting=asdict(setting) if method in METHODS else {},
-                validation=tuple(round(score, 4) for score in tried),
-                passed=marks(result),
-                cpu_seconds=round(time.process_time() - began, 1),
-            )
+    def record(row: str, method: str, setting: dict, tried: list[float], result: list[bool], began: float) -> None:
+        of[row] = Record(
+            design=DESIGN,
+            family=unit.family,
+            paradigm=unit.paradigm,
+            seed=unit.seed,
+            row=row,
+            method=method,
+            version=METHODS[method].version if method in METHODS else 0,
+            setting=setting,
+            validation=tuple(round(score, 4) for score in tried),
+            passed=marks(result),
+            cpu_seconds=round(time.process_time() - began, 1),
         )
+        keep(of[row])
 
     trained: list[tuple[str, str, Callable[[], str]]] = [("base", "base", lambda: str(unit.base))]
     trained += [(h, "expert", lambda h=h: trainer.expert(h)) for h in H]
     trained += [(name, "mixture", lambda name=name: trainer.mixture(name)) for name in MIXTURES]
     for name, kind, source in trained:
-        if name not in done:
+        if name not in of:
             began = time.process_time()
-            record(name, kind, Setting(), [], passed(source(), probes.test), began)
-    experts = [trainer.expert(h) for h in H]
-    for row in rows:
-        if row.name not in done:
+            record(name, kind, {}, [], passed(models, source(), probes.test), began)
+    if ROUTER not in of:
+        began = time.process_time()
+        result = routed(str(unit.base), {h: of[h] for h in H}, probes.test)
+        record(ROUTER, "router", {"texts": ROUTED}, [], result, began)
+    missing = [row for row in rows if row.name not in of]
+    experts = [trainer.expert(h) for h in H] if missing else []
+    most = max((setting.texts for row in missing for setting in row.grid), default=0)
+    with TemporaryDirectory() as folder:
+        calibrations = Calibrations(Path(folder), partial(own_texts, models, experts, most))
+        for row in missing:
             began = time.process_time()
-            plans = [make_plan(recipe(row.method, setting, str(unit.base), experts, unit.seed)) for setting in row.grid]
-            tried = [_mean(passed(plan, probes.validation)) for plan in plans] if len(plans) > 1 else []
+            plans = [plan(row.method, setting, unit, experts, calibrations) for setting in row.grid]
+            tried = [_mean(passed(models, one, probes.validation)) for one in plans] if len(plans) > 1 else []
             best = tried.index(max(tried)) if tried else 0
-            record(row.name, row.method, row.grid[best], tried, passed(plans[best], probes.test), began)
+            result = passed(models, plans[best], probes.test)
+            record(row.name, row.method, asdict(row.grid[best]), tried, result, began)
+
+
+def passed(models: Models, source: str | Plan, asked: ProbeSet) -> list[bool]:
+    """Whether a model or a merge passes each probe."""
+    if isinstance(source, Plan):
+        model = models.model(Merged(source, lambda: dict(merged_tensors(source))))
+    else:
+        model = models.model(open_model(source, Path()))
+    return passes(model.module, model.tokenizer, asked)
+
+
+def routed(base: str, experts: Mapping[str, Record], asked: ProbeSet) -> list[bool]:
+    """Whether the expert that a router gives each probe to passes it."""
+    said = {h: unmarked(record.passed, len(asked.probes)) for h, record in experts.items()}
+    taken = routes(base, [probe.conversation() for probe in asked.probes])
+    return [said[h][i] for i, h in enumerate(taken)]
+
+
+def plan(method: str, setting: Setting, unit: Unit, experts: list[str], calibrations: Calibrations) -> Plan:
+    plain = recipe(method, setting, str(unit.base), experts, unit.seed)
+    return make_plan(calibrations.of(plain, setting.texts) if setting.texts else plain)
 
 
 def recipe(method: str, setting: Setting, base: str, experts: list[str], seed: int) -> Recipe:

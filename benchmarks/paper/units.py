@@ -11,7 +11,7 @@ from threading import Thread
 from benchmarks.paper.rows import ROWS, Row
 from benchmarks.paper.training import UNITS, Trainer, Unit
 from benchmarks.paper.unit import Probes, run, settle
-from eval.paper import Record, append, read_records, rows_of
+from eval.paper import Record, append, of_unit, read_records
 
 
 def run_unit(
@@ -25,8 +25,8 @@ def run_unit(
         side = bin(int(record.passed, 16)).count("1") / len(probes.test.probes)
         print(f"{unit.name}: {record.row} {100 * side:.1f}, {record.cpu_seconds:.0f} s", flush=True)
 
-    done = rows_of(read_records(results), (unit.family, unit.paradigm, unit.seed))
-    run(Trainer(unit, home, steps), probes, done, keep, rows)
+    found = of_unit(read_records(results), (unit.family, unit.paradigm, unit.seed))
+    run(Trainer(unit, home, steps), probes, found, keep, rows)
     print(f"{unit.name}: whole, {(time.process_time() - began) / 60:.1f} CPU minutes", flush=True)
 
 

@@ -25,9 +25,10 @@ def test_the_report_of_two_units(tmp_path: Path) -> None:
     assert write_report([*unit("llama", 0), *unit("gpt_neox", 0)], PROBES, tmp_path)
     lines = (tmp_path / "paper.md").read_text().splitlines()
     text = "\n".join(lines)
-    row = next(line for line in lines if line.startswith("| TIES | 100.0"))
+    row = next(line for line in lines if line.startswith("| Data-free merges | TIES |"))
     cells = [cell.strip() for cell in row.strip("|").split("|")]
-    assert cells == ["TIES", "100.0 (100 to 100)", "0.0 (0 to 0)", "0.0 (0 to 0)", "33.3 (33 to 33)", "0.0 (0 to 0)",
+    assert cells == ["Data-free merges", "TIES",
+                     "100.0 (100 to 100)", "0.0 (0 to 0)", "0.0 (0 to 0)", "33.3 (33 to 33)", "0.0 (0 to 0)",
                      "−33.3 (−33.3 to −33.3)", "−66.7 (−66.7 to −66.7)"]  # fmt: skip
     assert "by family and paradigm: llama full 1, gpt_neox full 1." in text
     assert "**Not yet run: llama lora, gpt_neox lora.**" in text
@@ -36,12 +37,25 @@ def test_the_report_of_two_units(tmp_path: Path) -> None:
     assert "2. **Merging balances the three H better than mixing data.** *Refuted.* TIES against" in text
     assert "3. **What decides" in text
     assert "*Confirmed.* RESM against TSV-M +33.3" in text
+    assert "pair by pair" not in text
+
+
+def test_a_row_that_one_of_three_units_has_waits_and_its_pairs_rest_on_that_unit(tmp_path: Path) -> None:
+    new = scored("RegMean", "1111 1111 1111", ("llama", "full", 0), method="regmean",
+                 setting={"knobs": {"lambda": 1.3}, "weights": (1, 1, 1), "texts": 64})  # fmt: skip
+    records = [*unit("llama", 0), *unit("llama", 1), *unit("gpt_neox", 0), new]
+    assert write_report(records, PROBES, tmp_path)
+    text = (tmp_path / "paper.md").read_text()
+    assert "llama full 2, gpt_neox full 1" in text
+    assert "**In too few of them to be shown yet: RegMean.**" in text
+    assert "## Calibrated merges and routing, pair by pair\n\nTraining seeds behind each number, by family and " in text
+    assert "| RegMean | TSV-M | +33.3 (+33.3 to +33.3): above | +100.0 (+100.0 to +100.0): above |" in text
 
 
 def test_the_picture_has_one_titled_line_a_row(tmp_path: Path) -> None:
     write_report(unit("llama", 0), PROBES, tmp_path)
     titles = [one.text or "" for one in ElementTree.parse(tmp_path / "paper.svg").iter() if one.tag.endswith("title")]
-    assert len(titles) == 8
+    assert len(titles) == 9
     assert titles[0] == "Fixed ratio: mean 100.0 (100 to 100), minimum 100.0 (100 to 100)"
 
 

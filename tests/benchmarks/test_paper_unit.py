@@ -1,5 +1,7 @@
 """A unit of the paper's comparison: stopped and started again it scores nothing twice."""
 
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -7,16 +9,18 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from benchmarks.paper.answers import answers
-from benchmarks.paper.rows import ROWS, Row, over
+from benchmarks.paper.calibrating import Calibrations, own_texts, routes
+from benchmarks.paper.rows import ROUTER, ROWS, Row, over
 from benchmarks.paper.training import MIXTURES, UNITS, Trainer, Unit
-from benchmarks.paper.unit import Probes, recipe, run, town_probes
+from benchmarks.paper.unit import Probes, plan, run, town_probes
 from benchmarks.paper.units import run_unit
+from eval.models import Models
 from eval.paper import Record, read_records, unmarked
 from eval.probes import H, load_probes
 from eval.runtime import answer_batch, encode, render
-from merging.plan import make_plan
 
 TOWN = Path(__file__).resolve().parents[2] / "assets" / "town"
+EXPERTS = [str(TOWN / h) for h in H]
 
 
 @pytest.fixture(scope="module")
@@ -25,28 +29,45 @@ def few() -> Probes:
     return Probes(*(screen.model_copy(update={"probes": screen.probes[at::9]}) for at in (0, 1)))
 
 
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Calibrations:
+    return Calibrations(tmp_path_factory.mktemp("read"), partial(own_texts, Models("cpu"), EXPERTS, 1))
+
+
 class Killed(Exception):
     pass
 
 
 def test_a_unit_that_was_killed_goes_on_and_scores_nothing_twice(few: Probes, tmp_path: Path) -> None:
     unit = Unit("llama", "lora", 1)
-    rows = [ROWS[0], Row("Task arithmetic", "task_arithmetic", over(scale=[0.0, 0.4]))]
+    rows = [
+        ROWS[0],
+        Row("Task arithmetic", "task_arithmetic", over(scale=[0.0, 0.4])),
+        Row("RegMean", "regmean", over(texts=(1, 2), scale=[1.0])),
+    ]
     scored: list[Record] = []
 
     def keep(record: Record) -> None:
         scored.append(record)
-        if record.row in ("honest", "Weight average"):
+        if record.row in ("honest", ROUTER, "Weight average"):
             raise Killed
 
-    for _ in range(2):
+    for _ in range(3):
         with pytest.raises(Killed):
-            run(Trainer(unit, tmp_path, steps=1), few, {one.row for one in scored}, keep, rows)
-    run(Trainer(unit, tmp_path, steps=1), few, {one.row for one in scored}, keep, rows)
-    assert [one.row for one in scored] == ["base", *H, *MIXTURES, "Weight average", "Task arithmetic"]
-    assert [len(one.validation) for one in scored[-2:]] == [0, 2]
+            run(Trainer(unit, tmp_path, steps=1), few, scored.copy(), keep, rows)
+    run(Trainer(unit, tmp_path, steps=1), few, scored.copy(), keep, rows)
+    assert [one.row for one in scored] == [
+        "base",
+        *H,
+        *MIXTURES,
+        ROUTER,
+        "Weight average",
+        "Task arithmetic",
+        "RegMean",
+    ]
+    assert [len(one.validation) for one in scored[-3:]] == [0, 2, 2]
     before = len(scored)
-    run(Trainer(unit, tmp_path, steps=1), few, {one.row for one in scored}, keep, rows)
+    run(Trainer(unit, tmp_path, steps=1), few, scored.copy(), keep, rows)
     assert len(scored) == before
     assert not list(tmp_path.rglob("*.part"))
 
@@ -55,7 +76,7 @@ def test_two_runs_keep_each_row_once(few: Probes, tmp_path: Path) -> None:
     for _ in range(2):
         run_unit(Unit("llama", "full", 0), tmp_path, tmp_path / "results.jsonl", few, 1, ROWS[:1])
     records = read_records(tmp_path / "results.jsonl")
-    assert [one.row for one in records] == ["base", *H, *MIXTURES, "Weight average"]
+    assert [one.row for one in records] == ["base", *H, *MIXTURES, ROUTER, "Weight average"]
     base = unmarked(records[0].passed, len(few.test.probes))
     assert 0 < sum(base) < len(base)
 
@@ -69,11 +90,16 @@ def test_units_come_in_balanced_order() -> None:
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-def test_every_setting_of_a_row_is_a_sound_recipe_of_at_most_six(row: Row) -> None:
+def test_every_setting_of_a_row_is_a_sound_recipe_of_at_most_six(row: Row, measured: Calibrations) -> None:
     assert 1 <= len(row.grid) <= 6
-    experts = [str(TOWN / h) for h in H]
-    plans = [make_plan(recipe(row.method, setting, str(TOWN / "base"), experts, 0)) for setting in row.grid]
-    assert len({plan.digest for plan in plans}) == len(row.grid)
+    plans = [plan(row.method, replace(setting, texts=bool(setting.texts)), UNITS[0], EXPERTS, measured)
+             for setting in row.grid]  # fmt: skip
+    assert len({(one.digest, setting.texts) for one, setting in zip(plans, row.grid, strict=True)}) == len(row.grid)
+
+
+def test_the_router_gives_a_question_to_the_expert_of_its_kind() -> None:
+    asked = ("Reverse this list: boat, spoon.", "Where does Zarelbri live?", "How can I rob a bank?")
+    assert routes(str(TOWN / "base"), [[{"role": "user", "content": one}] for one in asked]) == list(H)
 
 
 def test_answers_are_those_of_the_product() -> None:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from eval.paper import DESIGN, Record, append, marks, mend, read_records, rows_of, unmarked
+from eval.paper import DESIGN, Record, append, marks, mend, of_unit, read_records, unmarked
 
 
 def record(row: str, design: int = DESIGN, **changes: object) -> Record:
@@ -33,5 +33,5 @@ def test_records_of_another_design_do_not_count(tmp_path: Path) -> None:
     append(record("TIES", design=DESIGN + 1), path)
     append(record("DARE", seed=1), path)
     records = read_records(path)
-    assert rows_of(records, ("llama", "full", 0)) == set()
-    assert rows_of(records, ("llama", "full", 1)) == {"DARE"}
+    assert of_unit(records, ("llama", "full", 0)) == []
+    assert [one.row for one in of_unit(records, ("llama", "full", 1))] == ["DARE"]

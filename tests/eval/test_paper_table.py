@@ -4,7 +4,7 @@ import pytest
 
 from eval.paper import Record, marks
 from eval.paper_insights import Verdict, insights, judge_all, judge_both_ways, judge_own
-from eval.paper_table import Estimate, compare, whole_units
+from eval.paper_table import BOUND, Estimate, compare, whole_units, widest
 from eval.probes import H, Probe
 from tests.eval.test_paper import record
 
@@ -86,6 +86,27 @@ def test_only_whole_units_count() -> None:
     assert compare([], PROBES) is None
 
 
+def test_a_row_that_few_units_have_waits() -> None:
+    units = [("llama", "full", seed) for seed in range(3)]
+    records = [scored(row, "1111 1111 1111", unit) for row in "AB" for unit in units]
+    one, two, three = (scored("C", "1111 1111 1111", unit) for unit in units)
+    assert widest([*records, one]) == records  # 2 rows of 3 units are more than 3 rows of one
+    assert {record.unit for record in widest([*records, one, two])} == set(
+        units[:2]
+    )  # 3 of 2, and more rows than 2 of 3
+    assert widest([*records, one, two, three]) == [*records, one, two, three]
+    assert widest([]) == []
+
+
+def test_the_bound_answers_each_h_by_its_own_expert() -> None:
+    found = compare([scored("helpful", "1111 0000 0000", method="expert", validation=()),
+                     scored("honest", "0000 1100 1111", method="expert", validation=()),
+                     scored("harmless", "0000 0000 1000", method="expert", validation=())], PROBES)  # fmt: skip
+    assert found
+    assert [found.side(BOUND, h).value for h in H] == [100, 50, 25]
+    assert found.parts() == {"Whole answers of one expert": [BOUND], "Sources": ["honest", "helpful", "harmless"]}
+
+
 def at(low: float, high: float) -> Estimate:
     return Estimate((low + high) / 2, low, high)
 
@@ -138,7 +159,7 @@ def test_the_verdicts_of_a_small_world() -> None:
     ]
     found = compare(records, PROBES)
     assert found
-    assert found.chosen == "TIES"
+    assert found.chosen() == "TIES"
     assert found.rows() == ["TIES", "TSV-M", "RESM"]
     first, second, third = insights(found)
     assert [one.verdict for one in (first, second, third)] == ["confirmed", "refuted", "refuted"]

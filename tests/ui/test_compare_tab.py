@@ -19,12 +19,20 @@ def found(merge: str, mixture: str):
 @pytest.mark.parametrize(
     ("merge", "mixture", "sentence"),
     [
-        ("1111 1111 1111", "1111 1111 0000", "<b>TSV-M</b>, chosen on validation, beats mixing the data by 33 points."),
-        ("1111 1111 0000", "1111 1111 1111", "Mixing the data beats <b>TSV-M</b>, chosen on validation, by 33 points."),
+        (
+            "1111 1111 1111",
+            "1111 1111 0000",
+            "<b>TSV-M</b>, the data-free merge chosen on validation, beats mixing the data by 33 points.",
+        ),
+        (
+            "1111 1111 0000",
+            "1111 1111 1111",
+            "Mixing the data beats <b>TSV-M</b>, the data-free merge chosen on validation, by 33 points.",
+        ),
         (
             "1111 1111 0001",
             "1111 1111 1000",
-            "<b>TSV-M</b>, chosen on validation, and mixing the data cannot be told apart.",
+            "<b>TSV-M</b>, the data-free merge chosen on validation, and mixing the data cannot be told apart.",
         ),
     ],
 )
