@@ -1,18 +1,15 @@
-"""Exact singular value decompositions of one matrix (`merging/sketch.py` has those of previews).
+"""Exact singular value decompositions of one matrix.
 
 Float32 matrices go through the Gram matrix of their smaller side, of which only the leading eigenvectors are found;
 where that would lose digits, where it does not pay, and in float64 it is LAPACK's gesdd.
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from merging.eigen import eigenvalues, top_eigen
-
-Tier = Literal["exact", "sketch"]
 
 SMALL = 192  # smaller sides take gesdd: the Gram route gains nothing there
 MOST = 0.6  # of all directions; to find more of them gesdd is as fast
@@ -26,15 +23,14 @@ ROUNDOFF = {torch.bfloat16: (2 / 3) ** 0.5 * 2.0**-8, torch.float16: (2 / 3) ** 
 
 @dataclass(frozen=True)
 class SVD:
-    """Leading triplets: u (m, k), s (k,) descending, v (n, k); a "sketch" of them is good for previews only."""
+    """Leading triplets: u (m, k), s (k,) descending, v (n, k)."""
 
     u: Tensor
     s: Tensor
     v: Tensor
-    tier: Tier = "exact"
 
     def head(self, k: int | None) -> "SVD":
-        return SVD(self.u[:, :k], self.s[:k], self.v[:, :k], self.tier)
+        return SVD(self.u[:, :k], self.s[:k], self.v[:, :k])
 
 
 def svd(a: Tensor, k: int | None = None) -> SVD:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from merging.checkpoint import DTYPES, Checkpoint
 from merging.compute import delta_factors, expert_delta
-from merging.decompose import SVD, Tier, rounding_noise
+from merging.decompose import SVD, rounding_noise
 from merging.spectral import Factors
 from merging.store import Store, key_of
 
@@ -56,8 +56,8 @@ class Deltas:
 class Packed(SVD):
     """Triplets whose u and v are stored in float16; reading either makes it float32."""
 
-    def __init__(self, u: Tensor, s: Tensor, v: Tensor, tier: Tier) -> None:
-        for name, value in (("_u", u), ("s", s), ("_v", v), ("tier", tier)):
+    def __init__(self, u: Tensor, s: Tensor, v: Tensor) -> None:
+        for name, value in (("_u", u), ("s", s), ("_v", v)):
             object.__setattr__(self, name, value)
 
     @property
@@ -70,7 +70,7 @@ class Packed(SVD):
 
     def head(self, k: int | None) -> "Packed":
         own: Any = self
-        return Packed(own._u[:, :k], self.s[:k], own._v[:, :k], self.tier)
+        return Packed(own._u[:, :k], self.s[:k], own._v[:, :k])
 
 
 class Resident:
@@ -163,7 +163,7 @@ class Resident:
             if self._store:
                 self._store.save(key, found)
                 found = self._store.load(key) or found  # mapped, it takes no memory of its own
-        return Packed(found["u"], found["s"], found["v"], "exact"), found["spectrum"]
+        return Packed(found["u"], found["s"], found["v"]), found["spectrum"]
 
 
 def _fits(found: dict[str, Tensor], m: int, n: int, k: int) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from merging.decompose import SMALL, SVD, Tier, real_rank, singular_values, svd, svd_of_product, triangle
+from merging.decompose import SMALL, SVD, real_rank, singular_values, svd, svd_of_product, triangle
 from merging.eigen import eigenvalues
 from merging.polar import polar
 
@@ -159,7 +159,6 @@ class Fold:
     ranks: directions kept of each expert; empty where the method does not cut expert by expert.
     dropped: directions lost to the polar tolerance.
     outlier_weights: mean weight that the outlier rule gave each expert's entries (1 = untouched).
-    tier: "sketch" where a part is one; an export refuses it.
     """
 
     u: Tensor
@@ -169,7 +168,6 @@ class Fold:
     dropped: int = 0
     outlier_weights: tuple[float, ...] = ()
     core: tuple[Tensor, Tensor] | None = None  # R factors of u and v where directions were dropped
-    tier: Tier = "exact"
 
     def dense(self) -> Tensor:
         return (self.u * self.x) @ self.v.T
@@ -204,8 +202,7 @@ def fold(factors: Factors, parts: Sequence[SVD], scales: Sequence[float], *, tol
         core = (triangle(u), triangle(v)) if lost else None
         return u, v, lost, core
 
-    tier: Tier = "sketch" if any(part.tier == "sketch" for part in parts) else "exact"
     ranks = tuple(len(part.s) for part in parts)
-    u, v, lost, core = factors.remember(("fold", factors.ids, key, ranks, tolerance, tier), orthogonalise)
+    u, v, lost, core = factors.remember(("fold", factors.ids, key, ranks, tolerance), orthogonalise)
     x = torch.cat([scale * part.s for scale, part in zip(scales, parts, strict=True)])
-    return Fold(u, x, v, ranks, lost, core=core, tier=tier)
+    return Fold(u, x, v, ranks, lost, core=core)

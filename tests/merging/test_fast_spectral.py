@@ -9,18 +9,13 @@ from threading import Thread
 import pytest
 import torch
 
-from merging import decompose, engine, spectral
-from merging.compute import delta_factors
+from merging import decompose, spectral
 from merging.decompose import SVD, singular_values, svd
 from merging.eigen import eigenvalues, top_eigen
 from merging.methods.resm import resm
 from merging.methods.tsv_m import tsv_m
-from merging.plan import make_plan
 from merging.polar import polar
-from merging.recipe import Expert, Recipe
-from merging.sketch import sketch
-from merging.spectral import Factors, fold
-from tests.pico import NAMES, make_family
+from merging.spectral import Factors
 
 N = 320
 
@@ -49,12 +44,6 @@ def reference(a: torch.Tensor) -> SVD:
 
 def dense(part: SVD) -> torch.Tensor:
     return (part.u.double() * part.s.double()) @ part.v.double().T
-
-
-def excess(a: torch.Tensor, part: SVD) -> float:
-    """How much longer what is left of `a` is than at best."""
-    best = reference(a).s[len(part.s) :].norm()
-    return float((a.double() - dense(part)).norm() / best) - 1
 
 
 def straight(columns: torch.Tensor, atol: float) -> None:
@@ -245,41 +234,3 @@ def test_equal_bytes_from_run_to_run_and_side_by_side():
     finally:
         torch.set_num_threads(before)
     assert all(torch.equal(found[i].u, alone.u) and torch.equal(found[i].s, alone.s) for i in range(4))
-
-
-class TestSketch:
-    @pytest.mark.parametrize("shape", [(512, N), (N, 512), (N, N)])
-    @pytest.mark.parametrize("share", [0.05, 0.1, 1 / 3])
-    def test_leaves_at_most_3_percent_more_than_the_best(self, shape, share):
-        a, k = delta(1, *shape), int(share * N)
-        found = sketch(a, k)
-        assert found.tier == found.head(3).tier == "sketch"
-        assert excess(a, found) < 0.03
-        assert excess(a, sketch(a, k, power=2)) < excess(a, found)
-        exact = reference(a).s[:k]
-        low = 1 - found.s / exact
-        assert low.min() > -1e-5
-        assert low.mean() < 0.08
-        straight(found.u, 1e-4)
-        assert torch.equal(found.u, sketch(a, k).u)
-
-    def test_a_matrix_of_lower_rank_is_found_whole(self):
-        a = matrix(torch.cat([torch.linspace(1, 0.5, 20), torch.zeros(N - 20)]))
-        assert (dense(sketch(a, 40)) - a).norm() < 1e-5 * a.norm()
-
-    def test_marks_the_fold_and_is_remembered_apart(self):
-        factors = delta_factors(torch.zeros(512, N), [(delta(1), None), (delta(2), None)])
-        parts = {"exact": [factors.svd(t, 30) for t in (0, 1)], "sketch": [sketch(d, 30) for d in factors.deltas]}
-        for tier in ("sketch", "exact", "sketch"):
-            found = fold(factors, parts[tier], [1.0, 1.0], tolerance=1e-3, key="raw")
-            assert found.tier == tier
-        assert not torch.equal(found.u, fold(factors, parts["exact"], [1.0, 1.0], tolerance=1e-3, key="raw").u)
-
-    def test_no_export_holds_one(self, tmp_path, monkeypatch):
-        make_family(tmp_path, 2)
-        models = tuple(Expert(name) for name in NAMES[:2])
-        plan = make_plan(Recipe("tsv_m", "base", models, folder=tmp_path))
-        assert len(dict(engine.merged_tensors(plan))) == len(plan.tensors)
-        monkeypatch.setattr(spectral, "svd", lambda a, k: sketch(a, k))
-        with pytest.raises(ValueError, match="a sketch is for previews"):
-            list(engine.merged_tensors(plan))

@@ -136,7 +136,7 @@ def test_deltas_are_read_once_and_let_go():
 
 
 def test_packed_triplets_come_as_float32():
-    packed = Packed(torch.eye(3).half(), torch.tensor([3.0, 2.0, 1.0]), torch.eye(3).half(), "exact").head(2)
+    packed = Packed(torch.eye(3).half(), torch.tensor([3.0, 2.0, 1.0]), torch.eye(3).half()).head(2)
     assert packed.u.dtype == packed.v.dtype == torch.float32
     assert (packed.u.shape, packed.s.tolist(), packed.v.shape) == ((3, 2), [3, 2], (3, 2))
 
