@@ -6,7 +6,7 @@ Each is deterministic: told the same scores it proposes the same points, which i
 import warnings
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations, pairwise
+from itertools import combinations, count, pairwise
 from math import ceil, comb
 from typing import TYPE_CHECKING, Literal
 
@@ -18,13 +18,15 @@ if TYPE_CHECKING:
     from eval.search_space import Dial, Point, Space
     from merging.recipe import Recipe
 
-Sampler = Literal["tpe", "random", "cmaes", "blocks", "simplex"]
+SEED = "seed"  # the one dial of rolls
+Sampler = Literal["tpe", "random", "cmaes", "blocks", "simplex", "rolls"]
 SAMPLERS: Mapping[Sampler, str] = {
     "tpe": "Optuna's; learns from every try",
     "random": "anywhere",
     "cmaes": "CMA-ES, as mergekit-evolve: for 200 tries or more",
     "blocks": "which model gives each group of layers",
     "simplex": "an even grid of shares, as rewarded soups are drawn",
+    "rolls": "the next seeds of a method that draws at random, such as m3",
 }
 
 
@@ -52,6 +54,9 @@ def propose(
         for shares in simplex(len(names), trials - 1):
             yield dict(zip(names, shares, strict=True))
         return
+    if sampler == "rolls":
+        for seed in count(int(space.start[SEED])):
+            yield {SEED: seed}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # constraints and multivariate TPE are "experimental" for years now
         study = _study(sampler, seed, 1 if sampler == "cmaes" else aims)

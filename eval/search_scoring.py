@@ -13,7 +13,7 @@ from eval.samplers import Sampler, propose
 from eval.score import Asked, Loader, Scored, score_model
 from eval.search import Measure, Measured, SearchEvent, search
 from eval.search_events import Rung
-from eval.search_space import Space, block_space, knob_space, share_space
+from eval.search_space import Space, block_space, knob_space, roll_space, share_space
 from merging.errors import UserError
 from merging.plan import make_plan
 from merging.recipe import Recipe, load_recipe
@@ -96,6 +96,8 @@ def space_of(recipe: Recipe, sampler: Sampler) -> Space:
                         where="recipe", do="Search a recipe with `models:` alone.")  # fmt: skip
     if sampler == "blocks":
         return block_space(recipe, [tensor.name for tensor in plan.tensors])
+    if sampler == "rolls":
+        return roll_space(recipe)
     return share_space(recipe) if sampler == "simplex" else knob_space(recipe)
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from eval.samplers import SEED
 from merging.errors import UserError
 from merging.layers import layer_of
 from merging.method import WEIGHT, Knob, Method
@@ -54,6 +55,8 @@ class Space:
                 found[dial.name] = MERGED
             elif dial.name in (FIRST, LAST):
                 found[dial.name] = 1.0
+            elif dial.name == SEED:
+                found[SEED] = self.recipe.seed
             else:
                 found[dial.name] = dial.nearest(_number(self._written(dial, method)))
         return found
@@ -67,7 +70,7 @@ class Space:
             value = point[dial.name]
             if dial.expert is not None:
                 own[dial.expert]["weight"] = value
-            elif not dial.choices and dial.name not in (FIRST, LAST):
+            elif not dial.choices and dial.name not in (FIRST, LAST, SEED):
                 shared[dial.name] = value
                 for each in own:  # or its own value would come before the common one
                     each.pop(dial.name, None)
@@ -78,6 +81,7 @@ class Space:
         experts = tuple(replace(e, parameters=tuple(p.items())) for e, p in zip(self.recipe.experts, own, strict=True))
         return replace(
             self.recipe, experts=experts, parameters=tuple(shared.items()), name="", note="",
+            seed=int(point.get(SEED, self.recipe.seed)),
             locks=(*self.recipe.locks, *self._held(point)),
         )  # fmt: skip
 
@@ -134,6 +138,14 @@ def share_space(recipe: Recipe) -> Space:
         raise UserError("E_SEARCH", f"`{recipe.method}` takes no weights to sweep.", where="merge_method",
                         do="Use rewarded_soup.")  # fmt: skip
     return Space(recipe, tuple(_weights(recipe, 1.0)), {})
+
+
+def roll_space(recipe: Recipe) -> Space:
+    """The seed alone: other draws of the same merge."""
+    if not METHODS[recipe.method].random:
+        raise UserError("E_SEARCH", f"`{recipe.method}` draws nothing at random.", where="merge_method",
+                        do="Use m3, DARE or DELLA.")  # fmt: skip
+    return Space(recipe, (Dial(SEED),), {})
 
 
 def block_space(recipe: Recipe, tensors: Sequence[str]) -> Space:

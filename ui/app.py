@@ -117,7 +117,7 @@ def _wire_desk(services: Services, page: Page) -> None:
     gr.on(
         [column.input for column in columns], _live(services, page, live.move), [page.session, *columns], **moving
     ).then(**then)
-    moving["outputs"] += [page.controls.knobs, page.method.measure]
+    moving["outputs"] += [page.controls.knobs, page.method.measure, page.method.roll]
     named = [page.session, page.method.method]
     page.method.method.input(_live(services, page, live.change_method), named, **moving).then(**then)
     wide = {**_MOVING, "outputs": _all(page)}
@@ -125,6 +125,7 @@ def _wire_desk(services: Services, page: Page) -> None:
         [page.method.preset.input], _live(services, page, desk.take_preset), [*state, page.method.preset], **wide
     ).then(**then)
     gr.on([page.undo.click], _live(services, page, desk.undo), state, **wide).then(**then)
+    page.method.roll.click(_live(services, page, desk.roll), state, **wide).then(**then)
     page.problem.select(_live(services, page, desk.mend), state, **wide).then(**then)
 
 

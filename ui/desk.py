@@ -23,7 +23,7 @@ from ui.panels import method, models, passports
 from ui.problem import fix_of
 from ui.scores import FIRST
 from ui.services import Services, keep, town_sources
-from ui.session import Session, checked, fresh_recipe, recipe_of, undone, with_recipe
+from ui.session import Session, checked, fresh_recipe, recipe_of, rolled, undone, with_recipe
 
 
 def take_preset(services: Services, page: Page, session: Session, turns: Turns, name: str) -> Iterator[Updates]:
@@ -34,6 +34,11 @@ def take_preset(services: Services, page: Page, session: Session, turns: Turns, 
 
 def undo(services: Services, page: Page, session: Session, turns: Turns) -> Iterator[Updates]:
     yield from show_recipe(services, page, session, undone(session), turns)
+
+
+def roll(services: Services, page: Page, session: Session, turns: Turns) -> Iterator[Updates]:
+    """Another draw of a method that draws at random; each that is scored stays among the tries."""
+    yield from show_recipe(services, page, session, rolled(session), turns)
 
 
 def click_try(services: Services, page: Page, session: Session, turns: Turns, event: gr.EventData) -> Iterator[Updates]:
@@ -98,6 +103,7 @@ def _told(services: Services, page: Page, after: Session, before: Session | None
         **controls.show(page.controls, after.recipe),
         **card(page, after),
         **measure_button(page, after),
+        page.method.roll: method.draw_roll(after.recipe),
         page.method.preset: method.preset_of(after.recipe, services.presets),
         page.models.family: town,
         page.models.own: gr.update(visible=town == models.OWN),

@@ -54,6 +54,7 @@ def words(one: Try) -> str:
     said = desk_of(recipe)
     shown = [(k.label, said.knobs[k.key]) for k in method.knobs if k.first and not k.per_expert and k.kind == "number"]
     numbers = [f"{'λ' if 'λ' in name else name.lower()} {value:g}" for name, value in shown if isinstance(value, float)]
+    numbers += [f"seed {recipe.seed}"] if method.random else []
     weights = said.per_expert.get("weight", ())
     if any(weight != 1 for weight in weights):
         numbers.append(f"weights {' / '.join(f'{weight:g}' for weight in weights)}")

@@ -63,6 +63,7 @@ def change_method(services: Services, page: Page, before: Session, name: str) ->
         page.controls.knobs: controls.knobs(session.recipe),
         **card(page, session),
         **measure_button(page, session),
+        page.method.roll: method.draw_roll(session.recipe),
         page.method.preset: method.preset_of(session.recipe, services.presets),
     }
     if is_missing(session.recipe):

@@ -82,5 +82,5 @@ class Page:
     @cached_property
     def desk(self) -> set[Output]:
         """What a preset, an undo or a file changes besides: every control."""
-        return {*self.controls.outputs, self.method.card, self.method.measure, self.method.preset, self.models.family,
-                self.models.own, self.models.base, self.models.experts}  # fmt: skip
+        return {*self.controls.outputs, self.method.card, self.method.measure, self.method.roll, self.method.preset,
+                self.models.family, self.models.own, self.models.base, self.models.experts}  # fmt: skip

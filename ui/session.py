@@ -156,6 +156,11 @@ def checked(recipe: Recipe, base: str | None) -> Recipe:
     return replace(recipe, base=recipe.base or base, experts=tuple(listed))
 
 
+def rolled(session: Session) -> Session:
+    """The same merge with the next seed: another draw, one step of undo."""
+    return _step(session, replace(session.recipe, seed=session.recipe.seed + 1, name="", note=""), "")
+
+
 def with_locks(session: Session, locks: tuple[Lock, ...]) -> Session:
     """Other matrices are taken from a model as they are: one step of undo."""
     return _step(session, replace(session.recipe, locks=locks, name="", note=""), "")

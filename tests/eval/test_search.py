@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -102,6 +103,17 @@ def test_blocks_are_locks():
     )
     held = {t.name: t.held for t in make_plan(space.recipe_at(point)).tensors if t.held is not None}
     assert {name.split(".")[2] for name in held} == {"0", "5"}
+
+
+def test_rolls_are_the_next_seeds_and_each_is_a_recipe():
+    recipe = replace(town("m3", alpha=0.5), seed=3)
+    space = space_of(recipe, "rolls")
+    proposals = propose(space, "rolls", 4, 0)
+    points = [next(proposals), *(proposals.send(None) for _ in range(2))]
+    assert points == [{"seed": 3}, {"seed": 4}, {"seed": 5}]
+    assert [space.recipe_at(point) for point in points] == [recipe, replace(recipe, seed=4), replace(recipe, seed=5)]
+    with pytest.raises(UserError, match="draws nothing at random"):
+        space_of(town("ties"), "rolls")
 
 
 def test_rank_few_broken_answers_then_the_front_then_the_sum():

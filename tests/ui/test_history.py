@@ -49,6 +49,13 @@ def test_a_try_is_called_by_its_numbers(tmp_path: Path):
     assert words(kept(TIES.replace("ties", "of_tomorrow"), tmp_path)) == "of_tomorrow"
 
 
+def test_a_draw_is_called_by_its_seed_and_comes_back_with_it(tmp_path: Path):
+    rolled = TIES.replace("merge_method: ties", "merge_method: m3\nseed: 7").replace("lambda: 0.8", "alpha: 0.5")
+    one = kept(rolled, tmp_path)
+    assert words(one).startswith("Mixup Model Merge, mixing α 0.5, seed 7")
+    assert again(Session(parse_recipe(TIES, tmp_path), owner="o"), one.recipe).seed == 7
+
+
 def test_two_tries_differ_in_what_their_recipes_say_otherwise(tmp_path: Path):
     one, other = (
         kept(TIES, tmp_path),

@@ -16,6 +16,7 @@ from ui.session import (
     moved,
     names_of,
     recipe_of,
+    rolled,
     undone,
     with_method,
     with_recipe,
@@ -71,6 +72,13 @@ def test_moving_a_per_expert_knob_writes_it_for_every_expert():
     desk = desk_of(session().recipe)
     after = moved(session(), replace(desk, per_expert={**desk.per_expert, "density": (0.4, 0.6)}))
     assert [dict(e.parameters)["density"] for e in after.recipe.experts] == [0.4, 0.6]
+
+
+def test_each_roll_is_the_next_seed_and_a_step_of_undo():
+    twice = rolled(rolled(session()))
+    assert twice.recipe == replace(session().recipe, seed=2)
+    assert [undone(twice).recipe.seed, undone(undone(twice)).recipe.seed] == [1, 0]
+    assert moved(twice, with_knob(desk_of(twice.recipe), "lambda", 0.9)).recipe.seed == 2
 
 
 def test_a_whole_drag_is_one_step_of_undo_and_the_next_knob_is_another():

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from html import escape
+from typing import Any
 
 import gradio as gr
 
@@ -21,6 +22,7 @@ class MethodPanel:
     method: gr.Dropdown
     card: gr.HTML
     measure: gr.Button  # there while the method needs a measurement that is not made
+    roll: gr.Button  # there for a method that draws at random
 
 
 def build_preset(presets: Mapping[str, Recipe]) -> gr.Dropdown:
@@ -39,7 +41,13 @@ def build(preset: gr.Dropdown, method: str) -> MethodPanel:
     )  # fmt: skip
     card = static(card_html(METHODS[method]), elem_id="card", elem_classes=["about"])
     measure = gr.Button("Measure the experts", variant="primary", visible=False, elem_id="measure")
-    return MethodPanel(preset, chosen, card, measure)
+    roll = gr.Button(visible=METHODS[method].random, elem_id="roll")
+    return MethodPanel(preset, chosen, card, measure, roll)
+
+
+def draw_roll(recipe: Recipe) -> dict[str, Any]:
+    """The button says which draw is on the desk."""
+    return gr.update(visible=METHODS[recipe.method].random, value=f"Roll again · seed {recipe.seed}")
 
 
 def card_html(method: Method, notice: str = "") -> str:

@@ -19,7 +19,8 @@ from ui.pieces import Output, static, table_value
 
 MOST_TRIES = 500
 _AIMS = {"both": "Both", "mean": "Mean", "worst": "Worst", "harmless": "Harmless"}
-_TITLES = {"tpe": "TPE", "random": "Random", "cmaes": "CMA-ES", "blocks": "Blocks", "simplex": "Simplex"}
+_TITLES = {"tpe": "TPE", "random": "Random", "cmaes": "CMA-ES", "blocks": "Blocks", "simplex": "Simplex",
+           "rolls": "Rolls"}  # fmt: skip
 
 
 @dataclass(frozen=True)

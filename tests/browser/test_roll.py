@@ -1,0 +1,27 @@
+"""Rolls of a method that draws at random: each has its seed, is scored as a try, and comes back."""
+
+import pytest
+from playwright.sync_api import Page, expect
+
+pytestmark = pytest.mark.browser
+
+
+def test_a_roll_is_another_seed_is_kept_as_a_try_and_comes_back(page: Page):
+    roll = page.locator("#roll")
+    expect(roll).to_be_hidden()
+    page.locator("#method input").click()
+    page.get_by_role("option", name="Mixup Model Merge (M3)").click()
+    expect(roll).to_have_text("Roll again · seed 0", timeout=30_000)
+    expect(page.locator("#status")).to_contain_text("mixing α", timeout=30_000)  # the method has come
+    roll.click()
+    expect(roll).to_have_text("Roll again · seed 1", timeout=30_000)
+    page.get_by_role("tab", name="Board", exact=True).click()
+    page.get_by_role("button", name="Score this merge").click()
+    expect(page.locator("#status .score")).to_have_count(3, timeout=120_000)
+    page.get_by_role("button", name="Undo").click()
+    expect(roll).to_have_text("Roll again · seed 0", timeout=30_000)
+    expect(page.locator("#status .scores")).to_have_text("not scored", timeout=30_000)
+    page.locator("#back-to input").click()
+    page.get_by_role("option", name="Mixup Model Merge, mixing α 0.5, seed 1").click()
+    expect(roll).to_have_text("Roll again · seed 1", timeout=30_000)
+    expect(page.locator("#status .score")).to_have_count(3, timeout=30_000)
