@@ -17,6 +17,7 @@ from eval.probes import load_probes
 from merging.checkpoint import Checkpoint
 from merging.errors import UserError
 from merging.events import Notice
+from merging.fit import Fit, fit
 from merging.folded import Folded
 from merging.live import LiveMerge
 from merging.live_events import LiveEvent
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from eval.health import Health
     from eval.models import Models, Source
     from eval.why import Without
-    from eval.worker import Ask, Examine, Move, Sources, Why
+    from eval.worker import Ask, Examine, FitOutputs, Move, Sources, Why
 
 _GLANCE = 0.02  # seconds between two looks at what a move has found
 _READ = 10  # probes an H that a health check reads
@@ -80,16 +81,25 @@ class Answering:
         with family.busy:
             yield from family.live.move(plan, move.focus, cancelled)
 
-    def answer(self, request: "Ask | Examine | Why", stopped: Callable[[], bool]) -> Iterator[object]:
-        """What models have to be run for."""
-        from eval.worker import Ask, Examine
+    def answer(self, request: "Ask | Examine | Why | FitOutputs", stopped: Callable[[], bool]) -> Iterator[object]:
+        """What takes its time: most of it runs models."""
+        from eval.worker import Ask, Examine, FitOutputs
 
         if isinstance(request, Ask):
             yield from self.ask(request, stopped)
         elif isinstance(request, Examine):
             yield from self.examine(request, stopped)
+        elif isinstance(request, FitOutputs):
+            yield self.fit(request)
         else:
             yield from self.why(request, stopped)
+
+    def fit(self, request: "FitOutputs") -> Fit:
+        family = self._family(request.sources)
+        with family.busy:
+            return fit(
+                request.what, request.recipe, lambda asked: family.live.outputs([make_plan(one) for one in asked])
+            )
 
     def why(self, why: "Why", stopped: Callable[[], bool]) -> "Iterator[Without]":
         """The merge's own answer first, then one by one those of the merges that leave something out."""

@@ -13,11 +13,14 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from threading import Event, Lock, Thread
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from eval.probes import Split
 from merging.errors import UserError
 from merging.recipe import Recipe
+
+if TYPE_CHECKING:
+    from merging.fit import What
 
 
 @dataclass(frozen=True)
@@ -73,13 +76,23 @@ class Why:
     probe: str  # id
 
 
+@dataclass(frozen=True)
+class FitOutputs:
+    """The scale or the weights that keep most of the experts' outputs. Answered by one `Fit`, see merging/fit.py."""
+
+    session: str
+    sources: Sources
+    recipe: Recipe
+    what: "What"
+
+
 Answer = Callable[[Any, Callable[[], bool]], Iterator[object]]
 
 
 @dataclass(frozen=True, eq=False)
 class _Job:
     id: int
-    request: Move | Ask | Examine | Why
+    request: Move | Ask | Examine | Why | FitOutputs
     cancelled: Event = field(default_factory=Event)
 
 

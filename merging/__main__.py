@@ -1,4 +1,4 @@
-"""The command line: `python -m merging merge | verify | check | profile | methods | download | push`.
+"""The command line: `python -m merging merge | verify | check | profile | fit | methods | download | push`.
 
 Exit 0 done, 2 for what the user can mend (one plain message on stderr), 130 stopped. With --json, one object a line.
 Torch is imported inside the commands, so that a wrong word is answered at once.
@@ -43,6 +43,11 @@ def _parser() -> argparse.ArgumentParser:
     profile = command("profile", _profile, "Show where the experts conflict, matrix by matrix.")
     profile.add_argument("recipe", type=Path, metavar="RECIPE.yml")
     profile.add_argument("--html", type=Path, metavar="REPORT.html", help="write a page with the maps and the table")
+    fit = command(
+        "fit", _fit, "Find the scale with which a merge keeps most of its experts' outputs (needs `calibration:`)."
+    )
+    fit.add_argument("recipe", type=Path, metavar="RECIPE.yml")
+    fit.add_argument("--weights", action="store_true", help="find the experts' weights instead; the scale stays")
     command("methods", _methods, "List the merge methods and their settings.")
     download = command("download", _download, "Bring a Hub model to this machine; a stopped download goes on.")
     download.add_argument("source", metavar="ID[@REVISION]")
@@ -174,6 +179,25 @@ def _profile(args: argparse.Namespace) -> None:
             print_json({"event": "report_written", "file": str(args.html)})
         else:
             print(f"{args.html} written.")
+
+
+def _fit(args: argparse.Namespace) -> None:
+    from merging.fit import fit, told
+    from merging.live import LiveMerge
+    from merging.plan import make_plan
+    from merging.recipe import load_recipe
+
+    recipe = load_recipe(args.recipe)
+    plan = make_plan(recipe)
+    experts = [model for model in plan.experts if model.fingerprint != plan.base.fingerprint]
+    live = LiveMerge(plan.base, experts, [expert.source for expert in experts])
+    found = fit("weights" if args.weights else "scale", recipe, lambda asked: live.outputs(list(map(make_plan, asked))))
+    if args.json:
+        key = "weights" if args.weights else "lambda"
+        print_json({"event": "fitted", key: found.found, "kept": found.after, "kept_before": found.before,
+                    "steps": found.steps})  # fmt: skip
+    else:
+        print(told(found))
 
 
 def _methods(args: argparse.Namespace) -> None:

@@ -138,10 +138,10 @@ def _check(found: Calibration, recipe: "Recipe", experts: Sequence["Checkpoint"]
     """Raises where it was measured on others, or is not whole."""
     where = recipe.calibration or ""
     if found.about.base != base.fingerprint or not found.knows([one.fingerprint for one in experts]):
-        raise UserError("E_CALIBRATION", "it was measured on other models", where=where, do=_MAKE)
+        raise UserError("E_CALIBRATION", "it was measured on other models", where=where, do=MAKE)
     if lost := [name for name in found.about.files if not (found.folder / name).is_file()]:
         what = f"{count(lost, 'file')} of it cannot be found: {first_names(lost)}"
-        raise UserError("E_CALIBRATION", what, where=where, do=_MAKE)
+        raise UserError("E_CALIBRATION", what, where=where, do=MAKE)
 
 
 def _wanted(recipe: "Recipe", method: "Method") -> Calibration:
@@ -150,15 +150,15 @@ def _wanted(recipe: "Recipe", method: "Method") -> Calibration:
         raise UserError("E_CALIBRATION", what, where="slices", do="Write `models:`, or take another method.")
     if not recipe.calibration:
         what = f"`{method.id}` needs to know what the experts' matrices read"
-        raise UserError("E_CALIBRATION", what, where="calibration", do=f"{_MAKE} Then write `calibration: FOLDER`.")
+        raise UserError("E_CALIBRATION", what, where="calibration", do=f"{MAKE} Then write `calibration: FOLDER`.")
     found = open_calibration(recipe.folder / recipe.calibration)
     if method.calibrated and found.about.stream != method.calibrated:
         what = f"`{method.id}` needs the {method.calibrated} stream; this has the {found.about.stream} one"
-        raise UserError("E_CALIBRATION", what, where=recipe.calibration, do=_MAKE)
+        raise UserError("E_CALIBRATION", what, where=recipe.calibration, do=MAKE)
     return found
 
 
-_MAKE = "Measure it: python -m eval calibrate RECIPE.yml FOLDER."
+MAKE = "Measure it: python -m eval calibrate RECIPE.yml FOLDER."
 
 
 def file_name(t: int, part: str) -> str:
@@ -171,11 +171,11 @@ def open_calibration(folder: Path) -> Calibration:
     try:
         return Calibration(folder, About.model_validate_json(path.read_bytes()))
     except OSError as error:
-        raise UserError("E_CALIBRATION", "there is no calibration here", where=str(folder), do=_MAKE) from error
+        raise UserError("E_CALIBRATION", "there is no calibration here", where=str(folder), do=MAKE) from error
     except ValidationError as error:
         first = error.errors()[0]
         what = f"about.json is not as calibrate writes it ({first['msg']})"
-        raise UserError("E_CALIBRATION", what, where=str(path), do=_MAKE) from error
+        raise UserError("E_CALIBRATION", what, where=str(path), do=MAKE) from error
 
 
 def _read(path: Path, key: str) -> Tensor:
@@ -184,4 +184,4 @@ def _read(path: Path, key: str) -> Tensor:
             return file.get_tensor(key)
     except (OSError, SafetensorError) as error:
         what = f"it cannot be read: {str(error)[:200]}"
-        raise UserError("E_CALIBRATION", what, where=str(path), do=_MAKE) from error
+        raise UserError("E_CALIBRATION", what, where=str(path), do=MAKE) from error

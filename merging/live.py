@@ -9,18 +9,24 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial, reduce
+from operator import add
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from merging import analysis
 from merging.analysis import Matrix, MatrixView
+from merging.calibration import MAKE
 from merging.checkpoint import Checkpoint
 from merging.compute import kept_tensor, merged_weights, read_models
 from merging.cores import cores
 from merging.decompose import SVD
 from merging.engine import one_thread_a_matrix
+from merging.errors import UserError
 from merging.facts import Profile
+from merging.fit import Outputs, outputs_of
 from merging.folded import Folded
 from merging.live_deltas import LiveDeltas, Step
 from merging.live_events import FocusReady, FoldedReady, LiveEvent, LookReady, SampleReady, Stale, StateReady
@@ -31,6 +37,7 @@ from merging.sample import Sample
 from merging.spectral import Fold
 from merging.stale import stale
 from merging.store import Store
+from merging.view import stored
 
 Merged = Tensor | Fold | None  # the weights in their output dtype, the fold that they are made of, or nothing yet
 
@@ -147,6 +154,31 @@ class LiveMerge:
         names = [matrix.name for matrix in self.family.matrices]
         with one_thread_a_matrix():
             return dict(zip(names, self._pool.map(of, names), strict=True))
+
+    def outputs(self, plans: Sequence[Plan]) -> Outputs:
+        """What the merges of these plans put out on the experts' texts, over all matrices that they make and that were
+        measured. The experts are the first plan's, in its order. Raises UserError E_CALIBRATION where none was.
+        """
+        with one_thread_a_matrix():
+            steps = [self._deltas.step(plan) for plan in plans]
+            found = [each for each in self._pool.map(partial(self._put_out, steps), self.family.matrices) if each]
+        if not found:
+            raise UserError("E_CALIBRATION", "what these experts put out is not measured", where="calibration", do=MAKE)
+        return reduce(add, found)
+
+    def _put_out(self, steps: Sequence[Step], matrix: Matrix) -> Outputs | None:
+        plan, name = steps[0].plan, matrix.name
+        if (
+            plan.calibration is None
+            or name not in plan.calibration.about.matrices
+            or plan.tensor(name).held is not None
+        ):
+            return None
+        made = (self._deltas.delta(step, step.plan.tensor(name)) for step in steps)
+        pieces = torch.stack([delta.dense() if isinstance(delta, Fold) else delta for delta in made])
+        deltas, experts = self._held.read(name)[1].deltas, self._held.fingerprints
+        places = [experts.index(one) for one in (stored(e).fingerprint for e in plan.experts) if one in experts]
+        return outputs_of(pieces, deltas[places], plan.calibration.inputs(name, [experts[t] for t in places]))
 
     def _see(self, step: Step, matrix: Matrix) -> tuple[Seen, Merged]:
         return self._measure(step, matrix, *self._merge(step, matrix))

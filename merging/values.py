@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from merging.method import Value
 from merging.recipe_form import NUMBER
 
 
@@ -75,3 +76,17 @@ def _plain_value(value: Setting) -> Any:
 def _plain_case(case: Case) -> dict[str, Any]:
     value = {"value": _plain_value(case.value)}
     return value if case.filter is None else {"filter": case.filter, **value}
+
+
+def shown(setting: Setting, default: Value) -> Value:
+    """The one value a control can show of a setting: the mean of a list over depth, the last of cases."""
+    if setting is None:
+        return default
+    if not isinstance(setting, tuple):
+        return setting
+    if setting and isinstance(setting[-1], Case):
+        return shown(setting[-1].value, default)
+    numbers = [item for item in setting if isinstance(item, (int, float))]
+    if numbers:
+        return sum(numbers) / len(numbers)
+    return tuple(str(item) for item in setting)

@@ -9,7 +9,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 
 from merging.methods import METHODS
-from ui import api, ballots, checks, controls, desk, family, live, long, measuring, searching, talk
+from ui import api, ballots, checks, controls, desk, family, fitting, live, long, measuring, searching, talk
 from ui.figure import serve_pictures
 from ui.page import Page
 from ui.panels import board, chat, compare, map, method, models, passports, recipe, search, spectra, status
@@ -127,6 +127,12 @@ def _wire_desk(services: Services, page: Page) -> None:
     gr.on([page.undo.click], _live(services, page, desk.undo), state, **wide).then(**then)
     page.method.roll.click(_live(services, page, desk.roll), state, **wide).then(**then)
     page.problem.select(_live(services, page, desk.mend), state, **wide).then(**then)
+    for what, button in page.map.fit.items():
+        button.click(
+            _live(services, page, fitting.fit, what),
+            state,
+            **{**wide, "concurrency_id": "fits", "concurrency_limit": 4},
+        ).then(**then)
 
 
 def _wire_models(services: Services, page: Page) -> None:
@@ -157,7 +163,8 @@ def _wire_pictures(services: Services, page: Page, tabs: dict[str, gr.Tab]) -> N
     looks = {**_MOVING, "outputs": [*page.pictures, page.problem]}
     for name, tab in tabs.items():
         tab.select(_live(services, page, live.select_tab, name), state, **looks)
-    page.map.measure.input(_live(services, page, live.pick_measure), [*state, page.map.measure], **looks)
+    shown = {**looks, "outputs": [*looks["outputs"], page.method.measure]}
+    page.map.measure.input(_live(services, page, live.pick_measure), [*state, page.map.measure], **shown)
     tables = {**_MOVING, "outputs": [page.session, *page.settled, page.problem]}
     for twin in (page.map.twin, page.spectra.twin):
         for opened, event in ((True, twin.expand), (False, twin.collapse)):

@@ -31,7 +31,7 @@ def map_finding(look: Look, measure: Measure) -> str:
         return _said("Sampled: a first map from one weight in sixteen.", "The exact map follows when all are read.")
     if measure == "output" and not np.isfinite(conflict.values).any():
         return _said("What the experts put out is not measured yet.",
-                     "Choose RegMean and press Measure the experts; other methods then show it too.")  # fmt: skip
+                     "Press Measure the experts, beside the method.")  # fmt: skip
     if not np.isfinite(conflict.values).any():
         return _said("Nothing to compare: no two experts change the same matrix.", "Cells without a change are empty.")
     says = {"sign": _sign, "cosine": _cosine, "shared": _shared, "interference": _interference, "kept": _kept,

@@ -218,8 +218,18 @@ def select_tab(services: Services, page: Page, tab: str, session: Session | None
 
 
 def pick_measure(services: Services, page: Page, session: Session, turns: Turns, measure: str) -> Iterator[Updates]:
-    if measure in MEASURES:
-        yield from _show(services, page, replace(session, measure=measure), turns)  # pyright: ignore
+    """Output kept is measured first: where that is done it is named now, else its button appears."""
+    if measure not in MEASURES:
+        return
+    after = replace(session, measure=measure)  # pyright: ignore
+    named = with_measurement(after, services.home, anyway=True) if measure == "output" else after
+    missing = measure == "output" and is_missing(named.recipe, anyway=True)
+    yield {page.method.measure: gr.update(visible=missing or is_missing(after.recipe))}
+    if missing or named.recipe == session.recipe:
+        yield from _show(services, page, after, turns)
+    else:
+        yield {page.session: named}
+        yield from follow(services, page, named, whole=True)
 
 
 def pick_pair(services: Services, page: Page, session: Session, turns: Turns, pair: int) -> Iterator[Updates]:

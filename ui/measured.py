@@ -13,9 +13,11 @@ from ui.session import Session
 EACH = 64  # texts an expert
 
 
-def with_measurement(session: Session, home: Path) -> Session:
-    """Names the measurement of these models, made or not, where the method needs one and the recipe names no other."""
-    recipe, stream = session.recipe, METHODS[session.recipe.method].calibrated
+def with_measurement(session: Session, home: Path, *, anyway: bool = False) -> Session:
+    """Names the measurement of these models, made or not, where the method needs one (or `anyway`) and the recipe names
+    no other.
+    """
+    recipe, stream = session.recipe, METHODS[session.recipe.method].calibrated or ("own" if anyway else "")
     if not stream or (recipe.calibration and Path(recipe.calibration).parent != home / "calibrations"):
         return session
     models = [
@@ -26,6 +28,6 @@ def with_measurement(session: Session, home: Path) -> Session:
     return replace(session, recipe=replace(recipe, calibration=str(home / "calibrations" / key)))
 
 
-def is_missing(recipe: Recipe) -> bool:
-    needs = METHODS[recipe.method].calibrated
+def is_missing(recipe: Recipe, *, anyway: bool = False) -> bool:
+    needs = METHODS[recipe.method].calibrated or anyway
     return bool(needs) and not (recipe.calibration and (recipe.folder / recipe.calibration).is_dir())

@@ -16,7 +16,7 @@ from ui.session import Session
 
 def measure(services: Services, page: Page, session: Session, turns: Turns) -> Iterator[Updates]:
     """Let every expert answer prompts of its own skill, and measure what its matrices read; then merge."""
-    session = with_measurement(session, services.home)
+    session = with_measurement(session, services.home, anyway=True)
     _, town = town_sources(services)
     names = {expert.name for expert in session.recipe.beside_base}
     if not names <= {Path(expert).name for expert in town}:

@@ -17,7 +17,7 @@ from merging.method import WEIGHT, Knob, Method, Value
 from merging.methods import METHODS
 from merging.recipe import Expert, Lock, Recipe
 from merging.shaping import SHAPING, shared_knobs
-from merging.values import Case, Setting, Settings
+from merging.values import Setting, Settings, shown
 
 MAX_EXPERTS = 6
 Row = Literal["kept", "mass", "weight"]
@@ -82,20 +82,6 @@ def desk_of(recipe: Recipe) -> Desk:
 def settings_of(method: Method) -> tuple[Knob, ...]:
     """Its own knobs, then those that it shares with others (space and shaper)."""
     return (*method.knobs, *(knob for knob in shared_knobs(method) if knob is not WEIGHT))
-
-
-def shown(setting: Setting, default: Value) -> Value:
-    """The one value a control can show of a setting: the mean of a list over depth, the last of cases."""
-    if setting is None:
-        return default
-    if not isinstance(setting, tuple):
-        return setting
-    if setting and isinstance(setting[-1], Case):
-        return shown(setting[-1].value, default)
-    numbers = [item for item in setting if isinstance(item, (int, float))]
-    if numbers:
-        return sum(numbers) / len(numbers)
-    return tuple(str(item) for item in setting)
 
 
 def fresh_recipe(method: Method, base: str, experts: tuple[str, ...], folder: Path) -> Recipe:

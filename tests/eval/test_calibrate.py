@@ -11,9 +11,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from eval.calibrate import Calibrated, calibrate
 from eval.layers import Layers, batches
+from merging.__main__ import main
 from merging.calibration import open_calibration
 from merging.engine import merged_tensors
 from merging.errors import UserError
+from merging.methods.output_fit import fit_weights
 from merging.plan import make_plan
 from merging.recipe import parse_recipe
 from tests.eval.test_side_path import made
@@ -192,3 +194,25 @@ def test_another_family_is_refused(family):
     (family / "cal" / "1-0.safetensors").unlink()
     with pytest.raises(UserError, match="cannot be found"):
         make_plan(recipe(family, ("honest",), calibration="cal"))
+
+
+def test_fitted_weights_are_those_that_output_fit_finds_for_all_matrices_together(family, capsys):
+    """Task arithmetic is linear in them; held against `output_fit`'s own closed form, from products kept on disk."""
+    names = ("helpful", "honest", "harmless")
+    run(calibrate(recipe(family, names), family / "cal", texts(family, names), device="cpu"))
+    found = open_calibration(family / "cal")
+    shown = [torch.tensor(table).double() for name, table in found.about.products.items() if ".layers." in name]
+    expected = fit_weights(torch.stack(shown).sum(0), torch.ones(3).double(), ridge=0.0, positive=True)
+    (family / "recipe.yml").write_text(recipe(family, names, "task_arithmetic", calibration="cal").to_yaml())
+    assert main(["fit", str(family / "recipe.yml"), "--weights", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["weights"] == pytest.approx(expected.tolist(), abs=1e-3)
+    assert said["steps"] == 1
+    assert all(after < 1 for after in said["kept"])
+    assert sum(said["kept"]) > sum(said["kept_before"])
+
+
+def test_a_fit_needs_a_measurement(family, capsys):
+    (family / "recipe.yml").write_text(recipe(family, ("helpful",), "ties").to_yaml())
+    assert main(["fit", str(family / "recipe.yml")]) == 2
+    assert "not measured" in capsys.readouterr().err

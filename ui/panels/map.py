@@ -1,5 +1,6 @@
 """Map: where the experts conflict, layer by layer; a cell is the door to its matrix."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -8,6 +9,7 @@ import gradio as gr
 import numpy as np
 
 from merging.analysis import Look, Matrix, MatrixView, Measure
+from merging.fit import What
 from merging.plots import (
     GATE_HEIGHT,
     MEASURES,
@@ -35,6 +37,9 @@ MERGE = "merge"
 class MapPanel:
     finding: gr.HTML
     measure: gr.Radio
+    fits: gr.Row
+    fit: Mapping[What, gr.Button]
+    fitted: gr.HTML
     pair: gr.Dropdown
     columns: tuple[gr.Column, ...]
     titles: tuple[gr.HTML, ...]
@@ -60,8 +65,8 @@ class MapPanel:
 
     @property
     def outputs(self) -> set[Output]:
-        return {*self.moving, self.pair, *self.columns, *self.titles, self.bar, self.matrix_title, self.source,  # pyright: ignore
-                self.scope, self.layer, self.kind, self.table}  # fmt: skip
+        return {*self.moving, self.fits, self.fitted, self.pair, *self.columns, *self.titles, self.bar,
+                self.matrix_title, self.source, self.scope, self.layer, self.kind, self.table}  # fmt: skip
 
 
 def build() -> MapPanel:
@@ -71,6 +76,12 @@ def build() -> MapPanel:
             [(text, key) for key, text in MEASURES.items()], value="sign", show_label=False, label="Measure",
             elem_classes=["seg"], interactive=True, container=False,
         )  # fmt: skip
+    with gr.Row(visible=False, elem_id="fits") as fits:
+        fit: dict[What, gr.Button] = {
+            "scale": gr.Button("Fit scale", size="sm", min_width=0),
+            "weights": gr.Button("Fit weights", size="sm", min_width=0),
+        }
+        fitted = static(elem_classes=["help"])
     pair_ = gr.Dropdown([], label="Pair in the middle", visible=False, interactive=True, elem_classes=["slim"])
     columns, titles, maps = maps_abreast()
     bar = static()
@@ -91,8 +102,8 @@ def build() -> MapPanel:
             layer = gr.Dropdown([], label="Layer", interactive=True)
             kind = gr.Dropdown([], label="Matrix", interactive=True)
         table = gr.Dataframe(interactive=False, show_label=False, wrap=True)
-    return MapPanel(finding, measure, pair_, columns, titles, maps, bar, gates, gate_finding_, gate, matrix_title,
-                    matrix, readings, source, scope, layer, kind, twin, table)  # fmt: skip
+    return MapPanel(finding, measure, fits, fit, fitted, pair_, columns, titles, maps, bar, gates, gate_finding_, gate,
+                    matrix_title, matrix, readings, source, scope, layer, kind, twin, table)  # fmt: skip
 
 
 def opened(look: Look, session: Session) -> Matrix:
@@ -148,6 +159,7 @@ def _draw_maps(panel: MapPanel, look: Look, session: Session, matrix: Matrix) ->
         **_draw_source(panel, look, session, matrix, held),
         panel.finding: map_finding(look, measure),
         panel.bar: colour_bar(scale_of(conflict), "open a cell to see its matrix") if rows else _LONELY,
+        panel.fits: gr.update(visible=measure == "output"),
         panel.pair: _pair_picker(look, session),
         panel.layer: gr.update(choices=[str(i) for i in range(look.family.n_layers)], value=str(matrix.layer)),
         panel.kind: gr.update(choices=list(look.family.kinds), value=matrix.kind),

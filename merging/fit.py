@@ -1,0 +1,197 @@
+"""The scale or the experts' weights with which a merge keeps most of what each expert puts out on its own text.
+
+Least squares on measured inputs : every method's delta is linear in its scale, so that the best one
+is a quotient; of the weights some methods are linear, and the others are followed in a few steps.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from merging.calibration import Inputs
+from merging.errors import UserError
+from merging.method import WEIGHT
+from merging.methods import METHODS
+from merging.recipe import Recipe
+from merging.values import shown
+
+What = Literal["scale", "weights"]
+_REACH = 0.05  # how far a weight is moved to see what the merge makes of it
+_STEPS = 5
+_LEAST = 1e-4  # what a step must bring: a hundredth of a point of 100
+
+
+@dataclass(frozen=True, eq=False)
+class Outputs:
+    """What K deltas put out on the texts of T experts, a token, in float64: squares (T, K, K) `<X_t P_k^T, X_t P_j^T>`,
+    own (T, K) `<X_t P_k^T, X_t D_t^T>`, whole (T,) `|X_t D_t^T|^2`. Those of several matrices add up.
+    """
+
+    squares: Tensor
+    own: Tensor
+    whole: Tensor
+
+    def __add__(self, other: "Outputs") -> "Outputs":
+        return Outputs(self.squares + other.squares, self.own + other.own, self.whole + other.whole)
+
+    def of(self, mixed: Tensor) -> "Outputs":
+        """Those of other deltas `sum_k P_k mixed[k, j]`."""
+        return Outputs(mixed.T @ self.squares @ mixed, self.own @ mixed, self.whole)
+
+    def kept(self, x: Tensor) -> Tensor:
+        """(T,) the share of its own output that each expert keeps in `sum x_k P_k`; nan where it puts out nothing."""
+        return (2 * self.own @ x - (self.squares @ x) @ x) / self.whole.where(self.whole > 0, torch.nan)
+
+
+def outputs_of(pieces: Tensor, deltas: Tensor, inputs: Inputs) -> Outputs:
+    """Of one matrix: pieces (K, m, n), the experts' deltas (T, m, n)."""
+    assert inputs.gram
+    pieces, deltas = (x.mT if inputs.transposed else x for x in (pieces, deltas))
+    squares, own, whole = [], [], []
+    for t, delta in enumerate(deltas):
+        gram = inputs.gram(t)
+        seen, flat = (pieces @ gram).flatten(1).double(), pieces.flatten(1).double()
+        squares.append(seen @ flat.T)
+        own.append(seen @ delta.flatten().double())
+        whole.append(((delta @ gram) * delta).double().sum())
+    return Outputs(torch.stack(squares), torch.stack(own), torch.stack(whole))
+
+
+def solved(outputs: Outputs, start: Tensor) -> Tensor:
+    """The x (K,) near `start` (K,), none of it negative, where `P_0 + sum (x_k - start_k) P_k` keeps most on average.
+
+    outputs: of P_0, then of the K pieces. Of pieces that cannot be told apart the shortest way is taken.
+    """
+    says = torch.where(outputs.whole > 0, 1 / outputs.whole.clamp(min=1e-300), 0.0)
+    squares, own = torch.einsum("t,tkj->kj", says, outputs.squares), says @ outputs.own
+    left, right = squares[1:, 1:], own[1:] - squares[1:, 0]
+    change, free = torch.zeros_like(start), torch.ones_like(start, dtype=torch.bool)
+    while free.any():
+        rest = right - left @ change.where(~free, 0.0)
+        some = free.nonzero()[:, 0]
+        change[some] = torch.linalg.pinv(left[some][:, some], hermitian=True, rtol=1e-9) @ rest[some]
+        below = start + change
+        if not (below[some] < 0).any():
+            break
+        lowest = int(below.where(free, torch.inf).argmin())  # as in `output_fit`: it leaves, the others go on
+        free[lowest], change[lowest] = False, -start[lowest]
+    return start + change
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What was found. before and after: each expert's output kept, over all measured matrices together; nan where the
+    recipe leaves it out.
+    """
+
+    recipe: Recipe
+    what: What
+    found: tuple[float, ...]  # the scale, or the weights in the recipe's order
+    before: tuple[float, ...]
+    after: tuple[float, ...]
+    steps: int  # 1: in closed form
+
+
+Measure = Callable[[Sequence[Recipe]], Outputs]  # what the merged deltas of these recipes put out
+
+
+def fit(what: What, recipe: Recipe, measure: Measure) -> Fit:
+    return fit_scale(recipe, measure) if what == "scale" else fit_weights(recipe, measure)
+
+
+def told(found: Fit) -> str:
+    """In one sentence; shares of 100, the mean over the experts and the least of them."""
+    numbers = " / ".join(f"{x:g}" for x in found.found)
+    way = "already the best" if not found.steps else "in closed form" if found.steps == 1 else f"in {found.steps} steps"
+    was, now = (f"{100 * sum(x) / len(x):.1f} (least {100 * min(x):.1f})"
+                for x in ([s for s in shares if s == s] for shares in (found.before, found.after)))  # fmt: skip
+    return f"{'λ' if found.what == 'scale' else 'weights'} {numbers}, {way}: output kept was {was}, is {now} of 100."
+
+
+def fit_scale(recipe: Recipe, measure: Measure) -> Fit:
+    """The best `lambda`, within its slider's range; a list over depth becomes one number. Raises UserError E_FIT."""
+    knob = METHODS[recipe.method].knob("lambda")
+    if knob is None:
+        raise UserError("E_FIT", f"`{recipe.method}` has no scale to fit.", do="Choose a method with a scale λ.")
+    outputs = _asked(recipe, measure([recipe, _with_scale(recipe, 1.0)]))
+    alone = outputs.of(torch.tensor([[0.0, 0.0], [0.0, 1.0]]).double())
+    best = float(solved(alone, torch.zeros(1).double()))
+    best = round(min(max(best, knob.low), knob.high), 3)
+    before, after = (outputs.kept(torch.tensor(x).double()) for x in ([1.0, 0.0], [0.0, best]))
+    return Fit(_with_scale(recipe, best), "scale", (best,), _plain(before), _plain(after), 1)
+
+
+def fit_weights(recipe: Recipe, measure: Measure) -> Fit:
+    """The best weights, none negative or beyond the slider, of the experts that have one above 0; the scale stays.
+
+    A method that is linear in them is done in one step. Otherwise each step goes by what a small move of every weight
+    does, and is taken only where the merge then keeps more.
+    """
+    if not METHODS[recipe.method].uses_weight:
+        raise UserError("E_FIT", f"`{recipe.method}` has no weights to fit.", do="Choose a method with weights.")
+    now = torch.tensor(_weights(recipe)).double()
+    moving = (now > 0).nonzero()[:, 0].tolist()
+    if not moving:
+        raise UserError("E_FIT", "No expert has a weight above 0.", do="Give the experts a weight.")
+
+    def put_out(*recipes: Recipe) -> Outputs:
+        return _asked(recipe, measure(recipes))
+
+    one = torch.ones(1).double()
+    before = kept = put_out(recipe).kept(one)
+    best, steps = recipe, 0
+    for _ in range(_STEPS):
+        moves = [_with_weights(best, now + _REACH * torch.eye(len(now))[k]) for k in moving]
+        slopes = torch.eye(len(moves) + 1).double()  # from merges to the merge and what a weight of 1 more adds to it
+        slopes[1:, 1:] /= _REACH
+        slopes[0, 1:] = -1 / _REACH
+        outputs = put_out(_with_weights(best, now), *moves).of(slopes)
+        way = solved(outputs, now[moving]) - now[moving]
+        for share in (1.0, 0.5, 0.25):
+            tried = now.clone()
+            tried[moving] = (now[moving] + share * way).clamp(0, WEIGHT.high).mul(1000).round() / 1000
+            if not tried.any():  # there is no merge of nobody
+                continue
+            found = put_out(_with_weights(best, tried)).kept(one)
+            if found.nanmean() > kept.nanmean() + _LEAST:
+                break
+        else:
+            break
+        foretold = outputs.kept(torch.cat([one, (tried - now)[moving]]))
+        best, now, kept, steps = _with_weights(best, tried), tried, found, steps + 1
+        if abs(float(foretold.nanmean() - found.nanmean())) < _LEAST and share == 1.0:
+            break
+        moving = [k for k in moving if now[k] > 0]  # an expert that has left changes what the method counts
+    return Fit(best, "weights", tuple(now.tolist()), _plain(before), _plain(kept), steps)
+
+
+def _asked(recipe: Recipe, outputs: Outputs) -> Outputs:
+    """Without the experts that the recipe leaves out or takes away: nothing of theirs is to be kept."""
+    of = {e.model: w for e, w in zip(recipe.experts, _weights(recipe), strict=True)}
+    used = [of[expert.model] > 0 or not METHODS[recipe.method].uses_weight for expert in recipe.beside_base]
+    return replace(outputs, whole=outputs.whole * torch.tensor(used))
+
+
+def _weights(recipe: Recipe) -> list[float]:
+    shared = dict(recipe.parameters).get("weight", 1.0)
+    return [float(shown(dict(e.parameters).get("weight", shared), 1.0)) for e in recipe.experts]  # pyright: ignore
+
+
+def _plain(shares: Tensor) -> tuple[float, ...]:
+    return tuple(shares.tolist())
+
+
+def _with_scale(recipe: Recipe, scale: float) -> Recipe:
+    parameters = {**dict(recipe.parameters), "lambda": scale}
+    return replace(recipe, parameters=tuple(parameters.items()), name="", note="")
+
+
+def _with_weights(recipe: Recipe, weights: Tensor) -> Recipe:
+    experts = (
+        replace(e, parameters=tuple({**dict(e.parameters), "weight": round(float(w), 6)}.items()))
+        for e, w in zip(recipe.experts, weights, strict=True)
+    )
+    return replace(recipe, experts=tuple(experts), name="", note="")

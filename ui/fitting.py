@@ -1,0 +1,42 @@
+"""Fitting the scale or the experts' weights to what the experts put out: the sliders jump there."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import gradio as gr
+
+from eval.worker import FitOutputs
+from merging.errors import UserError
+from merging.fit import Fit, What, told
+from ui.conversation import Turns
+from ui.desk import show_recipe
+from ui.live import Updates, sources_of
+from ui.measured import is_missing, with_measurement
+from ui.page import Page
+from ui.services import Services
+from ui.session import Session, recipe_of, with_recipe
+
+
+def fit(services: Services, page: Page, what: What, session: Session, turns: Turns) -> Iterator[Updates]:
+    """One step of undo; the desk stays as it is where nothing keeps more."""
+    named = with_measurement(session, services.home, anyway=True)
+    if is_missing(named.recipe, anyway=True):
+        yield {page.method.measure: gr.update(visible=True)}
+        raise UserError(
+            "E_CALIBRATION",
+            "What the experts put out is not measured yet.",
+            kept="Your merge is as it was.",
+            do="Press Measure the experts, then fit.",
+        )
+    found = next(iter(services.worker.ask(FitOutputs(named.id, sources_of(named), recipe_of(named), what))))
+    assert isinstance(found, Fit)
+    yield {page.map.fitted: told(found)}
+    if found.steps:
+        yield from show_recipe(services, page, session, with_fit(named, found), turns)
+
+
+def with_fit(session: Session, found: Fit) -> Session:
+    """Experts that the method leaves out stay on the desk as they are."""
+    fitted = {expert.model: expert for expert in found.recipe.experts}
+    experts = tuple(fitted.get(expert.model, expert) for expert in session.recipe.experts)
+    return with_recipe(session, replace(found.recipe, experts=experts, locks=session.recipe.locks))
