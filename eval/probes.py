@@ -5,7 +5,10 @@ standard set is written by hand: one file of lines for each H in `assets/probes/
 """
 
 import hashlib
+from collections import Counter
+from collections.abc import Sequence
 from functools import cache
+from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -114,6 +117,17 @@ def load_probes(name: str = "town", split: Split = "test") -> ProbeSet:
     chosen = tuple(probe for probe in found if (probe.quick if name == "quick" else probe.split == name))
     version = about(FOLDER / "standard").version
     return ProbeSet(name=name, version=version, weighted=True, probes=chosen)
+
+
+def even_part(probes: Sequence[Probe], n: int) -> tuple[Probe, ...]:
+    """`n` of the probes that are judged by themselves: the H take turns, and so do the categories inside each."""
+    turns = Counter[tuple[str, ...]]()
+    kinds: dict[str, list[tuple[int, int, Probe]]] = {h: [] for h in H}
+    for at, probe in enumerate(probe for probe in probes if probe.same_as is None):
+        kinds[probe.h].append((turns[probe.h, probe.category], at, probe))
+        turns[probe.h, probe.category] += 1
+    ordered = [[probe for _, _, probe in sorted(own, key=lambda one: one[:2])] for own in kinds.values()]
+    return tuple(probe for row in zip_longest(*ordered) for probe in row if probe is not None)[:n]
 
 
 def probe_schema() -> dict[str, Any]:

@@ -19,12 +19,13 @@ if TYPE_CHECKING:
     from merging.recipe import Recipe
 
 SEED = "seed"  # the one dial of rolls
-Sampler = Literal["tpe", "random", "cmaes", "blocks", "simplex", "rolls"]
+Sampler = Literal["tpe", "random", "cmaes", "blocks", "halving", "simplex", "rolls"]
 SAMPLERS: Mapping[Sampler, str] = {
     "tpe": "Optuna's; learns from every try",
     "random": "anywhere",
     "cmaes": "CMA-ES, as mergekit-evolve: for 200 tries or more",
     "blocks": "which model gives each group of layers",
+    "halving": "the same drawn at random; the better half goes on, again and again, to more probes",
     "simplex": "an even grid of shares, as rewarded soups are drawn",
     "rolls": "the next seeds of a method that draws at random, such as m3",
 }
@@ -60,7 +61,7 @@ def propose(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # constraints and multivariate TPE are "experimental" for years now
         study = _study(sampler, seed, 1 if sampler == "cmaes" else aims)
-    for point in [space.start] if sampler == "random" else _seeds(space, trials, seed, presets):
+    for point in [space.start] if sampler in ("random", "halving") else _seeds(space, trials, seed, presets):
         study.enqueue_trial(dict(point))
     while True:
         trial = study.ask()
@@ -89,7 +90,7 @@ def _study(sampler: Sampler, seed: int, aims: int) -> "optuna.Study":
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     chosen: optuna.samplers.BaseSampler
-    if sampler == "random":
+    if sampler in ("random", "halving"):
         chosen = optuna.samplers.RandomSampler(seed=seed)
     elif sampler == "cmaes":  # mergekit-evolve's choice: for many trials
         try:

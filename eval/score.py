@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from eval.board import Scores, summarise
 from eval.identity import identity
 from eval.judges import Verdict, judge
-from eval.probes import H, Probe, ProbeSet, Split, load_probes
+from eval.probes import H, Probe, ProbeSet, Split, even_part, load_probes
 from eval.runs import Run, answers, begin, find, finish, keep
 from merging.checkpoint import Checkpoint
 from merging.errors import UserError
@@ -111,11 +111,15 @@ def routed(
 
 
 def score_model(
-    name: str, model: Checkpoint | Plan, asked: ProbeSet, loader: "Loader", run_code: bool = False
+    name: str, model: Checkpoint | Plan, asked: ProbeSet, loader: "Loader", run_code: bool = False, n: int = 0
 ) -> Iterator[ScoreEvent]:
-    """Scores one model, or the merge of a plan; ends with `Scored`."""
+    """Scores one model, or the merge of a plan; ends with `Scored`. With `n` on an even part of the probes, whose
+    answers are kept for the whole.
+    """
     run = _run(name, model, asked, loader.device)
     kept = begin(run)
+    part = 0 < n < len(asked.probes)
+    asked = asked.model_copy(update={"probes": even_part(asked.probes, n)}) if part else asked
     todo = sorted(
         (probe for probe in asked.probes if probe.id not in kept),
         key=lambda probe: (_way(probe), sum(len(message.content) for message in probe.messages)),
@@ -131,7 +135,8 @@ def score_model(
         done = at + len(batch)
         yield Asked(name, total - len(todo) + done, total, (perf_counter() - began) / done * (len(todo) - done))
     scored = _judged(name, asked, answers(run.key), run_code)  # of two runs at once, the answers that stayed
-    finish(run.key, asdict(scored.scores), {one.probe_id: one.verdict.outcome for one in scored.answers})
+    if not part:
+        finish(run.key, asdict(scored.scores), {one.probe_id: one.verdict.outcome for one in scored.answers})
     yield scored
 
 

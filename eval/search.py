@@ -113,7 +113,7 @@ class _Run:
         The recipe that the search began with goes along where it says how much may be lost.
         """
         best = ranked({n: one.scores for n, one in below.items()}, self.aim)
-        yield Promoted(rung.name, tuple(best := best[: _counts(self.ladder, len(below))[rung.name]]))
+        yield Promoted(rung.name, tuple(best := best[: _counts([rung], len(below))[rung.name]]))
         order = list(dict.fromkeys([*self._beside(rung), *best]))
         found: dict[int, Measured] = {}
         for i, number in enumerate(order, 1):
@@ -174,9 +174,9 @@ class _Run:
         return 0.0 if known is None else self.seconds[known] / self.asked[known] * rung.n_probes
 
     def _above(self, rung: Rung, tries: int) -> float:
-        """Seconds of the rungs above this one, after so many tries."""
-        counts = _counts(self.ladder, tries)
+        """Seconds of the rungs above this one, after so many tries on it."""
         above = self.ladder[self.ladder.index(rung) + 1 :]
+        counts = _counts(above, tries)
         return sum((counts[each.name] + len(self._beside(each))) * self._cost(each) for each in above)
 
     def _fits(self, rung: Rung, tries: int) -> bool:
@@ -189,7 +189,8 @@ class _Run:
         """Seconds to the end as far as it can be told: by what is to do, at most what the clock leaves."""
         if not self.asked:
             return None
-        todo = more * self._cost(rung) + self._above(rung, self.trials or len(self.points))
+        here = _counts(self.ladder, self.trials or len(self.points))[rung.name]
+        todo = more * self._cost(rung) + self._above(rung, here)
         clock = math.inf if self.minutes is None else 60 * self.minutes - (perf_counter() - self.began)
         exploring = self.trials is None and rung is self.ladder[0]
         return max(0.0, clock if exploring else min(todo, clock))
@@ -214,7 +215,7 @@ def ranked(scores: Mapping[int, Scores], aim: Aim = "both") -> list[int]:
 
 
 def _counts(ladder: Sequence[Rung], tries: int) -> dict[str, int]:
-    """How many of the best each rung sees."""
+    """How many of the best each of these rungs sees, after so many tries on the one below them."""
     counts, n = {}, tries
     for rung in ladder:
         n = min(rung.most, math.ceil(rung.share * n))

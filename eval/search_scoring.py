@@ -45,7 +45,7 @@ def search_recipe(
     if (trials is not None and trials < 1) or (minutes is not None and not minutes > 0):
         raise UserError("E_USAGE", "A search needs at least one try and some time.", where="--trials, --minutes")
     trials = 24 if trials is None and minutes is None else trials
-    rungs = ladder(probes)
+    rungs = ladder(probes, sampler)
     space = space_of(recipe, sampler)
     last = load_probes(rungs[-1].probes, rungs[-1].split)
     clusters = {probe.id: probe.cluster for probe in last.probes if aim != "harmless" or probe.h == aim}
@@ -64,13 +64,15 @@ def refuse_public(name: str) -> None:
         )
 
 
-def ladder(probes: str) -> tuple[Rung, ...]:
+def ladder(probes: str, sampler: Sampler = "tpe") -> tuple[Rung, ...]:
     """Town: its screen, its validation and its test probes. Real models: the quick probes by likelihood and then by
-    answers, all standard probes, and the sealed ones.
+    answers, all standard probes, and the sealed ones. Halving has steps between, of two or three times the probes.
     """
     if probes in ("quick", "sealed"):
         raise UserError("E_USAGE", f"A search on {probes} probes alone has no others to report.", where="--probes",
                         do="Use standard, which begins with quick and ends with sealed.")  # fmt: skip
+    if sampler == "halving":
+        return _halving(probes)
     if probes == "standard":
         return (
             _rung("A", "quick", by="likelihood"),
@@ -85,8 +87,27 @@ def ladder(probes: str) -> tuple[Rung, ...]:
     )
 
 
-def _rung(name: str, probes: str, split: Split = "test", **more: Any) -> Rung:
-    return Rung(name, probes, split, len(load_probes(probes, split).probes), **more)
+def _halving(probes: str) -> tuple[Rung, ...]:
+    """Successive halving (Jamieson and Talwalkar 2016): the better half goes on, for about the same cost each time."""
+    if probes == "standard":
+        return (
+            _rung("A", "quick", by="likelihood"),
+            _rung("B", "quick", share=1 / 2),
+            _rung("C", "standard", part=1 / 2, share=1 / 2),
+            _rung("D", "standard", share=1 / 2),
+            _rung("unseen", "sealed", most=2),
+        )
+    return (
+        _rung("A", probes, "screen", part=1 / 3),
+        _rung("B", probes, "screen", share=1 / 2),
+        _rung("C", probes, "validation", part=1 / 2, share=1 / 2),
+        _rung("D", probes, "validation", share=1 / 2),
+        _rung("unseen", probes, "test", most=2),
+    )
+
+
+def _rung(name: str, probes: str, split: Split = "test", part: float = 1.0, **more: Any) -> Rung:
+    return Rung(name, probes, split, round(part * len(load_probes(probes, split).probes)), **more)
 
 
 def space_of(recipe: Recipe, sampler: Sampler) -> Space:
@@ -94,7 +115,7 @@ def space_of(recipe: Recipe, sampler: Sampler) -> Space:
     if recipe.slices or recipe.stages:
         raise UserError("E_SLICES", "A search turns one merge of whole models; this recipe has slices or stages.",
                         where="recipe", do="Search a recipe with `models:` alone.")  # fmt: skip
-    if sampler == "blocks":
+    if sampler in ("blocks", "halving"):
         return block_space(recipe, [tensor.name for tensor in plan.tensors])
     if sampler == "rolls":
         return roll_space(recipe)
@@ -118,7 +139,7 @@ def merge_scores(device: str = "auto") -> Measure:
         if rung.by == "likelihood":
             found = yield from margins(plan, asked, loader)
             return leaning(asked, found)
-        for event in score_model("merge", plan, asked, loader):
+        for event in score_model("merge", plan, asked, loader, n=rung.n_probes):
             if isinstance(event, Scored):
                 return Measured(event.scores, {one.probe_id: one.verdict.passed for one in event.answers})
             yield event

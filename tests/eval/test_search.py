@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+from collections.abc import Generator
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -11,11 +12,14 @@ import pytest
 from benchmarks.search_toy import RECIPE, SEEDS, best_found, measure
 from eval.__main__ import main
 from eval.board import HScore, Scores
+from eval.probes import even_part, load_probes
 from eval.samplers import propose, simplex
-from eval.search import ranked, search
+from eval.score import Asked, Loader, Scored, score_model
+from eval.search import Measured, ranked, search
 from eval.search_events import Begun, Done, Finalist, Promoted, Rung, Tried
 from eval.search_scoring import ladder, refuse_public, space_of
 from eval.search_space import knob_space, share_space
+from eval.tries import tries
 from merging.errors import UserError
 from merging.methods import METHODS
 from merging.plan import make_plan
@@ -188,6 +192,52 @@ def test_the_reported_probes_are_none_that_were_searched():
     assert by_rung == [("town", "screen"), ("town", "validation"), ("town", "test")]
     with pytest.raises(UserError):
         ladder("sealed")
+
+
+def test_halving_asks_more_probes_of_half_as_many():
+    rungs = ladder("town", "halving")
+    assert [(rung.split, rung.n_probes) for rung in rungs] == [
+        ("screen", 30), ("screen", 90), ("validation", 180), ("validation", 360), ("test", 900),
+    ]  # fmt: skip
+    space = space_of(town("task_arithmetic"), "halving")
+    assert [dial.name for dial in space.dials] == [f"layer {i}" for i in range(6)]
+
+    def blind(recipe: Recipe, rung: Rung) -> Generator[Asked, None, Measured]:
+        return Measured(scores(len(recipe.locks) / 10, 0.5), {})
+        yield
+
+    events = list(search(space, blind, rungs, propose(space, "halving", 16, 0), 16))
+    tried = {rung.name: [e.number for e in events if isinstance(e, Tried) and e.rung == rung.name] for rung in rungs}
+    assert [len(tried[name]) for name in "ABCD"] == [16, 8, 4, 2]
+
+
+def test_a_part_of_the_probes_is_even_and_is_judged_by_itself():
+    probes = load_probes("town", "screen").probes
+    part = even_part(probes, 30)
+    assert {h: sum(probe.h == h for probe in part) for h in ("helpful", "honest", "harmless")} == {
+        "helpful": 10, "honest": 10, "harmless": 10,
+    }  # fmt: skip
+    assert sum(probe.category == "harmful" for probe in part) == 5
+    standard = load_probes("standard").probes
+    assert any(probe.same_as for probe in standard)
+    assert not any(probe.same_as for probe in even_part(standard, 120))
+
+
+def test_answers_on_a_part_are_kept_for_the_whole(few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("eval.probes.FOLDER", few)
+    monkeypatch.setenv("MERGESCOPE_HOME", str(tmp_path / "data"))
+    plan, asked, loader = make_plan(town("task_arithmetic")), load_probes("town", "screen"), Loader("cpu")
+    *_, part = score_model("merge", plan, asked, loader, n=3)
+    assert isinstance(part, Scored)
+    assert len(part.answers) == 3
+    assert tries(plan.base.fingerprint, [e.fingerprint for e in plan.experts], asked) == []  # no try yet
+    first, *_, whole = score_model("merge", plan, asked, loader)
+    assert isinstance(first, Asked)
+    assert isinstance(whole, Scored)
+    assert (first.done, first.total) == (3, 6)
+    assert {one.probe_id: one.text for one in part.answers}.items() <= {
+        a.probe_id: a.text for a in whole.answers
+    }.items()
 
 
 @pytest.fixture

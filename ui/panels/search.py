@@ -19,8 +19,8 @@ from ui.pieces import Output, static, table_value
 
 MOST_TRIES = 500
 _AIMS = {"both": "Both", "mean": "Mean", "worst": "Worst", "harmless": "Harmless"}
-_TITLES = {"tpe": "TPE", "random": "Random", "cmaes": "CMA-ES", "blocks": "Blocks", "simplex": "Simplex",
-           "rolls": "Rolls"}  # fmt: skip
+_TITLES = {"tpe": "TPE", "random": "Random", "cmaes": "CMA-ES", "blocks": "Blocks", "halving": "Halving",
+           "simplex": "Simplex", "rolls": "Rolls"}  # fmt: skip
 
 
 @dataclass(frozen=True)
