@@ -70,16 +70,23 @@ class Answering:
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder  # where what was learnt of a family outlives the process
         self._families: OrderedDict[tuple[object, ...], Family] = OrderedDict()
+        self._moved: Family | None = None  # by the latest move
         self._opening = Lock()
         self._models: Models | None = None
         self._loading = Lock()
 
     def move(self, move: "Move", cancelled: Callable[[], bool]) -> Iterator[LiveEvent]:
-        family = self._family(move.sources)
+        family = self._moved = self._family(move.sources)
         plan = make_plan(move.recipe)
         torch.set_num_threads(1)  # matrices are computed side by side; LAPACK's results depend on its thread count
         with family.busy:
             yield from family.live.move(plan, move.focus, cancelled)
+
+    def prepare(self, stopped: Callable[[], bool]) -> Iterator[str]:
+        """While nobody asks for anything: what the latest move is likely to be followed by."""
+        if self._moved:
+            with self._moved.busy:
+                yield from self._moved.live.prepare(stopped)
 
     def answer(self, request: "Ask | Examine | Why | FitOutputs", stopped: Callable[[], bool]) -> Iterator[object]:
         """What takes its time: most of it runs models."""

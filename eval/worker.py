@@ -2,7 +2,7 @@
 
 Wire: `(id, request)` or `(id, "cancel")` come in; `(id, event)` ... and at last `(id, None)` go out, where a UserError
 is an event too. Moves and questions have a thread each, so that neither waits for the other. A new Move of a session
-cancels its earlier one.
+cancels its earlier one. After a move, while there is no request, its thread prepares the rank slider's next stops.
 """
 
 import signal
@@ -111,16 +111,23 @@ def serve(connection: Connection) -> None:
         with replying, suppress(BrokenPipeError, ConnectionResetError):  # the page is gone, and the loop below ends
             connection.send((job.id, event))
 
-    def lane(jobs: SimpleQueue[_Job], answer: Answer) -> None:
+    def lane(jobs: SimpleQueue[_Job], answer: Answer, after: Answer | None = None) -> None:
         while True:
             job = jobs.get()
             for event in _settled(answer, job):
                 reply(job, event)
             under_way.pop(job.id, None)
             reply(job, None)
+            for _ in _settled(after, job) if after else ():
+                pass
 
     answering = Answering(data_folder() / "live")
-    Thread(target=lane, args=(moves, answering.move), daemon=True).start()
+
+    def prepare(_: object, cancelled: Callable[[], bool]) -> Iterator[object]:
+        """Until any request comes, also one for a model that answers: both need the processor."""
+        return answering.prepare(lambda: cancelled() or bool(under_way))
+
+    Thread(target=lane, args=(moves, answering.move, prepare), daemon=True).start()
     Thread(target=lane, args=(questions, answering.answer), daemon=True).start()
     Thread(target=answering.models, daemon=True).start()  # while the page is still being built
     while True:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from merging import analysis
+from merging.ahead import neighbours
 from merging.analysis import Matrix, MatrixView
 from merging.calibration import MAKE
 from merging.checkpoint import Checkpoint
@@ -31,7 +32,8 @@ from merging.folded import Folded
 from merging.live_deltas import LiveDeltas, Step
 from merging.live_events import FocusReady, FoldedReady, LiveEvent, LookReady, SampleReady, Stale, StateReady
 from merging.live_pictures import Pictures, Seen
-from merging.plan import Plan, TensorPlan
+from merging.plan import Plan, TensorPlan, make_plan
+from merging.recipe import Recipe
 from merging.resident import BUDGET, WHOLE, Resident, needed, room_for
 from merging.sample import Sample
 from merging.spectral import Fold
@@ -73,6 +75,8 @@ class LiveMerge:
         self._states: OrderedDict[str, dict[str, Tensor]] = OrderedDict()
         self._folded: Folded | None = None  # of the latest move
         self._last: Plan | None = None
+        self._focus: str | None = None
+        self._next: tuple[Recipe, ...] = ()  # where the rank slider may go from here
         self._pool = ThreadPoolExecutor(cores())
 
     def move(self, plan: Plan, focus: str | None, cancelled: Callable[[], bool]) -> Iterator[LiveEvent]:
@@ -81,10 +85,13 @@ class LiveMerge:
         Ends early, without a word, once `cancelled()` says that a later move has come.
         """
         start = time.perf_counter()
-        what, self._last = stale(self._last, plan), plan
+        what, self._next = stale(self._last, plan), neighbours(self._last, plan)
+        self._last, self._focus = plan, focus
         yield Stale(what)
         with one_thread_a_matrix():
             step = self._deltas.step(plan)
+            if step.peak is not None:  # it takes all matrices before the first: too long for idle time
+                self._next = ()
             if sample := self._sample:
                 for _ in self._pool.map(lambda m: cancelled() or sample.learn(m), self.family.matrices):
                     if cancelled():
@@ -125,6 +132,24 @@ class LiveMerge:
         self._keep(step.plan, state)
         self._held.trim()
         yield StateReady(digest, time.perf_counter() - start)
+
+    def prepare(self, stopped: Callable[[], bool]) -> Iterator[str]:
+        """For idle time: what a rank slider's next stops need of each matrix, the open one first; yields their names.
+
+        Of a family that is not held whole the open one alone: folds of all would take several times their budget.
+        """
+        if stopped() or not self._next:
+            return
+        opened = [matrix for matrix in self.family.matrices if matrix.name == self._focus]
+        others = [matrix for matrix in self.family.matrices if matrix not in opened and not self._held.lean]
+        with one_thread_a_matrix():
+            steps = [self._deltas.step(make_plan(recipe)) for recipe in self._next]
+            for matrix in (*opened, *others):
+                for step in steps:
+                    if stopped():
+                        return
+                    self._see(step, matrix)
+                yield matrix.name
 
     def state(self, plan: Plan) -> dict[str, Tensor]:
         """The merged weights by tensor name in their output dtypes; computed if no move has left them here."""
@@ -191,7 +216,7 @@ class LiveMerge:
 
     def _measure(self, step: Step, matrix: Matrix, delta: Tensor | Fold, view: MatrixView) -> tuple[Seen, Merged]:
         seen = Seen(view, self._pictures.measures(step, matrix, delta))
-        self._held.settle(matrix.name)
+        self._held.settle(matrix.name, shown=matrix.name == self._focus)
         if isinstance(delta, Fold):
             return seen, delta
         tensor = step.plan.tensor(matrix.name)

@@ -23,6 +23,7 @@ WHOLE = 512 << 20  # bytes of deltas and all their triplets up to which a family
 BUDGET = 0.4  # of a model's bytes: what the factors of a lean family may take
 DISK = 8 << 30  # bytes of factors kept on disk, of all families; the least used go, but not those of the one on screen
 STOPS = 8  # folds kept of a matrix of a whole family: going back to a rank costs no more than a weight
+BESIDE = 3  # folds kept of the open matrix of a lean family: that of the rank on screen and of the stops beside it
 VERSION = 1  # of what the files hold
 
 
@@ -112,8 +113,9 @@ class Resident:
             self._lean[name] = self._held(name)
         return self._lean[name]
 
-    def settle(self, name: str) -> None:
+    def settle(self, name: str, *, shown: bool = False) -> None:
         """Let go what a matrix needs no longer: folds of earlier moves, and deltas that are read again."""
+        keep = STOPS if not self.lean else BESIDE if shown else 1
         if self.lean:
             factors = self._lean[name]
             cast("Deltas", factors.deltas).release()
@@ -121,7 +123,7 @@ class Resident:
             factors = self._whole[name][1]
         for kind in ("fold", "crossed"):
             folds = [key for key in factors.memo if isinstance(key, tuple) and key[0] == kind]
-            for key in folds[: -1 if self.lean else -STOPS]:
+            for key in folds[:-keep]:
                 del factors.memo[key]
 
     def most(self, shape: tuple[int, ...]) -> int:
