@@ -41,12 +41,12 @@ class Pair:
     worst: Gap
 
 
-def pairs(comparison: Comparison) -> list[Pair]:
-    """Empty where nothing was calibrated or routed."""
+def pairs(comparison: Comparison, *more: str) -> list[Pair]:
+    """Empty where nothing was calibrated or routed. The rows `more` are rivals too."""
     rows = [row for row in comparison.ordered() if comparison.kinds[row] in ("calibrated", "router")]
     merges = [row for row in RIVALS if row in comparison.rows()]
-    others = [*comparison.rows("mixture"), *merges, *comparison.rows("bound")]
-    asked = [(row, other) for row in rows for other in others]
+    others = [*comparison.rows("mixture"), *merges, *comparison.rows("bound"), *more]
+    asked = [(row, other) for row in rows for other in others if other != row]
     means, least = ({row: of(found, 1) for row, found in comparison.scores.items()} for of in (np.mean, np.min))
     draws = [side[row] - side[other] for side in (means, least) for row, other in asked]
     gaps = [Gap(estimate(one), p) for one, p in zip(draws, holm([two_sided(one) for one in draws]), strict=True)]

@@ -120,7 +120,7 @@ def whole_units(records: Sequence[Record]) -> list[Unit]:
     return [unit for unit, n in found.items() if n == len(rows)]
 
 
-def compare(records: Sequence[Record], probes: Sequence[Probe]) -> Comparison | None:
+def compare(records: Sequence[Record], probes: Sequence[Probe], draws: int = _DRAWS) -> Comparison | None:
     """None while no unit is whole. `probes` are the test probes in their order."""
     units = whole_units(records)
     if not units:
@@ -136,11 +136,11 @@ def compare(records: Sequence[Record], probes: Sequence[Probe]) -> Comparison | 
         passed = np.concatenate([passed, np.stack(own, -1)[None]])
         rows, kinds[BOUND] = [*rows, BOUND], "bound"
     rng = np.random.default_rng(_SEED)
-    by_unit = _seed_weights(units, groups, rng)
+    by_unit = _seed_weights(units, groups, rng, draws)
     sides = []
     for h in H:
         at = [i for i, probe in enumerate(probes) if probe.h == h]
-        weights = _cluster_weights([probes[i].cluster for i in at], rng)
+        weights = _cluster_weights([probes[i].cluster for i in at], rng, draws)
         shares = weights @ passed[:, :, at].reshape(-1, len(at)).T  # (1 + draws, rows x units)
         sides.append(np.einsum("dru,du->rd", shares.reshape(-1, len(rows), len(units)), by_unit))
     scores = dict(zip(rows, 100 * np.stack(sides, -1), strict=True))
@@ -160,21 +160,21 @@ def _kind(method: str) -> str:
     return method
 
 
-def _cluster_weights(clusters: Sequence[str], rng: np.random.Generator) -> np.ndarray:
+def _cluster_weights(clusters: Sequence[str], rng: np.random.Generator, draws: int) -> np.ndarray:
     """Share of each probe in the score, (1 + draws, probes)."""
     _, member = np.unique(np.array(clusters), return_inverse=True)
     n = int(member.max()) + 1
-    drawn = np.concatenate([np.ones((1, n), dtype=int), rng.multinomial(n, np.full(n, 1 / n), size=_DRAWS)])
+    drawn = np.concatenate([np.ones((1, n), dtype=int), rng.multinomial(n, np.full(n, 1 / n), size=draws)])
     weights = drawn[:, member].astype(float)
     return weights / weights.sum(1, keepdims=True)
 
 
-def _seed_weights(units: Sequence[Unit], groups: Sequence[Group], rng: np.random.Generator) -> np.ndarray:
+def _seed_weights(units: Sequence[Unit], groups: Sequence[Group], rng: np.random.Generator, draws: int) -> np.ndarray:
     """Share of each unit in the score, (1 + draws, units)."""
-    weights = np.zeros((1 + _DRAWS, len(units)))
+    weights = np.zeros((1 + draws, len(units)))
     for group in groups:
         at = [i for i, unit in enumerate(units) if unit[:2] == group]
         n = len(at)
-        drawn = np.concatenate([np.ones((1, n), dtype=int), rng.multinomial(n, np.full(n, 1 / n), size=_DRAWS)])
+        drawn = np.concatenate([np.ones((1, n), dtype=int), rng.multinomial(n, np.full(n, 1 / n), size=draws)])
         weights[:, at] = drawn / (n * len(groups))
     return weights

@@ -14,6 +14,8 @@ from merging.methods import METHODS
 from merging.models import open_model
 from merging.recipe import Recipe
 
+WriteTexts = Callable[[Models, Sequence[str], int, Path], None]  # of these experts, so many each, into a file
+
 
 def own_texts(models: Models, experts: Sequence[str], each: int, log: Path) -> None:
     """Writes the experts' answers to Town's calibration prompts."""

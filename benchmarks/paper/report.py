@@ -6,7 +6,7 @@ from pathlib import Path
 
 from assets.town.mixtures import POOL
 from assets.town.train import BATCH
-from benchmarks.paper.rows import ROWS
+from benchmarks.paper.rows import ROWS, Row
 from benchmarks.paper.training import BASES, FULL, LORA, SEEDS
 from eval.paper import Record
 from eval.paper_insights import insights
@@ -21,17 +21,17 @@ REPORT, PICTURE = "paper.md", "paper.svg"
 def write_report(records: Sequence[Record], probes: Sequence[Probe], folder: Path) -> bool:
     """False, and nothing is written, while no unit is whole."""
     shown = widest(records)
-    comparison, paired = compare(shown, probes), compare(records, probes)
+    comparison, whole = compare(shown, probes), compare(records, probes)
     if comparison is None:
         return False
     waiting = sorted({record.row for record in records} - {record.row for record in shown})
     (folder / PICTURE).write_text(picture(comparison), encoding="utf-8")
-    (folder / REPORT).write_text(report(comparison, paired, shown, waiting), encoding="utf-8")
+    (folder / REPORT).write_text(report(comparison, whole, shown, waiting), encoding="utf-8")
     return True
 
 
-def report(comparison: Comparison, paired: Comparison | None, records: Sequence[Record], waiting: list[str]) -> str:
-    """`paired` rests on the units that have every row, `comparison` on `records`, which lack the rows `waiting`."""
+def report(comparison: Comparison, whole: Comparison | None, records: Sequence[Record], waiting: list[str]) -> str:
+    """`whole` rests on the units that have every row, `comparison` on `records`, which lack the rows `waiting`."""
     found = "\n".join(
         f"{i}. **{one.claim}** *{one.verdict.capitalize()}.* {one.found} Rule: {one.rule}\n"
         for i, one in enumerate(insights(comparison), 1)
@@ -53,17 +53,17 @@ Share of 900 test probes passed, in hundredths, with 95 % intervals. Sorted by t
 the least of the three. The last two columns are differences of the mean on the same probes and seeds. *{BOUND}* is no
 model but the bound for choosing among the experts.
 
-{_scores(comparison)}
+{scores(comparison)}
 
 ![Mean and minimum of every row]({PICTURE})
-{_paired(paired)}
+{_paired(whole)}
 ## By family and paradigm: the mean
 
 {_groups(comparison)}
 
 ## What was chosen on validation probes
 
-{_chosen(records)}
+{chosen(records)}
 
 ## How it was done
 
@@ -84,7 +84,8 @@ def _basis(comparison: Comparison) -> str:
     return text
 
 
-def _scores(comparison: Comparison) -> str:
+def scores(comparison: Comparison) -> str:
+    """Every row, with intervals and differences of the mean."""
     mixtures = comparison.rows("mixture")
     rows = []
     for part, row in ((part, row) for part, found in comparison.parts().items() for row in found):
@@ -97,19 +98,25 @@ def _scores(comparison: Comparison) -> str:
 
 def _paired(comparison: Comparison | None) -> str:
     """Nothing where nothing was calibrated or routed."""
-    found = pairs(comparison) if comparison else []
-    if not comparison or not found:
+    if comparison is None or not comparison.rows("calibrated", "router"):
         return ""
-    rows = [[pair.row, pair.other, pair.mean.words(), pair.worst.words()] for pair in found]
     return f"""
 ## Calibrated merges and routing, pair by pair
 
 {_basis(comparison)}
-Differences on the same probes and seeds with 95 % intervals. *Above* and *below*: p under 0.05 after Holm's correction
-for all {2 * len(found)} differences of this table; *level*: the interval stays inside 2 points; else we cannot tell.
-
-{_table(["row", "against", "mean", "minimum"], rows)}
+{differences(comparison)}
 """
+
+
+def differences(comparison: Comparison, *more: str) -> str:
+    """Of calibrated merges and the router, also against the rows `more`, with what to make of them."""
+    found = pairs(comparison, *more)
+    rows = [[pair.row, pair.other, pair.mean.words(), pair.worst.words()] for pair in found]
+    return f"""Differences on the same probes and seeds with 95 % intervals. *Above* and *below*: p under 0.05 after
+Holm's correction for all {2 * len(found)} differences of this table; *level*: the interval stays inside 2 points; else
+we cannot tell.
+
+{_table(["row", "against", "mean", "minimum"], rows)}"""
 
 
 def _waiting(rows: list[str]) -> str:
@@ -122,12 +129,12 @@ def _groups(comparison: Comparison) -> str:
     return _table(["row", *head], rows)
 
 
-def _chosen(records: Sequence[Record]) -> str:
+def chosen(records: Sequence[Record], of_rows: Sequence[Row] = ROWS) -> str:
     """How often each setting won; what a grid does not vary is left out."""
     units = whole_units(records)
     of = {(record.row, record.unit): record for record in records}
     rows = []
-    for row in ROWS:
+    for row in of_rows:
         if (row.name, units[0]) in of and len(row.grid) > 1:
             varied = {key for setting in row.grid for key in setting.knobs
                       if len({str(other.knobs.get(key)) for other in row.grid}) > 1}  # fmt: skip

@@ -11,7 +11,7 @@ import torch
 from transformers.utils import logging
 
 from benchmarks.paper.answers import passes
-from benchmarks.paper.calibrating import Calibrations, own_texts, routes
+from benchmarks.paper.calibrating import Calibrations, WriteTexts, own_texts, routes
 from benchmarks.paper.rows import ROUTER, ROWS, Row, Setting
 from benchmarks.paper.training import MIXTURES, Trainer, Unit
 from eval.calibration_texts import ROUTED
@@ -39,9 +39,17 @@ def town_probes(quick: bool = False) -> Probes:
 
 
 def run(
-    trainer: Trainer, probes: Probes, found: Sequence[Record], keep: Callable[[Record], None], rows: list[Row] = ROWS
+    trainer: Trainer,
+    probes: Probes,
+    found: Sequence[Record],
+    keep: Callable[[Record], None],
+    rows: Sequence[Row] = ROWS,
+    texts: WriteTexts = own_texts,
 ) -> None:
-    """Scores every row that the unit's records `found` lack, and hands over each as soon as it is there."""
+    """Scores every row that the unit's records `found` lack, and hands over each as soon as it is there.
+
+    `texts` writes what calibrated merges read.
+    """
     models = Models("cpu")
     unit, of = trainer.unit, {record.row: record for record in found}
 
@@ -76,7 +84,7 @@ def run(
     experts = [trainer.expert(h) for h in H] if missing else []
     most = max((setting.texts for row in missing for setting in row.grid), default=0)
     with TemporaryDirectory() as folder:
-        calibrations = Calibrations(Path(folder), partial(own_texts, models, experts, most))
+        calibrations = Calibrations(Path(folder), partial(texts, models, experts, most))
         for row in missing:
             began = time.process_time()
             plans = [plan(row.method, setting, unit, experts, calibrations) for setting in row.grid]
