@@ -1,4 +1,4 @@
-"""The command line: `python -m eval score | search | judge | benchmark | export | reload | calibrate | detector`.
+"""The command line: `python -m eval COMMAND`; `--help` lists the commands.
 
 Exit 0 done, 2 for what the user can mend (one plain message on stderr), 130 stopped. With --json, one object a line;
 the last one is the scores alone.
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eval.benchmark_command import add_benchmark
+from eval.glue_command import add_glue
 from eval.search_command import add_search
 from merging.command import Parser, print_json, run, tell
 from merging.events import Event, Notice, to_json
@@ -61,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--split", choices=("screen", "validation", "test"), default="test", help="of town")
 
     add_search(commands)
+    add_glue(commands)
     add_benchmark(commands)
     cost = (
         " It holds one model in memory at a time, as large as its files, and computes the merge a second time (above a "

@@ -45,9 +45,7 @@ def _search(args: argparse.Namespace) -> None:
     from eval.search_events import Begun, Done, Finalist, Promoted, Tried
     from eval.search_scoring import search_recipe
 
-    if args.out.exists():
-        raise UserError("E_EXISTS", "there is a file of this name already.", where=str(args.out),
-                        kept="It is as it was.", do="Choose another name.")  # fmt: skip
+    refuse_existing(args.out)
     finalists: list[Finalist] = []
     done: Done | None = None
     for event in search_recipe(
@@ -69,19 +67,26 @@ def _search(args: argparse.Namespace) -> None:
         if isinstance(event, Done):
             done = event
     assert done is not None
-    _write(args.out, done.recipe)
+    write_recipe(args.out, done.recipe)
     if not args.json:
         print(_table(finalists), done.words(), f"Try {done.best} is written to {args.out}.", sep="\n")
 
 
-def _write(out: Path, recipe: str) -> None:
+def refuse_existing(out: Path) -> None:
+    if out.exists():
+        raise UserError("E_EXISTS", "there is a file of this name already.", where=str(out),
+                        kept="It is as it was.", do="Choose another name.")  # fmt: skip
+
+
+def write_recipe(out: Path, recipe: str) -> None:
+    """Whole or not at all."""
     part = out.with_name(f".{out.name}.{os.getpid()}.part")
     try:
         part.write_text(recipe, encoding="utf-8")
         part.replace(out)
     except OSError as error:
         raise UserError("E_WRITE", f"the recipe cannot be written: {error.strerror}.", where=str(out),
-                        kept="All scores are.", do="Choose another place and search again.") from error  # fmt: skip
+                        kept="All scores are.", do="Choose another place and start again.") from error  # fmt: skip
 
 
 def _line(event: "Tried") -> str:
