@@ -63,7 +63,7 @@ def merged_tensors(
 
 def _known(plan: Plan, store: Store | None) -> Callable[[TensorPlan], MatrixFacts | None]:
     """What is kept of the plan's own family, by tensor."""
-    if store is None or plan.space != "delta" or plan.method.measure is None:
+    if store is None or plan.space != "delta" or not plan.method.magnitudes:
         return lambda tensor: None
     models = (plan.base, *plan.experts)
     base, *experts = map(stored, models)

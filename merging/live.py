@@ -68,7 +68,7 @@ class LiveMerge:
         store = None if folder is None else Store(folder / "factors")
         share = room_for(base, [matrix.shape for matrix in self.family.matrices], budget)
         self._held = Resident(base, experts, store, lean=lean, share=share, base_norm=profile.base_norm)
-        self._deltas = LiveDeltas(base, experts, self._held, pictured)
+        self._deltas = LiveDeltas(base, experts, self._held, pictured, profile.get)
         self._pictures = Pictures(self.family, profile, self._held)
         new = lean and len(experts) > 1 and not profile.whole and all(model.places for model in (base, *experts))
         self._sample = Sample(self.family, base, experts) if new else None  # until the first exact look

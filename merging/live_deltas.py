@@ -1,14 +1,25 @@
 """The merged deltas of any recipe of one family, from what is held of it."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from merging.blocks import whole
 from merging.checkpoint import Checkpoint
-from merging.compute import across_layers, kept_tensor, merged_delta, merged_weights, read_deltas, read_models
+from merging.compute import (
+    across_layers,
+    kept_inputs,
+    kept_tensor,
+    merged_delta,
+    merged_weights,
+    method_settings,
+    read_deltas,
+    read_models,
+)
 from merging.errors import UserError
+from merging.facts import MatrixFacts
 from merging.plan import Plan, TensorPlan
 from merging.resident import Resident
 from merging.shaping import is_plain
@@ -31,12 +42,14 @@ class Step:
 
 
 class LiveDeltas:
-    """Merged minus family base, tensor by tensor. For one thread a tensor."""
+    """Merged minus family base, tensor by tensor. For one thread a tensor. known: what the profile says of a matrix."""
 
     def __init__(
-        self, base: Checkpoint, experts: Sequence[Checkpoint], held: Resident, pictured: Collection[str]
-    ) -> None:
+        self, base: Checkpoint, experts: Sequence[Checkpoint], held: Resident, pictured: Collection[str],
+        known: Callable[[str], MatrixFacts | None],
+    ) -> None:  # fmt: skip
         self._base, self._experts, self._held, self._pictured = base, tuple(experts), held, set(pictured)
+        self._known = known
         self._moved: dict[str, tuple[tuple[str, ...], tuple[Tensor, Factors]]] = {}  # by a choice of vocabulary
 
     def step(self, plan: Plan) -> Step:
@@ -62,7 +75,25 @@ class LiveDeltas:
         if light:  # such a method looks at no base, and at entries only where no profile tells of them
             factors = self._held.matrix(tensor.name).select(step.order)
             return merged_delta(plan, tensor, torch.empty(tensor.shape, device="meta"), factors, step.peak)
-        return merged_delta(plan, tensor, *self._family_of(step, tensor), step.peak)
+        base, factors = self._family_of(step, tensor)
+        keep = kept_inputs(plan, tensor)
+        if keep and plan.method.blocks and not plan.method.random and is_plain(tensor.settings):
+            return self._in_blocks(step, tensor, factors.select(keep).deltas, keep)
+        return merged_delta(plan, tensor, base, factors, step.peak)
+
+    def _in_blocks(self, step: Step, tensor: TensorPlan, deltas: Tensor, keep: list[int]) -> Tensor:
+        """The same numbers as of the whole stack (T, *shape), by blocks that fit the processor's cache."""
+        method, settings = step.plan.method, method_settings(step.plan, tensor, keep)
+        weights = torch.tensor([tensor.weights[t] for t in keep], dtype=deltas.dtype)
+        facts = None if step.changed(tensor.name) else self._known(tensor.name)
+        counts = tuple(facts.deltas[step.order[t]].magnitudes for t in keep) if facts else ()
+        blocks = replace(whole(deltas, rows=method.blocks == "rows"), counts=counts)
+        known = method.measure(blocks, **settings) if method.measure else None
+        out = torch.empty(blocks.shape)
+        for start, stop in blocks.spans():
+            own = {} if known is None else {"known": known.at(start * blocks.width)}
+            out[start:stop] = method(blocks.read(start, stop), weights, **settings, **own)
+        return out.view(tensor.shape)
 
     def weights(self, step: Step, tensor: TensorPlan, delta: Tensor | Fold) -> Tensor:
         """The merged tensor in its output dtype."""

@@ -135,6 +135,7 @@ class Method:
     across: Callable[..., Any] | None
     blocks: Literal["", "flat", "rows"]
     measure: Callable[..., Any] | None
+    magnitudes: bool
     calibrated: Calibrated
     gate: Callable[..., Any] | None
     version: int
@@ -177,6 +178,7 @@ def merge_method(
     across: Callable[..., Any] | None = None,
     blocks: Literal["", "flat", "rows"] = "",
     measure: Callable[..., Any] | None = None,
+    magnitudes: bool = False,
     calibrated: Calibrated = "",
     gate: Callable[..., Any] | None = None,
     version: int = 1,
@@ -199,7 +201,7 @@ def merge_method(
     ("rows"), and on nothing else: the engine then calls the function on blocks that fit the processor's cache.
     measure: but for `measure(blocks, **knobs)` (`merging.blocks.Blocks`), what it must know of the whole tensor. The
     function receives it as `known`, moved by `known.at(start)` to the block's first flat index, and finds it by itself
-    where it gets none.
+    where it gets none. magnitudes: it reads `blocks.counts`, which may be kept from an earlier look at the family.
     calibrated: it needs the recipe's `calibration`, measured on the experts' own streams ("own") or on the merged one
     ("merged"): the function gets what that says of the tensor as `inputs` (`merging.calibration.Inputs`).
     gate: `gate(stack, **knobs) -> Tensor (T,)`, what the function holds against its knob `tau`: it changes an expert's
@@ -232,6 +234,7 @@ def merge_method(
             across=across,
             blocks=blocks,
             measure=measure,
+            magnitudes=magnitudes,
             calibrated=calibrated,
             gate=gate,
             version=version,

@@ -19,7 +19,7 @@ def trim(blocks: Blocks, *, density: Tensor, gamma: Tensor, rescale: bool, **_: 
     return find_trim(blocks, density, gamma, rescale=rescale)
 
 
-@merge_method(title="Breadcrumbs", paper=PAPER, blocks="flat", measure=trim)
+@merge_method(title="Breadcrumbs", paper=PAPER, blocks="flat", measure=trim, magnitudes=True)
 def breadcrumbs(
     deltas: Tensor,
     weights: Tensor,

@@ -9,7 +9,7 @@ from merging.methods.breadcrumbs import DENSITY, GAMMA, PAPER, RESCALE, trim
 from merging.ops import weighted_sum
 
 
-@merge_method(title="Breadcrumbs TIES", paper=PAPER, blocks="flat", measure=trim)
+@merge_method(title="Breadcrumbs TIES", paper=PAPER, blocks="flat", measure=trim, magnitudes=True)
 def breadcrumbs_ties(
     deltas: Tensor,
     weights: Tensor,

@@ -21,6 +21,7 @@ def trim(blocks: Blocks, *, density: Tensor, rescale: bool, **_: object) -> Trim
     paper=Paper("TIES-Merging: Resolving Interference When Merging Models", "2306.01708", 2023),
     blocks="flat",
     measure=trim,
+    magnitudes=True,
     version=2,
 )
 def ties(

@@ -7,15 +7,18 @@ import pytest
 import torch
 import yaml
 
+from benchmarks import family as synthetic
 from merging import blocks, compute
 from merging.blocks import Cut, find_cuts, whole
+from merging.checkpoint import open_checkpoint
 from merging.compute import merged_delta, merged_tensor, merged_weights, read_deltas, read_models
 from merging.facts import facts_of
+from merging.live import LiveMerge
 from merging.methods import METHODS
 from merging.ops import ascending
 from merging.plan import make_plan
 from merging.random_bits import BLOCK, Numbers, uniform_bits
-from merging.recipe import load_recipe
+from merging.recipe import Expert, Recipe, load_recipe
 from tests.pico import config, write_model
 
 SHAPES = {
@@ -146,3 +149,42 @@ def test_parts_of_random_numbers_are_those_of_the_whole():
     numbers = uniform_bits(1, "expert", "tensor", (BLOCK + 1000,))
     for start, stop in ((0, 5), (BLOCK - 3, BLOCK + 3), (BLOCK + 1, BLOCK + 1000), (7, 7)):
         assert torch.equal(Numbers(1, "expert", "tensor").part(start, stop), numbers[start:stop])
+
+
+def test_a_method_says_whether_it_reads_counts_of_magnitudes():
+    class Counted(tuple):
+        def __len__(self):
+            asked.append(1)
+            return super().__len__()
+
+    stack = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0))
+    for method in METHODS.values():
+        asked = []
+        if method.measure and not method.random and method.space == "delta":
+            every = {k.key.replace("lambda", "lambda_"): 0.5 if k.kind == "number" else k.default for k in method.knobs}
+            every |= {k.key: torch.tensor([0.5, 0.5]) for k in method.knobs if k.per_expert}
+            method.measure(replace(whole(stack, rows=method.blocks == "rows"), counts=Counted()), **every)
+        assert bool(asked) == method.magnitudes, method.id
+
+
+@pytest.mark.parametrize("method", ["ties", "breadcrumbs", "breadcrumbs_ties"])
+def test_a_slider_looks_for_no_threshold_in_what_the_profile_knows(tmp_path, monkeypatch, method):
+    monkeypatch.setitem(synthetic.SIZES, "narrow", (64, 96, 1, 50, 2, 2))
+    folder, names = synthetic.make_family("narrow", tmp_path), synthetic.EXPERTS
+    models = [open_checkpoint(name, folder) for name in ("base", *names)]
+    live = LiveMerge(models[0], models[1:], names)
+
+    def plan(density):
+        experts = tuple(Expert(name, (("density", density),)) for name in names)
+        return make_plan(Recipe(method, "base", experts, folder=folder))
+
+    scanned, plain = [], blocks._scan
+    monkeypatch.setattr(blocks, "_scan", lambda sizes, spans: scanned.append(sizes.shape) or plain(sizes, spans))
+    list(live.move(plan(0.3), None, lambda: False))
+    scanned.clear()
+    list(live.move(plan(0.4), None, lambda: False))
+    matrices = {(matrix.shape[0] * matrix.shape[1],) for matrix in live.family.matrices}
+    assert not matrices & set(scanned)
+    state = live.state(plan(0.4))
+    for tensor in plan(0.4).tensors:
+        assert torch.equal(state[tensor.name], merged_tensor(plan(0.4), tensor, None)), tensor.name
