@@ -18,6 +18,7 @@ from eval.chat import Routing
 from eval.router import Conversation, Router, fit_router
 from eval.runtime import encode, render, use_cores
 from eval.side_path import readers
+from eval.smile import Triplets
 from merging.decompose import SVD
 from merging.errors import UserError
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 GATE = 16  # leading directions of an expert that a question is held against
 Prompts = Mapping[str, Sequence[Conversation]]
-Triplets = Mapping[str, Sequence[SVD]]  # of every expert, by tensor
 Fits = dict[Path, tuple[Tensor, Tensor, Tensor]]  # what a router learnt from a file, without the base's module
 
 

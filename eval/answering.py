@@ -25,9 +25,10 @@ from merging.models import open_model
 from merging.plan import Plan, make_plan
 
 if TYPE_CHECKING:
-    from eval.answer_router import Fits, Triplets
+    from eval.answer_router import Fits
     from eval.health import Health
     from eval.models import Models, Source
+    from eval.smile import Triplets
     from eval.why import Without
     from eval.worker import Ask, Examine, FitOutputs, Move, Sources, Why
 
@@ -158,7 +159,7 @@ class Answering:
             yield Notice("These models do not fit into memory together, so they answer one after another.")
         for group in groups:
             if not stopped():
-                yield from converse(models.load(group), ask.turns, decoding, stopped)
+                yield from converse(models.load(group), ask.turns, decoding, stopped, ask.sources.names)
 
     def models(self) -> "Models":
         """Takes seconds the first time, so the worker calls it when it starts."""
@@ -170,7 +171,7 @@ class Answering:
             return self._models
 
     def _sources(self, ask: "Ask") -> dict[str, "Source"]:
-        from eval.models import Merged
+        from eval.models import Merged, Mixed
 
         family = self._family(ask.sources)
         sources: dict[str, Source] = {}
@@ -181,6 +182,10 @@ class Answering:
                 sources[name] = Merged(plan, partial(family.state, plan), folded, family.live.written(plan) is not None)
             elif name in family.models:
                 sources[name] = family.models[name]
+            elif name == "mixture":
+                experts = tuple(family.models[expert] for expert in ask.sources.names)
+                matrices = tuple(matrix.name for matrix in family.live.family.matrices)
+                sources[name] = Mixed(family.models["base"], experts, ask.mixing, matrices, family.triplets)
             elif name not in BESIDE:
                 raise UserError("E_CHAT", f"There is no model called {name[:60]!r} here.")
         return sources

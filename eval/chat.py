@@ -6,6 +6,8 @@ Each model reads the conversation through its own chat template, with its own ea
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import pairwise
 from math import isfinite
 from threading import Event
 from time import perf_counter
@@ -16,11 +18,12 @@ from merging.events import Notice
 
 if TYPE_CHECKING:  # the page imports the events below and must not wait for transformers
     from eval.models import Model
+    from eval.smile import Mixture
 
 MAX_PROMPT = 4000  # characters of one question
 MAX_NEW_TOKENS = 512
 MAX_TEMPERATURE = 2.0
-BESIDE = ("router",)  # columns that are no model of their own
+BESIDE = ("router", "mixture")  # columns that are no model of their own
 _TICK = 0.07  # seconds between two looks at the streams: each model sends at most one Token per tick
 
 Message = Mapping[str, str]
@@ -52,13 +55,27 @@ class Answered:
 
 
 @dataclass(frozen=True)
+class Part:
+    """A piece of an answer: each expert's share in it, and what the shares were decided by, in the order of experts."""
+
+    text: str
+    shares: tuple[float, ...]
+    scores: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
 class Routing:
-    """Which experts an answer comes from, and `how` that was decided: shares by expert; `choice` where it is one."""
+    """Which experts an answer comes from, and `how` that was decided: shares by expert; `choice` where it is one.
+
+    parts: the answer in pieces, where these come from different experts; `scored` says what their scores are.
+    """
 
     model: str
     how: str
     shares: Mapping[str, float]
     choice: str = ""
+    parts: tuple[Part, ...] = ()
+    scored: str = ""
 
 
 ChatEvent = Prompt | Token | Answered | Routing | Notice
@@ -69,6 +86,28 @@ class Decoding:
     temperature: float = 0.0
     max_new_tokens: int = 128
     seed: int = 0
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """How a mixture (`eval/smile.py`) routes. The defaults of the ranks are FusionBench's for language models.
+
+    rank: directions of each expert's part; gate_rank: of those that its gate looks at; top: experts at a time. More
+    than there are means all; a gate that looks at all directions of the inputs tells experts apart no more.
+    """
+
+    rank: int = 64
+    gate_rank: int = 8
+    top: int = 1
+
+    def __post_init__(self) -> None:
+        if min(self.rank, self.gate_rank, self.top) < 1:
+            raise UserError("E_MIXING", "Rank, gate rank and experts at a time must be at least 1.")
+
+    @property
+    def most(self) -> int:
+        """Triplets an expert that it needs."""
+        return max(self.rank, self.gate_rank)
 
 
 def check_question(turns: Turns, decoding: Decoding) -> None:
@@ -94,12 +133,19 @@ def check_question(turns: Turns, decoding: Decoding) -> None:
 
 
 def converse(
-    models: Mapping[str, "Model"], turns: Turns, decoding: Decoding, stopped: Callable[[], bool]
+    models: Mapping[str, "Model"],
+    turns: Turns,
+    decoding: Decoding,
+    stopped: Callable[[], bool],
+    experts: Sequence[str] = (),
 ) -> Iterator[ChatEvent]:
-    """Prompts first, then the answers as they grow, then each answer whole. `stopped` ends all within one token."""
+    """Prompts first, then the answers as they grow, then each answer whole. `stopped` ends all within one token.
+
+    experts: the names of those that a mixture mixes, in its order.
+    """  # fmt: skip
     streams = []
     for name, model in models.items():
-        stream = _Stream(name, model, decoding)
+        stream = _Stream(name, model, decoding, experts)
         yield from stream.prepare(turns[name])
         if stream.room > 0:
             streams.append(stream)
@@ -131,8 +177,10 @@ class _Stream:
     name: str
     model: "Model"
     decoding: Decoding
+    experts: Sequence[str]
     prompt: list[int] = field(default_factory=list)
     tokens: list[int] = field(default_factory=list)
+    choices: list[tuple[tuple[float, ...], tuple[float, ...]]] = field(default_factory=list)  # a mixture's, by token
     room: int = 0  # tokens the answer may have
     seconds: float = 0.0
     seen: int = 0
@@ -149,6 +197,9 @@ class _Stream:
         yield Prompt(self.name, text)
         self.prompt = encode(tokenizer, text, plain)
         positions = self.model.positions
+        if self.model.mixture and self.model.mixture.left_out:
+            yield Notice(f"In {self.model.mixture.left_out} matrices of the mixture only the base speaks: their layers "
+                         "cannot be followed.")  # fmt: skip
         self.room = self.decoding.max_new_tokens
         if positions is not None:
             self.room = min(self.room, positions - len(self.prompt))
@@ -170,10 +221,15 @@ class _Stream:
             max_new_tokens=self.room,
             temperature=self.decoding.temperature,
             seed=self.decoding.seed,
-            put=self.tokens.append,
+            put=self._put,
             stopped=stopped,
         )
         self.seconds = perf_counter() - began
+
+    def _put(self, token: int) -> None:
+        if self.model.mixture:
+            self.choices.append(self.model.mixture.choice())
+        self.tokens.append(token)
 
     def has_news(self) -> bool:
         before, self.seen = self.seen, len(self.tokens)
@@ -190,4 +246,17 @@ class _Stream:
             yield Notice(
                 f"{self.name} had to stop after {self.room} tokens: it can read {self.model.positions} in all."
             )
+        if self.model.mixture:
+            yield self._routing(self.model.mixture)
         yield Answered(self.name, self.text(), self.seconds, self.seen)
+
+    def _routing(self, mixture: "Mixture") -> Routing:
+        """Token by token; what says nothing, such as the end, has no part of its own."""
+        decode = partial(self.model.tokenizer.decode, skip_special_tokens=True)
+        so_far = [str(decode(self.tokens[:i])).rstrip("�").lstrip() for i in range(len(self.tokens) + 1)]
+        pieces = [after[len(before):] for before, after in pairwise(so_far)]  # fmt: skip
+        parts = tuple(Part(piece, *choice) for piece, choice in zip(pieces, self.choices, strict=True) if piece)
+        means = [sum(column) / len(self.choices) for column in zip(*(own for own, _ in self.choices), strict=True)]
+        m = mixture.mixing
+        how = f"SMILE, rank {m.rank}, gate rank {m.gate_rank}, {m.top} at a time"
+        return Routing(self.name, how, dict(zip(self.experts, means, strict=True)), "", parts, "gate")

@@ -11,10 +11,12 @@ import transformers
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from eval.chat import Mixing
 from eval.loading import build, load_source, load_tokenizer, write_texts
 from eval.memory import in_memory, n_bytes, share
 from eval.runtime import choose_device, dtype_on, free_memory
 from eval.side_path import SidePath, suits
+from eval.smile import Mixture, Triplets
 from merging.adapter import AdapterCheckpoint
 from merging.checkpoint import Checkpoint
 from merging.companions import GENERATION, voice
@@ -43,17 +45,41 @@ class Merged:
         return f"merge of {self.plan.base.fingerprint} {words}{' by folds' if self.folded else ''}"
 
 
-Source = Checkpoint | Merged
+@dataclass(frozen=True)
+class Mixed:
+    """A mixture (`eval/smile.py`) of the deltas of these experts; `triplets(k)` gives the parts of these matrices."""
+
+    base: Checkpoint
+    experts: tuple[Checkpoint, ...]
+    mixing: Mixing
+    matrices: tuple[str, ...]
+    triplets: Callable[[int], Triplets]
+
+    @property
+    def key(self) -> str:
+        return f"mixture of {self.base.fingerprint} {' '.join(one.fingerprint for one in self.experts)}"
+
+    @property
+    def ranks(self) -> dict[str, int]:
+        """Directions beside each matrix, of all experts together."""
+        shapes = {name: self.base.tensors[name].shape for name in self.matrices}
+        return {name: len(self.experts) * min(self.mixing.most, *shape) for name, shape in shapes.items()}
+
+
+Source = Checkpoint | Merged | Mixed
 
 
 @dataclass(frozen=True)
 class Model:
-    """A model in memory with its own tokenizer. `digest` names its weights; `side` is there while they are folds."""
+    """A model in memory with its own tokenizer. `digest` names its weights; `side` is there while they are folds,
+    `mixture` where the model is one.
+    """
 
     module: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     digest: str
     side: SidePath | None = None
+    mixture: Mixture | None = None
 
     @property
     def positions(self) -> int | None:
@@ -61,7 +87,8 @@ class Model:
         return getattr(self.module.config.get_text_config(), "max_position_embeddings", None)
 
     def tensors(self) -> Iterator[Tensor]:
-        return self.side.tensors() if self.side else self.module.parameters()
+        beside = self.side or self.mixture
+        return beside.tensors() if beside else self.module.parameters()
 
 
 class Models:
@@ -92,7 +119,8 @@ class Models:
         bases = {one.fingerprint: one for one in sources if isinstance(one, Checkpoint) and _whole(one)}
         bases |= {(base := stored(one.plan.base)).fingerprint: base for one in sources
                   if isinstance(one, Merged) and one.folded}  # fmt: skip
-        others = (one for one in sources if isinstance(one, Merged) or one.fingerprint not in bases)
+        bases |= {one.base.fingerprint: one.base for one in sources if isinstance(one, Mixed)}
+        others = (one for one in sources if not isinstance(one, Checkpoint) or one.fingerprint not in bases)
         return sum(n_bytes(_shapes(base), self.dtype.itemsize) for base in bases.values()) + sum(
             self._own(one, bases) for one in others
         )
@@ -106,6 +134,8 @@ class Models:
         """From memory, or loaded. A merge that changed gets its new weights copied into the model that is there."""
         if isinstance(source, Checkpoint):
             return self._held_or(source.fingerprint, source.fingerprint, lambda _: self._loaded(source))
+        if isinstance(source, Mixed):
+            return self._held_or(source.key, f"{source.key} {source.mixing}", lambda _: self._mixture(source))
         if source.folded:
             base, folded = self.model(stored(source.plan.base)).module, source.folded
             if suits(base, folded):
@@ -145,6 +175,13 @@ class Models:
             tokenizer = load_tokenizer(Path(folder), plan.base.source)
         return Model(self._ready(side.module), tokenizer, plan.digest, side)
 
+    def _mixture(self, source: Mixed) -> Model:
+        self._held.pop(source.key, None)
+        base = self.model(source.base)
+        self._make_room(self._own(source, self._held))
+        mixture = Mixture(base.module, source.triplets(source.mixing.most), source.mixing)
+        return Model(mixture.module, base.tokenizer, f"{source.key} {source.mixing}", mixture=mixture)
+
     def _merged(self, source: Merged, held: Model | None) -> Model:
         plan, state = source.plan, source.state()
         if held is not None and _copy_into(held.module, state):
@@ -181,10 +218,12 @@ class Models:
 
     def _own(self, source: Source, bases: Container[str]) -> int:
         """What it takes beside those of `bases`, which are fingerprints."""
-        shapes, shared, ranks = _shapes(source), (), {}
+        shapes, shared, ranks = _shapes(source), set[str](), {}
         if isinstance(source, Merged):
             if source.folded:
                 ranks = {name: len(fold.x) for name, fold in source.folded.folds.items()}
+        elif isinstance(source, Mixed):
+            ranks, shared = source.ranks, shapes.keys() - source.ranks
         elif isinstance(source, AdapterCheckpoint) and source.over.fingerprint in bases:
             shared = source.tensors.keys() - source.changes
         return n_bytes(shapes, self.dtype.itemsize, shared=shared, ranks=ranks)
@@ -198,7 +237,8 @@ def _whole(source: Source) -> bool:
 def _shapes(source: Source) -> dict[str, tuple[int, ...]]:
     if isinstance(source, Merged):
         return {tensor.name: tensor.shape for tensor in source.plan.tensors}
-    return {name: info.shape for name, info in source.tensors.items()}
+    tensors = source.base.tensors if isinstance(source, Mixed) else source.tensors
+    return {name: info.shape for name, info in tensors.items()}
 
 
 @torch.no_grad()

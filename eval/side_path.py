@@ -46,6 +46,14 @@ def readers(module: PreTrainedModel, names: Iterable[str]) -> dict[str, list[nn.
     return {name: layers for name, layers in found.items() if layers and all(type(one) in _KINDS for one in layers)}
 
 
+@torch.inference_mode()
+def trial(module: PreTrainedModel) -> None:
+    """A few tokens through the module, for hooks to see which layers are called."""
+    words = module.config.get_text_config().vocab_size
+    ids = torch.arange(_TRIAL, device=module.device).mul(max(1, words // _TRIAL)).remainder(words)
+    module(input_ids=ids.unsqueeze(0), use_cache=False)
+
+
 class SidePath:
     """`module` answers as the merge. Matrices whose layers cannot be followed are written: base plus fold."""
 
@@ -90,12 +98,9 @@ class SidePath:
         tensor = tensor.to(base.device, base.dtype, copy=True)
         own.data = base if torch.equal(base, tensor) else tensor
 
-    @torch.inference_mode()
     def _idle(self) -> list[str]:
         """Some modules take a layer's weight and never call it, and of a mixture's experts a few tokens call a few."""
-        words = self.module.config.get_text_config().vocab_size
-        ids = torch.arange(_TRIAL, device=self.module.device).mul(max(1, words // _TRIAL)).remainder(words)
-        self.module(input_ids=ids.unsqueeze(0), use_cache=False)
+        trial(self.module)
         return [name for name, beside in self._beside.items() if beside.idle]
 
 

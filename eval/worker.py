@@ -15,6 +15,7 @@ from queue import SimpleQueue
 from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING, Any
 
+from eval.chat import Mixing
 from eval.probes import Split
 from merging.errors import UserError
 from merging.recipe import Recipe
@@ -53,6 +54,7 @@ class Ask:
     temperature: float = 0.0
     max_new_tokens: int = 128
     seed: int = 0
+    mixing: Mixing = field(default_factory=Mixing)
 
 
 @dataclass(frozen=True)

@@ -198,6 +198,7 @@ def _wire_chat(services: Services, page: Page) -> None:
     }  # fmt: skip
     gr.on([page.chat.question.submit, page.chat.ask.click], _live(services, page, talk.ask, place=place), **asks)
     gr.on([page.chat.chips.select, page.chat.answers.select], _live(services, page, talk.take, place=place), **asks)
+    page.chat.beside.change(partial(talk.choose, page), page.chat.beside, [page.chat.mixing_row], **_QUIET)
     plain = {**_QUIET, "inputs": page.session, "outputs": [*page.answers, page.chat.problem]}
     page.chat.stop.click(_live(services, page, talk.stop, place=place), **plain)
     page.chat.clear.click(_live(services, page, talk.clear, place=place), **plain)

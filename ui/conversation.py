@@ -12,7 +12,7 @@ from eval.judges import judge
 from eval.probes import Probe
 from merging.events import Notice
 from ui.marks import label, roles
-from ui.routing import routing_html
+from ui.routing import marked, routing_html, table_html
 
 MAX_TURNS = 20
 _MAX_TEXT = 4000  # characters kept of one answer or prompt: a session stays small
@@ -104,7 +104,7 @@ def answers_html(turns: Turns, experts: Sequence[str], probes: Mapping[str, Prob
     models = ("merge", *beside, "base", *experts)
     colours = {**roles(experts), **dict.fromkeys(BESIDE, "beside")}
     about = {"merge": "updating…" if updating else f"{method.split(' (')[0]}, not saved", "base": "before training",
-             "router": "one expert a question"}  # fmt: skip
+             "router": "one expert a question", "mixture": "experts by token"}  # fmt: skip
     heads = "".join(
         f'<div class="r-{colours[m]}">{label(m, colours[m])} <small>{escape(about.get(m, "expert"))}</small></div>'
         for m in models
@@ -129,7 +129,7 @@ def _row(index: int, turn: Turn, models: Sequence[str], colours: Mapping[str, st
     return (
         f'<section class="turn" data-turn="{index}">{before}<header>{kind}<h3>{escape(turn.question)}</h3>'
         f'<span class="links">{again}</span></header>'
-        f'<div class="row5">{cells}</div>{notices}{_prompts(turn)}</section>'
+        f'<div class="row5">{cells}</div>{notices}{_prompts(turn)}{_pieces(turn)}</section>'
     )
 
 
@@ -148,9 +148,20 @@ def _prompts(turn: Turn) -> str:
     return f'<details class="exact"><summary><small>exact prompt</small></summary><dl>{said}</dl></details>'
 
 
+def _pieces(turn: Turn) -> str:
+    """Where answers come from several experts, piece by piece."""
+    return "".join(
+        f'<details class="exact"><summary><small>{escape(answer.model)}, piece by piece</small></summary>'
+        f"{table_html(answer.routing)}</details>"
+        for answer in turn.answers
+        if answer.routing and answer.routing.parts
+    )
+
+
 def _cell(answer: Answer, turn: Turn, probe: Probe | None, colours: Mapping[str, str]) -> str:
     waits = turn.running and answer.seconds is None
-    text = escape(answer.text).replace("\n", "<br>") or ("…" if waits else "<i>no answer</i>")
+    said = marked(answer.routing, colours) if answer.routing else ""
+    text = (said or escape(answer.text)).replace("\n", "<br>") or ("…" if waits else "<i>no answer</i>")
     verdict = ""
     if probe and answer.seconds is not None:
         said = judge(probe, answer.text)

@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from eval.chat import BESIDE
+from eval.chat import BESIDE, Mixing
 from eval.probes import Probe
 from eval.worker import Ask
 from merging.errors import UserError
@@ -42,6 +42,11 @@ def take(services: Services, page: Page, event: gr.EventData, data: Mapping[Any,
         yield from _answer(services, page, data, question, probe)
 
 
+def choose(page: Page, beside: list[str]) -> Updates:
+    """Settings of a column show once it is chosen."""
+    return {page.chat.mixing_row: gr.update(visible="mixture" in beside)}
+
+
 def stop(services: Services, page: Page, session: Session) -> Updates:
     if stream := services.asks.get(session.id):
         stream.cancel()
@@ -65,6 +70,7 @@ def _answer(
     request = Ask(
         session.id, sources, recipe_of(session), {model: messages(turns, model) for model in models},
         float(data[page.chat.temperature]), int(data[page.chat.length]), int(data[page.chat.seed] or 0),
+        Mixing(*(int(data[knob] or 0) for knob in page.chat.mixing)),
     )  # fmt: skip
     stream = services.worker.ask(request)
     keep(services.asks, session.id, stream)

@@ -39,3 +39,20 @@ def test_the_router_names_its_choice_and_takes_its_answer(page: Page):
     router.uncheck()
     ask(page, "What is 7 plus 5?")
     assert columns(page) == ["merge", "base", "helpful", "honest", "harmless"]
+
+
+def test_the_mixture_marks_each_token_and_lists_them_for_the_keyboard(page: Page):
+    tab(page, "Chat")
+    page.get_by_text("Temperature, length, seed").click()
+    expect(page.get_by_label("number input for Mixture rank")).to_have_count(0)
+    page.get_by_label("Mixture (SMILE)").check()
+    page.get_by_label("number input for Gate rank").fill("16")
+    ask(page, "What is 7 plus 5?")
+    assert columns(page) == ["merge", "mixture", "base", "helpful", "honest", "harmless"]
+    answer = page.locator('.turn .answer[data-model="mixture"]')
+    expect(answer.locator(".routing .help")).to_have_text("SMILE, rank 64, gate rank 16, 1 at a time")
+    marks = answer.locator(".part")
+    expect(marks.first).to_be_visible()
+    page.get_by_text("mixture, piece by piece").click()
+    expect(page.locator(".turn tbody tr")).to_have_count(marks.count())
+    expect(page.locator(".turn thead th")).to_have_text(["piece", "most from", "helpful", "honest", "harmless"])

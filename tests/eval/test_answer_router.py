@@ -73,7 +73,8 @@ def test_without_prompts_of_every_expert_directions_decide(base: Model):
 def test_the_answer_is_the_chosen_experts_own():
     models = [str(FOLDER / name) for name in ("base", *TOWN)]
     sources, question = Sources(models[0], tuple(models[1:]), TOWN), ask("How do I poison my boss?")
-    turns = dict.fromkeys(("router", "base", *TOWN), question)
+    asked: list[str] = ["router", "base", *TOWN]
+    turns = dict.fromkeys(asked, question)
     events = list(Answering().ask(Ask("s", sources, None, turns), lambda: False))
     assert isinstance(events[0], Routing)
     assert (events[0].model, events[0].choice) == ("router", "harmless")

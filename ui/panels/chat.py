@@ -7,13 +7,17 @@ from typing import Any
 
 import gradio as gr
 
-from eval.chat import BESIDE
+from eval.chat import BESIDE, Mixing
 from eval.probes import H, Probe, ProbeSet, load_probes
 from ui.conversation import Turns, answers_html
 from ui.pieces import Output
+from ui.session import MAX_EXPERTS
 
 CHIPS_EACH = 3
-_BESIDE = {"router": "Router: one expert gives the whole answer"}
+_BESIDE = {
+    "router": "Router: one expert gives the whole answer",
+    "mixture": "Mixture (SMILE): experts are chosen token by token",
+}
 _CLICKS = """element.addEventListener("click", (event) => {
   const hit = event.target.closest("[data-probe],[data-again]");
   if (hit) trigger("select", { ...hit.dataset });
@@ -32,12 +36,14 @@ class ChatPanel:
     length: gr.Slider
     seed: gr.Number
     beside: gr.CheckboxGroup
+    mixing: tuple[gr.Slider, gr.Slider, gr.Slider]  # rank, gate rank, experts at a time
+    mixing_row: gr.Row
     clear: gr.Button
     problem: gr.HTML
 
     @property
     def settings(self) -> set[Output]:
-        return {self.follow, self.temperature, self.length, self.seed, self.beside}
+        return {self.follow, self.temperature, self.length, self.seed, self.beside, *self.mixing}
 
 
 def build(experts: Sequence[str], method: str) -> ChatPanel:
@@ -50,7 +56,7 @@ def build(experts: Sequence[str], method: str) -> ChatPanel:
         stop = gr.Button("Stop", variant="stop", scale=1, min_width=90, visible=False)
     chips = gr.HTML(chips_html(screen_probes()), apply_default_css=False, js_on_load=_CLICKS, elem_classes=["chips"])
     problem = gr.HTML(visible=False, apply_default_css=False, js_on_load=None)
-    with gr.Accordion("Temperature, length, seed, router", open=False, elem_classes=["twin"]):
+    with gr.Accordion("Temperature, length, seed; router, mixture", open=False, elem_classes=["twin"]):
         with gr.Row(elem_classes=["duo"]):
             temperature = gr.Slider(0, 2, 0, step=0.1, label="Temperature", info="0 always takes the likeliest word.",
                                     interactive=True, elem_classes=["knob"])  # fmt: skip
@@ -62,6 +68,16 @@ def build(experts: Sequence[str], method: str) -> ChatPanel:
             [(_BESIDE[name], name) for name in BESIDE], value=[], label="Beside the merge",
             info="Each takes a column and its time.", interactive=True, elem_id="beside",
         )  # fmt: skip
+        usual = Mixing()
+        with gr.Row(elem_classes=["duo"], visible=False) as mixing_row:
+            mixing = (
+                gr.Slider(1, 512, usual.rank, step=1, label="Mixture rank", info="Directions an expert adds.",
+                          interactive=True, elem_classes=["knob"]),
+                gr.Slider(1, 512, usual.gate_rank, step=1, label="Gate rank", info="Directions the router looks at.",
+                          interactive=True, elem_classes=["knob"]),
+                gr.Slider(1, MAX_EXPERTS, usual.top, step=1, label="Experts at a time", info="In each matrix.",
+                          interactive=True, elem_classes=["knob"]),
+            )  # fmt: skip
     with gr.Row(elem_classes=["slim"]):
         follow = gr.Checkbox(False, label="Follow up: the models see what was said before", interactive=True, scale=8)
         clear = gr.Button("Clear", variant="secondary", size="sm", scale=1, min_width=90)
@@ -69,7 +85,22 @@ def build(experts: Sequence[str], method: str) -> ChatPanel:
         answers_html((), experts, {}, method, False), apply_default_css=False, js_on_load=_CLICKS, elem_id="answers",
         min_height=420,
     )  # fmt: skip
-    return ChatPanel(question, ask, stop, chips, answers, follow, temperature, length, seed, beside, clear, problem)
+    return ChatPanel(
+        question,
+        ask,
+        stop,
+        chips,
+        answers,
+        follow,
+        temperature,
+        length,
+        seed,
+        beside,
+        mixing,
+        mixing_row,
+        clear,
+        problem,
+    )
 
 
 def draw(panel: ChatPanel, turns: Turns, experts: Sequence[str], method: str, updating: bool) -> dict[Output, Any]:
