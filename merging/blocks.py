@@ -119,10 +119,10 @@ Wanted = Callable[[int], int]  # number of entries that are not 0 -> how many of
 def find_cuts(sizes: Blocks, wanted: Sequence[Sequence[Wanted]], counts: Sequence[Counts] = ()) -> list[list[Cut]]:
     """For each of a stack's magnitudes (T, n), rounded to float32, the cuts that keep as many as its `wanted` ask.
 
-    Exact: one pass counts the codes of all magnitudes, the upper 16 bits of their float32 form, and collects the
-    entries whose code lies where a sample puts the cut; a sample that was wrong costs a second pass. With `counts` of
-    the same magnitudes it reads only as far as the last entries kept. Entries of 0 are never cut apart. Among equal
-    magnitudes the lowest flat index comes first: bf16 deltas have about 1200 distinct ones, so ties are the rule.
+    Exact: one pass counts the entries above the codes, the upper 16 bits of a float32, between which a sample puts each
+    cut, and collects those inside; a sample that was wrong costs two more. With `counts` of the same magnitudes it
+    reads only as far as the last entries kept. Entries of 0 are never cut apart. Among equal magnitudes the lowest flat
+    index comes first: bf16 deltas have about 1200 distinct ones, so ties are the rule.
     """
     n, sizes = sizes.shape[0], sizes.map(Tensor.float)
     every = {(t, j): want for t, wants in enumerate(wanted) for j, want in enumerate(wants)}
@@ -131,19 +131,17 @@ def find_cuts(sizes: Blocks, wanted: Sequence[Sequence[Wanted]], counts: Sequenc
     found |= _counted(sizes, {key: want for key, want in every.items() if key not in found and counts}, counts)
     spans = _guess(sizes, {key: want for key, want in every.items() if key not in found})
     while spans:
-        totals, filled, inside = _scan(sizes, spans)
+        filled, inside = _scan(sizes, spans)
         missed = {}
-        for (t, j), (low, high) in spans.items():
+        for (t, j), (above, places, bits) in inside.items():
             count = wanted[t][j](filled[t])
             if count <= 0 or count >= filled[t]:
                 found[t, j] = NOTHING if count <= 0 else Cut(0.0, n)
-                continue
-            code, need = _place(totals[t], count)
-            if low <= code <= high:
-                found[t, j] = _cut(code, need, *inside[t, j])
+            elif above < count <= above + len(bits):
+                found[t, j] = _cut(count - above, places, bits)
             else:
-                missed[t, j] = code, code
-        spans = missed
+                missed[t, j] = count
+        spans = _look(sizes, missed)
     return [[found[t, j] for j in range(len(wants))] for t, wants in enumerate(wanted)]
 
 
@@ -187,8 +185,8 @@ def _counted(sizes: Blocks, every: dict[tuple[int, int], Wanted], counts: Sequen
 
 def _sample(sizes: Blocks) -> np.ndarray:
     """Codes of some entries of each of the stack: all of a small tensor, else 1/64, in pieces spread over it."""
-    n, piece = sizes.shape[0], 1024
-    step = piece if n <= 1 << 15 else min(1 << 16, n // 32)
+    n, piece = sizes.shape[0], 2048
+    step = piece if n <= 1 << 15 else min(1 << 17, n // 16)
     parts = [sizes.read(at, min(at + piece, n)).cpu().numpy() for at in range(0, n, step)]
     return np.concatenate(parts, axis=1).view(np.int32) >> 16
 
@@ -208,29 +206,38 @@ def _guess(sizes: Blocks, every: dict[tuple[int, int], Wanted]) -> dict[tuple[in
     return spans
 
 
-def _scan(sizes: Blocks, spans: dict[tuple[int, int], tuple[int, int]]) -> tuple[dict, dict, dict]:
-    """Counts of every code; how many entries are not 0; places and bits of those whose codes lie in each span."""
-    totals = {t: np.zeros(CODES, np.int64) for t, _ in spans}
-    filled = dict.fromkeys(totals, 0)
+def _scan(sizes: Blocks, spans: dict[tuple[int, int], tuple[int, int]]) -> tuple[dict, dict]:
+    """How many entries are not 0; how many lie above each span, and places and bits of those inside."""
+    filled = dict.fromkeys((t for t, _ in spans), 0)
+    above = dict.fromkeys(spans, 0)
     inside: dict = {key: ([], []) for key in spans}
     for start, stop in sizes.spans():
+        block = sizes.read(start, stop).cpu().view(torch.int32).numpy()
+        for t in filled:
+            filled[t] += int(np.count_nonzero(block[t] != 0))
+        for (t, j), (low, high) in spans.items():
+            below = block[t] <= (high << 16 | 0xFFFF)
+            above[t, j] += len(below) - int(np.count_nonzero(below))
+            places = np.flatnonzero(below & (block[t] >= low << 16))
+            inside[t, j][0].append(places + start)
+            inside[t, j][1].append(block[t][places])
+    return filled, {key: (above[key], *map(np.concatenate, pair)) for key, pair in inside.items()}
+
+
+def _look(sizes: Blocks, missed: dict[tuple[int, int], int]) -> dict[tuple[int, int], tuple[int, int]]:
+    """The code of the entry after which each cut lies, from a count of all codes."""
+    totals = {t: np.zeros(CODES, np.int64) for t, _ in missed}
+    for start, stop in sizes.spans() if missed else ():
         block = sizes.read(start, stop).cpu().view(torch.int32)
         for t in totals:
             totals[t] += torch.bincount(block[t] >> 16, minlength=CODES).numpy()
-            filled[t] += int(np.count_nonzero(block[t].numpy()))
-        for (t, j), (low, high) in spans.items():
-            row = block[t].numpy()
-            # one comparison of unsigned numbers instead of two
-            places = np.flatnonzero((row - (low << 16)).view(np.uint32) < (high + 1 - low) << 16)
-            inside[t, j][0].append(places + start)
-            inside[t, j][1].append(row[places])
-    return totals, filled, {key: tuple(map(np.concatenate, pair)) for key, pair in inside.items()}
+    codes = {(t, j): _place(totals[t], count)[0] for (t, j), count in missed.items()}
+    return {key: (code, code) for key, code in codes.items()}
 
 
-def _cut(code: int, need: int, places: np.ndarray, bits: np.ndarray) -> Cut:
-    """The cut after the `need` largest entries of a code."""
-    ours = np.flatnonzero(bits >> 16 == code)
-    low = bits[ours] & 0xFFFF
-    least, last = _place(np.bincount(low, minlength=1 << 16), need)
-    value = np.int32(code << 16 | least).view(np.float32)
-    return Cut(float(value), int(places[ours[np.flatnonzero(low == least)[last - 1]]]) + 1)
+def _cut(need: int, places: np.ndarray, bits: np.ndarray) -> Cut:
+    """The cut after the `need` largest of some entries."""
+    code, rank = _place(np.bincount(bits >> 16), need)
+    least, last = _place(np.bincount(bits[bits >> 16 == code] & 0xFFFF), rank)
+    value = np.int32(code << 16 | least)
+    return Cut(float(value.view(np.float32)), int(places[np.flatnonzero(bits == value)[last - 1]]) + 1)

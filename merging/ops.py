@@ -29,7 +29,7 @@ def weighted_sum(deltas: Tensor, weights: Tensor, *, normalize: bool, elect: boo
     normalize: divide by the weights that took part; a divisor below 1e-8 counts as 1.
     """
     if elect:
-        return _elected_sum(deltas * column(weights, deltas), weights, normalize)
+        return _elected_sum(deltas * column(weights, deltas), weights.tolist(), normalize)
     if not len(deltas):
         return deltas.sum(0)
     first, *others = weights.tolist()
@@ -42,17 +42,19 @@ def weighted_sum(deltas: Tensor, weights: Tensor, *, normalize: bool, elect: boo
     return total if divisor.abs() < 1e-8 else total.div_(divisor)
 
 
-def _elected_sum(weighted: Tensor, weights: Tensor, normalize: bool) -> Tensor:
+def _elected_sum(weighted: Tensor, weights: list[float], normalize: bool) -> Tensor:
+    """Changes `weighted`: fresh memory for every step costs more than the step."""
     sign = elect_sign(weighted)
-    total, divisor = torch.zeros_like(sign), torch.zeros_like(sign)
-    for part, weight in zip(weighted, weights, strict=True):
-        along = part * sign
+    total, divisor, agrees = torch.zeros_like(sign), torch.zeros_like(sign), torch.empty_like(sign)
+    for part, weight in zip(weighted.mul_(sign), weights, strict=True):
         if normalize:
-            divisor += where_true(torch.gt, along, 0.0).mul_(weight)
-        total += along.clamp_(min=0)
+            divisor.add_(torch.gt(part, 0.0, out=agrees), alpha=weight)
+        total += part.clamp_(min=0)
     total *= sign
     if not normalize:
         return total
+    if min(weights, default=0.0) >= 1e-8:  # a smaller divisor is 0: nobody agrees, and the sum is 0 as well
+        return total.div_(divisor.clamp_(min=1e-8))
     tiny = where_true(torch.lt, divisor.abs(), 1e-8)
     return total.div_(divisor.mul_(1 - tiny).add_(tiny))
 
