@@ -40,6 +40,7 @@ class Row:
     own: dict[str, Any]  # of each expert
     experts: int = 3
     base: bool = True
+    profile: bool = False  # it takes its thresholds from the profile that the live merge keeps
 
     def recipe(self, home: Path) -> str:
         models = [{"model": str(home / name), "parameters": self.own} for name in EXPERTS[: self.experts]]
@@ -53,8 +54,8 @@ ROWS = (
     Row("task_arithmetic", {}, {"weight": 0.3}),
     Row("slerp", {"t": 0.5}, {}, experts=1),
     Row("model_stock", {}, {}),
-    Row("ties", {}, HALF),
-    Row("breadcrumbs", {}, HALF | {"gamma": 0.01}),
+    Row("ties", {}, HALF, profile=True),
+    Row("breadcrumbs", {}, HALF | {"gamma": 0.01}, profile=True),
     Row("della", {}, HALF | {"epsilon": 0.1}),
     Row("sce", {"select_topk": 0.5}, {}),
     Row("dare_linear", {}, HALF),
@@ -114,23 +115,32 @@ class Bench:
     repeat: int
 
     def element_wise(self, wanted: Sequence[Row]) -> list[str]:
-        rows = []
+        rows, kept = [], str(self.folder / "profile")
+        shutil.rmtree(kept, ignore_errors=True)
+        learned = 0.0
         for row in wanted:
             names = ["base", *EXPERTS[: row.experts]] if row.base else EXPERTS[: row.experts]
             models = [str(self.home / name) for name in names]
             floor = self._least("floor", str(self.folder / "floor"), *models)
             files = self._recipe(row)
             ours, theirs = self._least("ours", *files), self._run(self.peers, "by_mergekit", *files)
-            rows.append(f"| `{row.method}` | {ours.cpu / floor.cpu:.1f} | {theirs.cpu / floor.cpu:.1f} | "
+            profiled = ""
+            if row.profile:
+                learned = learned or self._run(sys.executable, "learn", str(self.home), kept).cpu / floor.cpu
+                profiled = f"{self._least('ours', *files, kept).cpu / floor.cpu:.1f}"
+            rows.append(f"| `{row.method}` | {ours.cpu / floor.cpu:.1f} | {profiled} | {theirs.cpu / floor.cpu:.1f} | "
                         f"**{theirs.cpu / ours.cpu:.1f}** | {ours.anonymous >> 20} | {theirs.anonymous >> 20} | "
                         f"{ours.said['first']:.1f} | {theirs.start:.1f} |")  # fmt: skip
             print(rows[-1], file=sys.stderr)
+        said = [f"A profile is what the live merge keeps of the layers' matrices; it costs {learned:.1f} floors once."]
         return [
             "Element-wise: CPU as a multiple of reading the models and writing one (the floor), mergekit's over ours,",
             "peak anonymous MB above imports; CPU seconds to our first tensor, and to the end of mergekit's imports.",
+            *(said if learned else ()),
             "",
-            "| method | ours | mergekit | mergekit / ours | ours MB | mergekit MB | ours first | mergekit start |",
-            "|---|---|---|---|---|---|---|---|",
+            "| method | ours | with a profile | mergekit | mergekit / ours | ours MB | mergekit MB | ours first | "
+            "mergekit start |",
+            "|---|---|---|---|---|---|---|---|---|",
             *rows,
         ]
 
