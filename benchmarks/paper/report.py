@@ -170,7 +170,7 @@ def _design(records: Sequence[Record]) -> str:
   The expert answers them itself. They come from the world that the probes ask about, and they say which expert answers
   what: more than the data-free merges know, less than the mixtures, which read the experts' training data.
 - The router reads the question with the base and gives it to one expert; fitted on 256 of those prompts each, untuned.
-  It keeps three models.
+  It keeps the base and all three experts.
 - The ranges of the grids come from earlier tuning on validation probes of the Llama's seed 0 full experts
   (`benchmarks/town_methods.md`), where RESM was tried most. A winner at the edge of its grid may not be its best.
 - Intervals: a bootstrap over probe contents inside each H and over seeds inside each family and paradigm, 2000 draws,
