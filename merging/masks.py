@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -94,8 +95,8 @@ def dare_factors(blocks: Blocks, *, density: Tensor, rescale: bool, convention: 
     return Scales(l1_factors(blocks, lambda a, b, x: drop_at_random(x, shares, blocks.bits_of(a, b))))
 
 
-def scaled(kept: Tensor, scales: Scales) -> Tensor:
-    for row, factor in zip(kept, scales.factors, strict=True):
+def scaled(kept: Tensor, factors: Sequence[float]) -> Tensor:
+    for row, factor in zip(kept, factors, strict=True):
         if factor != 1:
             row *= factor
     return kept
@@ -131,12 +132,41 @@ def drop_by_rank(deltas: Tensor, density: Tensor, epsilon: Tensor, bits: Bits, *
     return out
 
 
-def della_factors(blocks: Blocks, *, density: Tensor, epsilon: Tensor, rescale: bool, convention: str,
-                  **_: object) -> Scales:  # fmt: skip
+@dataclass(frozen=True)
+class Pruned:
+    """A factor for what DELLA's mask leaves of each delta, and the mask where finding the factors has drawn it."""
+
+    factors: tuple[float, ...]
+    width: int = 1  # entries in a row
+    kept: np.ndarray | None = None  # (T, rows, bytes), a bit for each entry
+    row: int = 0
+
+    def at(self, start: int) -> "Pruned":
+        return replace(self, row=self.row + start // self.width)
+
+    def __call__(self, deltas: Tensor, draw: Callable[[Tensor], Tensor]) -> Tensor:
+        """deltas (T, *shape) through the mask, which `draw` applies where it is not known."""
+        return scaled(draw(deltas) if self.kept is None else deltas * self._mask(deltas), self.factors)
+
+    def _mask(self, deltas: Tensor) -> Tensor:
+        assert self.kept is not None
+        rows = deltas[0].numel() // self.width
+        mask = np.unpackbits(self.kept[:, self.row : self.row + rows], axis=2, count=self.width)
+        return torch.from_numpy(mask).to(deltas.device, deltas.dtype).view(deltas.shape)
+
+
+def prune(blocks: Blocks, *, density: Tensor, epsilon: Tensor, rescale: bool, convention: str, **_: object) -> Pruned:
     """What restores the L1 norm (mergekit's convention); 1 where each survivor has its own factor (paper)."""
     if not rescale or convention == "paper" or float(density.min()) >= 1:
-        return Scales((1.0,) * len(density))
-    return Scales(l1_factors(blocks, lambda a, b, x: drop_by_rank(x, density, epsilon, blocks.bits_of(a, b))))
+        return Pruned((1.0,) * len(density), blocks.width)
+    kept = np.empty((len(density), blocks.shape[0], -(-blocks.width // 8)), np.uint8)
+
+    def drop(start: int, stop: int, block: Tensor) -> Tensor:
+        out = drop_by_rank(block, density, epsilon, blocks.bits_of(start, stop))
+        kept[:, start:stop] = np.packbits((out != 0).flatten(2).cpu().numpy(), axis=2)  # ranks are dear, bits are not
+        return out
+
+    return Pruned(l1_factors(blocks, drop), blocks.width, kept)
 
 
 def changed(deltas: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:

@@ -36,5 +36,5 @@ def dare_linear(
     task arithmetic. deltas (T, *shape), density (T,).
     """
     known = known or dare_factors(whole(deltas, bits), density=density, rescale=rescale, convention=convention)
-    kept = scaled(drop_at_random(deltas, density.tolist(), bits), known)
+    kept = scaled(drop_at_random(deltas, density.tolist(), bits), known.factors)
     return lambda_ * weighted_sum(kept, weights, normalize=normalize)

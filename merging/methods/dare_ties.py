@@ -28,5 +28,5 @@ def dare_ties(
     DARE's mask takes the place of TIES' trimming; conventions as in `dare_linear` and `ties`.
     """
     known = known or dare_factors(whole(deltas, bits), density=density, rescale=rescale, convention=convention)
-    kept = scaled(drop_at_random(deltas, density.tolist(), bits), known)
+    kept = scaled(drop_at_random(deltas, density.tolist(), bits), known.factors)
     return lambda_ * weighted_sum(kept, weights, normalize=normalize, elect=True)

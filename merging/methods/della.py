@@ -4,13 +4,13 @@ from typing import Annotated
 from torch import Tensor
 
 from merging.blocks import whole
-from merging.masks import Scales, della_factors, drop_by_rank, scaled
+from merging.masks import Pruned, drop_by_rank, prune
 from merging.method import Lambda, Switch, merge_method
 from merging.methods.della_linear import CONVENTION, DENSITY, EPSILON, PAPER, RESCALE
 from merging.ops import weighted_sum
 
 
-@merge_method(title="DELLA", paper=PAPER, random=True, blocks="rows", measure=della_factors, version=2)
+@merge_method(title="DELLA", paper=PAPER, random=True, blocks="rows", measure=prune, version=2)
 def della(
     deltas: Tensor,
     weights: Tensor,
@@ -22,7 +22,7 @@ def della(
     rescale: Annotated[bool, RESCALE],
     normalize: Annotated[bool, Switch(True, "Normalize", "Mean instead of sum of those that agree.")],
     convention: Annotated[str, CONVENTION],
-    known: Scales | None = None,
+    known: Pruned | None = None,
 ) -> Tensor:
     """Drops small entries of each delta more often than large ones, then merges those that agree in sign.
 
@@ -30,7 +30,7 @@ def della(
     """
     if known is None:
         knobs = {"density": density, "epsilon": epsilon, "rescale": rescale, "convention": convention}
-        known = della_factors(whole(deltas, bits, rows=True), **knobs)
+        known = prune(whole(deltas, bits, rows=True), **knobs)
     divide = rescale and convention == "paper"
-    kept = scaled(drop_by_rank(deltas, density, epsilon, bits, divide=divide), known)
+    kept = known(deltas, lambda x: drop_by_rank(x, density, epsilon, bits, divide=divide))
     return lambda_ * weighted_sum(kept, weights, normalize=normalize, elect=True)

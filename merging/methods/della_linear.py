@@ -4,7 +4,7 @@ from typing import Annotated
 from torch import Tensor
 
 from merging.blocks import whole
-from merging.masks import Scales, della_factors, drop_by_rank, scaled
+from merging.masks import Pruned, drop_by_rank, prune
 from merging.method import Choice, Lambda, Number, Paper, Switch, merge_method
 from merging.ops import weighted_sum
 
@@ -15,7 +15,7 @@ CONVENTION = Choice(("mergekit", "paper"), "Convention", "Rescale by L1 norm, or
 PAPER = Paper("DELLA-Merging: Magnitude-Based Sampling", "2406.11617", 2024)
 
 
-@merge_method(title="DELLA linear", paper=PAPER, random=True, blocks="rows", measure=della_factors, version=2)
+@merge_method(title="DELLA linear", paper=PAPER, random=True, blocks="rows", measure=prune, version=2)
 def della_linear(
     deltas: Tensor,
     weights: Tensor,
@@ -27,7 +27,7 @@ def della_linear(
     rescale: Annotated[bool, RESCALE],
     normalize: Annotated[bool, Switch(False, "Normalize", "Divide by the sum of the weights.")],
     convention: Annotated[str, CONVENTION],
-    known: Scales | None = None,
+    known: Pruned | None = None,
 ) -> Tensor:
     """Drops small entries of each delta more often than large ones, and adds the rest.
 
@@ -38,7 +38,7 @@ def della_linear(
     """
     if known is None:
         knobs = {"density": density, "epsilon": epsilon, "rescale": rescale, "convention": convention}
-        known = della_factors(whole(deltas, bits, rows=True), **knobs)
+        known = prune(whole(deltas, bits, rows=True), **knobs)
     divide = rescale and convention == "paper"
-    kept = scaled(drop_by_rank(deltas, density, epsilon, bits, divide=divide), known)
+    kept = known(deltas, lambda x: drop_by_rank(x, density, epsilon, bits, divide=divide))
     return lambda_ * weighted_sum(kept, weights, normalize=normalize)
