@@ -20,10 +20,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from eval.calibration_texts import answer, read_texts, token_ids
+from eval.gradients import gradients
 from eval.layers import Batch, Grams, Layers, Reading, batches, finish_all, start_all, through
 from eval.models import Models
 from eval.runtime import use_cores
-from merging.calibration import ABOUT, COUNTS, ENDS, About, Calibration, file_name
+from merging.calibration import ABOUT, COUNTS, ENDS, GRADIENTS, About, Calibration, file_name
 from merging.checkpoint import Checkpoint
 from merging.compute import merged_tensor
 from merging.engine import one_thread_a_matrix
@@ -129,11 +130,13 @@ class _Job:
         texts = [batches(own, pad if isinstance(pad, int) else 0, self.device) for own in tokens]
         a_stream = len(texts) * (len(self.layers) + 1)
         merged = len(texts) * len(self.layers) if self.stream == "merged" else 0
-        steps = _Steps(a_stream + merged)
+        steps = _Steps(a_stream + merged + len(texts) * len(self._backward()))
         for t, own in enumerate(texts):
             yield from self._own_stream(t, own, steps, measured=not merged)
         if merged:
             yield from self._merged_stream(texts, steps)
+        if self._backward():
+            yield from self._gradients(tokens, steps)
 
     def _own_stream(self, t: int, own: list[Batch], steps: "_Steps", measured: bool) -> Iterator[Calibrating]:
         expert = self.experts[t]
@@ -168,6 +171,17 @@ class _Job:
             calibration = Calibration(self.folder, self._about([ENDS, str(i)]))
             merged = self._merged(replace(plan, calibration=calibration), self.layers.names(i).values())
             readings = [through(self.layers, i, own, merged) for own in readings]
+
+    def _gradients(self, tokens: list[list[list[int]]], steps: "_Steps") -> Iterator[Calibrating]:
+        base = self._state(self.base, self.names)
+        for t, own in enumerate(tokens):
+            path = self._path(t, GRADIENTS)
+            if not path.is_file():
+                longer = [ids for ids in own if len(ids) > 1]
+                found = gradients(self.skeleton.module, self._state(self.experts[t], self.names), base, longer)
+                save_file(found, path.with_suffix(".part"))
+                os.replace(path.with_suffix(".part"), path)
+            yield steps.one()
 
     def _measured(self, t: int, i: int, readings: list[Reading], state: Mapping[str, Tensor]) -> list[Reading]:
         """The readings after layer i, which expert t's tensors in `state` make; what it read is written."""
@@ -213,7 +227,7 @@ class _Job:
             if any(expert.tensors[name].shape != info.shape for name, info in self.base.tensors.items()):
                 what = "its tensors have other shapes than the base's"
                 raise UserError("E_CALIBRATE", what, where=expert.source, do="Take experts with the base's vocabulary.")
-        self.embedding = embedding
+        self.embedding, self.names = embedding, sorted(names & self.base.tensors.keys())
 
     def _state(self, model: Checkpoint, names: Iterable[str]) -> dict[str, Tensor]:
         return {name: model.read(name).to(self.device, self.models.dtype) for name in names if name in model.tensors}
@@ -250,18 +264,22 @@ class _Job:
                 "embedding": self.embedding,
                 "transposed": sorted(name for name in matrices if self.layers.is_transposed(name)),
                 "products": products,
+                "gradients": self.names if self.stream == "gradients" else [],
             }
         )
 
     def finish(self, out: Path) -> Calibrated:
         """Gives the folder its name."""
-        files = [self._path(t, p) for t in range(len(self.experts)) for p in self._parts()]
+        files = [self._path(t, p) for t in range(len(self.experts)) for p in (*self._parts(), *self._backward())]
         hashes = {path.name: sha256_of(path) for path in files}
         about = self._about(self._parts()).model_copy(update={"files": hashes})
         (self.folder / ABOUT).write_text(about.model_dump_json())
         (self.folder / "run").unlink()
         self.folder.rename(out)
         return Calibrated(str(out), about.tokens, sum((out / name).stat().st_size for name in hashes))
+
+    def _backward(self) -> list[str]:
+        return [GRADIENTS] if self.stream == "gradients" else []
 
     def _parts(self) -> list[str]:
         return [*map(str, range(len(self.layers))), ENDS]

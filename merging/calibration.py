@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 
 ABOUT = "about.json"
 ENDS = "ends"  # the part of a model before and after its layers
+GRADIENTS = "gradients"  # the file of an expert's gradients
+FISHER, SALIENCY, BASE_SALIENCY = "fisher of ", "saliency of ", "base saliency of "  # before a tensor's name
 COUNTS = "looked up"  # the key of an embedding's counts
-Stream = Literal["own", "merged"]
+Stream = Literal["own", "merged", "gradients"]  # the last is "own" with gradients
 Scope = Literal["matrix", "block", "model"]
 
 
@@ -47,6 +49,7 @@ class About(BaseModel):
     embedding: str  # the tensor whose rows are looked up; its rows are counted
     transposed: tuple[str, ...] = ()  # matrices kept as (inputs, outputs)
     products: dict[str, tuple[tuple[tuple[float, ...], ...], ...]] = {}
+    gradients: tuple[str, ...] = ()  # tensors with gradients
     files: dict[str, str] = {}  # sha256 by name, once all are written
 
 
@@ -57,13 +60,17 @@ class Inputs:
     gram: t -> (n, n) float32, the mean over tokens of x x^T that a matrix (m, n) met in expert t's text; None where it
     was not measured. counts: (T, rows) of an embedding, how often a row was looked up, a token. products: (T, T, T)
     float64 `M[t, s, u] = <X_t D_s^T, X_t D_u^T>` a token, summed over the matrices of a scope. transposed: the matrix
-    is kept as (n, m).
+    is kept as (n, m). fisher: t -> the mean over expert t's texts of its squared gradient, over the
+    mean of that in the whole model. saliency: t -> the means of `|w dL/dw|` in the base and in expert t. Both are of
+    the tensor's shape, float32.
     """
 
     gram: Callable[[int], Tensor] | None = None
     counts: Tensor | None = None
     products: Callable[[Scope], Tensor] | None = None
     transposed: bool = False
+    fisher: Callable[[int], Tensor] | None = None
+    saliency: Callable[[int], tuple[Tensor, Tensor]] | None = None
 
 
 @dataclass(frozen=True)
@@ -88,6 +95,10 @@ class Calibration:
             part, kept_as = self.about.matrices[name]
             return _read(self.folder / file_name(places[t], part), kept_as).to(device)
 
+        def gradient(kind: str, t: int) -> Tensor:
+            return _read(self.folder / file_name(places[t], GRADIENTS), kind + name).to(device)
+
+        has_gradients = name in self.about.gradients
         counts = None
         if name == self.about.embedding:
             counts = torch.stack([_read(self.folder / file_name(t, ENDS), COUNTS) for t in places]).to(device)
@@ -96,6 +107,8 @@ class Calibration:
             counts,
             partial(self._products, name, places) if name in self.about.products else None,
             name in self.about.transposed,
+            partial(gradient, FISHER) if has_gradients else None,
+            (lambda t: (gradient(BASE_SALIENCY, t), gradient(SALIENCY, t))) if has_gradients else None,
         )
 
     def _products(self, name: str, experts: list[int], scope: Scope) -> Tensor:
@@ -152,12 +165,13 @@ def _wanted(recipe: "Recipe", method: "Method") -> Calibration:
         what = f"`{method.id}` needs to know what the experts' matrices read"
         raise UserError("E_CALIBRATION", what, where="calibration", do=f"{MAKE} Then write `calibration: FOLDER`.")
     found = open_calibration(recipe.folder / recipe.calibration)
-    if method.calibrated and found.about.stream != method.calibrated:
+    if method.calibrated and (found.about.stream, method.calibrated) not in _SERVES:
         what = f"`{method.id}` needs the {method.calibrated} stream; this has the {found.about.stream} one"
         raise UserError("E_CALIBRATION", what, where=recipe.calibration, do=MAKE)
     return found
 
 
+_SERVES = {("own", "own"), ("merged", "merged"), ("gradients", "gradients"), ("gradients", "own")}
 MAKE = "Measure it: python -m eval calibrate RECIPE.yml FOLDER."
 
 

@@ -19,7 +19,7 @@ from merging.recipe import Recipe
 from merging.values import shown
 
 What = Literal["scale", "weights"]
-_REACH = 0.05  # how far a weight is moved to see what the merge makes of it
+_REACH = 0.02  # how far a weight is moved to see what the merge makes of it
 _STEPS = 5
 _LEAST = 1e-4  # what a step must bring: a hundredth of a point of 100
 
@@ -72,7 +72,7 @@ def solved(outputs: Outputs, start: Tensor) -> Tensor:
     while free.any():
         rest = right - left @ change.where(~free, 0.0)
         some = free.nonzero()[:, 0]
-        change[some] = torch.linalg.pinv(left[some][:, some], hermitian=True, rtol=1e-9) @ rest[some]
+        change[some] = torch.linalg.pinv(left[some][:, some], hermitian=True, rtol=1e-6) @ rest[some]
         below = start + change
         if not (below[some] < 0).any():
             break
@@ -105,7 +105,9 @@ def fit(what: What, recipe: Recipe, measure: Measure) -> Fit:
 def told(found: Fit) -> str:
     """In one sentence; shares of 100, the mean over the experts and the least of them."""
     numbers = " / ".join(f"{x:g}" for x in found.found)
-    way = "already the best" if not found.steps else "in closed form" if found.steps == 1 else f"in {found.steps} steps"
+    way = (
+        "no step keeps more" if not found.steps else "in closed form" if found.steps == 1 else f"in {found.steps} steps"
+    )
     was, now = (f"{100 * sum(x) / len(x):.1f} (least {100 * min(x):.1f})"
                 for x in ([s for s in shares if s == s] for shares in (found.before, found.after)))  # fmt: skip
     return f"{'λ' if found.what == 'scale' else 'weights'} {numbers}, {way}: output kept was {was}, is {now} of 100."
@@ -144,11 +146,14 @@ def fit_weights(recipe: Recipe, measure: Measure) -> Fit:
     before = kept = put_out(recipe).kept(one)
     best, steps = recipe, 0
     for _ in range(_STEPS):
-        moves = [_with_weights(best, now + _REACH * torch.eye(len(now))[k]) for k in moving]
-        slopes = torch.eye(len(moves) + 1).double()  # from merges to the merge and what a weight of 1 more adds to it
-        slopes[1:, 1:] /= _REACH
-        slopes[0, 1:] = -1 / _REACH
-        outputs = put_out(_with_weights(best, now), *moves).of(slopes)
+        reach = (now[moving] / 2).clamp(max=_REACH)  # never down to 0, where an expert is not there
+        moves = [(k, sign * float(h)) for k, h in zip(moving, reach, strict=True) for sign in (1, -1)]
+        slopes = torch.zeros(1 + 2 * len(moving), 1 + len(moving)).double()
+        slopes[0, 0] = 1.0
+        for i, (_, step) in enumerate(moves):  # half the difference of a move up and one down, for a weight of 1 more
+            slopes[1 + i, 1 + i // 2] = 0.5 / step
+        nearby = [_with_weights(best, now + step * torch.eye(len(now))[k]) for k, step in moves]
+        outputs = put_out(_with_weights(best, now), *nearby).of(slopes)
         way = solved(outputs, now[moving]) - now[moving]
         for share in (1.0, 0.5, 0.25):
             tried = now.clone()

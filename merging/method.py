@@ -14,7 +14,7 @@ Kind = Literal["number", "switch", "choice", "globs"]
 Value = float | bool | str | tuple[str, ...]
 Space = Literal["delta", "weights", "factors", "either"]
 Moves = Literal["diagonal", "fold", "factors"]
-Calibrated = Literal["", "own", "merged"]
+Calibrated = Literal["", "own", "merged", "gradients"]
 
 
 @dataclass(frozen=True)
@@ -202,8 +202,9 @@ def merge_method(
     measure: but for `measure(blocks, **knobs)` (`merging.blocks.Blocks`), what it must know of the whole tensor. The
     function receives it as `known`, moved by `known.at(start)` to the block's first flat index, and finds it by itself
     where it gets none. magnitudes: it reads `blocks.counts`, which may be kept from an earlier look at the family.
-    calibrated: it needs the recipe's `calibration`, measured on the experts' own streams ("own") or on the merged one
-    ("merged"): the function gets what that says of the tensor as `inputs` (`merging.calibration.Inputs`).
+    calibrated: it needs the recipe's `calibration`, measured on the experts' own streams ("own", or "gradients", which
+    has their gradients too) or on the merged one ("merged"): the function gets what that says of the tensor as
+    `inputs` (`merging.calibration.Inputs`).
     gate: `gate(stack, **knobs) -> Tensor (T,)`, what the function holds against its knob `tau`: it changes an expert's
     matrix where that is below; NaN for an expert that it never changes. For pictures.
     """

@@ -216,3 +216,39 @@ def test_a_fit_needs_a_measurement(family, capsys):
     (family / "recipe.yml").write_text(recipe(family, ("helpful",), "ties").to_yaml())
     assert main(["fit", str(family / "recipe.yml")]) == 2
     assert "not measured" in capsys.readouterr().err
+
+
+def test_gradients_are_those_of_a_plain_backward_pass(tmp_path):
+    """Of a tied head the embedding's gradient is that of both uses; measured beside the matrices' inputs."""
+    for name, folder in make_family(tmp_path, 2, tied=True, tokenizer=True, dtype=torch.float32).items():
+        folder.rename(tmp_path / {"base": "base", "helpful": "one", "honest": "two"}[name])
+    source = texts(tmp_path, ("one", "two"))
+    run(calibrate(recipe(tmp_path, ("one", "two"), "fisher"), tmp_path / "cal", source, device="cpu"))
+    found = open_calibration(tmp_path / "cal")
+
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "two")
+    squares, saliency = {}, {"two": {}, "base": {}}
+    for model in saliency:
+        module = AutoModelForCausalLM.from_pretrained(tmp_path / model, dtype=torch.float64)
+        for line in TEXT["two"]:
+            ids = torch.tensor([tokenizer(line["text"])["input_ids"]])
+            module.zero_grad()
+            module(ids, labels=ids).loss.backward()
+            for name, weight in module.named_parameters():
+                g = weight.grad
+                saliency[model][name] = saliency[model].get(name, 0) + (weight * g).abs().detach() / len(TEXT["two"])
+                if model == "two":
+                    squares[name] = squares.get(name, 0) + g.square() / len(TEXT["two"])
+    mean = torch.cat([one.flatten() for one in squares.values()]).mean()
+    assert set(found.about.gradients) == squares.keys()
+    for name in squares:
+        inputs = found.inputs(name, found.about.experts)
+        assert inputs.fisher
+        assert inputs.saliency
+        torch.testing.assert_close(inputs.fisher(1).double(), squares[name] / mean, rtol=1e-3, atol=1e-4)
+        base, own = inputs.saliency(1)
+        torch.testing.assert_close(own.double(), saliency["two"][name], rtol=1e-3, atol=1e-7)
+        torch.testing.assert_close(base.double(), saliency["base"][name], rtol=1e-3, atol=1e-7)
+    assert inputs.fisher(0).double().mean() > 0
+    make_plan(recipe(tmp_path, ("one", "two"), "led", calibration="cal"))
+    make_plan(recipe(tmp_path, ("one", "two"), "regmean", calibration="cal"))  # the inputs are there too

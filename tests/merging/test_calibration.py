@@ -123,6 +123,47 @@ def test_output_fit_without_negative_weights():
     close(fit_weights(table.double(), ONES, 0.0, positive=True), [0.0, 0.6], atol=1e-6)
 
 
+def by_gradients(method, deltas, weights=ONES, fisher=None, saliency=None, **settings):
+    given = Inputs(fisher=fisher and fisher.__getitem__, saliency=saliency and saliency.__getitem__)
+    return METHODS[method](torch.stack(deltas), weights, inputs=given, **{"lambda_": 1.0, **settings})
+
+
+def row(*values):
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def test_fisher_weighs_each_entry_by_its_information():
+    """The authors' average of models [0, 0] and [4, 4] with F [1, 3] and [3, 1] is [3, 1]."""
+    deltas, information = [row(0, 0), row(4, 4)], [row(1, 3), row(3, 1)]
+    close(by_gradients("fisher", deltas, fisher=information), [3, 1], atol=1e-5)
+    close(by_gradients("fisher", deltas, fisher=information, lambda_=0.5), [1.5, 0.5], atol=1e-5)
+    close(by_gradients("fisher", deltas, row(3, 1), information), [4 * 3 / 6, 4 * 1 / 10], atol=1e-5)
+    close(by_gradients("fisher", deltas, row(1, -1), information), [-3, -1], atol=1e-5)
+
+
+def test_fisher_without_information_is_the_mean():
+    close(by_gradients("fisher", [row(0, 2), row(4, 4)], row(1, 3), [row(0, 0), row(0, 0)]), [3, 3.5])
+    close(by_gradients("fisher", [row(0, 2), row(4, 4)], row(1, 3)), [3, 3.5])
+
+
+def test_led_keeps_what_one_expert_alone_elects():
+    deltas = [row(1, 2, 3, 4), row(10, 20, 30, 40)]
+    scores = [
+        (row(9, 8, 7, 0), row(9, 8, 0, 7)),  # base: 1st, 2nd, 3rd; expert: 1st, 2nd, 4th; both: 1st and 2nd
+        (row(0, 9, 8, 7), row(0, 9, 7, 8)),  # both: 2nd, 3rd, 4th; the 2nd is elected twice and left to the base
+    ]
+    close(by_gradients("led", deltas, saliency=scores, r=row(0.75, 0.75)), [1, 0, 30, 40])
+    close(by_gradients("led", deltas, row(2, 0.5), saliency=scores, r=row(0.75, 0.75)), [2, 0, 15, 20])
+    # one entry each: the 1st for the first expert, the 2nd for the second
+    close(by_gradients("led", deltas, saliency=scores, r=row(0.25, 0.25), lambda_=0.9), [0.9, 18, 0, 0])
+    close(by_gradients("led", deltas, saliency=scores, r=row(0.25, 0)), [1, 0, 0, 0])
+
+
+def test_led_breaks_ties_by_place():
+    same = (row(1, 1, 1, 1), row(1, 1, 1, 1))
+    close(by_gradients("led", [row(1, 2, 3, 4)], row(1), saliency=[same], r=row(0.5)), [1, 2, 0, 0])
+
+
 RECIPE = """
 merge_method: {method}
 base_model: base

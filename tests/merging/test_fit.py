@@ -113,3 +113,10 @@ def test_where_there_is_nothing_to_fit_it_says_so(method, fit):
     with pytest.raises(UserError, match=f"`{method}`") as raised:
         fit(recipe(method), lambda _: Outputs(torch.zeros(2, 1, 1), torch.zeros(2, 1), torch.zeros(2)))
     assert raised.value.code == "E_FIT"
+
+
+def test_a_method_that_shares_out_its_weights_is_followed_along_their_ratio():
+    """(w_1 ONE + w_2 TWO) / (w_1 + w_2) keeps most at w_1 = .2 of both, as without the quotient."""
+    found = fit_weights(recipe(), measured(lambda s, w: summed(1.0, w) / sum(w)))
+    assert found.found[0] / sum(found.found) == pytest.approx(0.2, abs=0.01)
+    assert found.after == pytest.approx((0.2, 0.8), abs=0.02)
