@@ -24,7 +24,7 @@ Group = tuple[str, str]
 BOUND = "Right expert for each H"
 PARTS = {
     "Trained on mixed data": ("mixture",),
-    "Whole answers of one expert": ("bound", "router"),
+    "Whole answers routed": ("bound", "router"),
     "Calibrated merges": ("calibrated",),
     "Data-free merges": ("data-free",),
     "Sources": ("base", "expert"),

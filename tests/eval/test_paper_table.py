@@ -104,7 +104,7 @@ def test_the_bound_answers_each_h_by_its_own_expert() -> None:
                      scored("harmless", "0000 0000 1000", method="expert", validation=())], PROBES)  # fmt: skip
     assert found
     assert [found.side(BOUND, h).value for h in H] == [100, 50, 25]
-    assert found.parts() == {"Whole answers of one expert": [BOUND], "Sources": ["honest", "helpful", "harmless"]}
+    assert found.parts() == {"Whole answers routed": [BOUND], "Sources": ["honest", "helpful", "harmless"]}
 
 
 def at(low: float, high: float) -> Estimate:
