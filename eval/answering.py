@@ -160,6 +160,13 @@ class Answering:
         for group in groups:
             if not stopped():
                 yield from converse(models.load(group), ask.turns, decoding, stopped, ask.sources.names)
+        if "duo" in ask.turns and ask.pair and not stopped():
+            from eval.duo import duo
+
+            two = {name: sources[name] for name in (ask.pair.drafter, ask.pair.second) if name in sources}
+            if len(two) < 2:
+                raise UserError("E_DUO", "The two models of Duo are not all here.", do="Choose them again.")
+            yield from duo("duo", models.load(two), ask.pair, ask.turns["duo"], decoding, stopped)
 
     def models(self) -> "Models":
         """Takes seconds the first time, so the worker calls it when it starts."""

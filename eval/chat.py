@@ -11,7 +11,7 @@ from itertools import pairwise
 from math import isfinite
 from threading import Event
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 from merging.errors import UserError
 from merging.events import Notice
@@ -23,9 +23,10 @@ if TYPE_CHECKING:  # the page imports the events below and must not wait for tra
 MAX_PROMPT = 4000  # characters of one question
 MAX_NEW_TOKENS = 512
 MAX_TEMPERATURE = 2.0
-BESIDE = ("router", "mixture")  # columns that are no model of their own
+BESIDE = ("router", "mixture", "duo")  # columns that are no model of their own
 _TICK = 0.07  # seconds between two looks at the streams: each model sends at most one Token per tick
 
+By = Literal["likelihood", "no refusal"]  # what Duo takes a draft by
 Message = Mapping[str, str]
 Turns = Mapping[str, Sequence[Message]]
 
@@ -108,6 +109,23 @@ class Mixing:
     def most(self) -> int:
         """Triplets an expert that it needs."""
         return max(self.rank, self.gate_rank)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Duo's two models by name (`eval/duo.py`). step: most tokens of a piece, which also ends with a sentence."""
+
+    drafter: str
+    second: str
+    by: By = "likelihood"
+    threshold: float = 0.7
+    step: int = 16
+
+    def __post_init__(self) -> None:
+        if self.drafter == self.second or not (self.drafter and self.second):
+            raise UserError("E_DUO", "Duo needs two different models.", do="Choose who drafts and who takes.")
+        if not (0 <= self.threshold <= 1 and self.step >= 1 and self.by in get_args(By)):
+            raise UserError("E_DUO", "The threshold must lie between 0 and 1, and a piece must have a token.")
 
 
 def check_question(turns: Turns, decoding: Decoding) -> None:

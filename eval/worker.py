@@ -15,7 +15,7 @@ from queue import SimpleQueue
 from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING, Any
 
-from eval.chat import Mixing
+from eval.chat import Mixing, Pair
 from eval.probes import Split
 from merging.errors import UserError
 from merging.recipe import Recipe
@@ -55,6 +55,7 @@ class Ask:
     max_new_tokens: int = 128
     seed: int = 0
     mixing: Mixing = field(default_factory=Mixing)
+    pair: Pair | None = None  # of Duo
 
 
 @dataclass(frozen=True)

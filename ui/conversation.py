@@ -104,7 +104,7 @@ def answers_html(turns: Turns, experts: Sequence[str], probes: Mapping[str, Prob
     models = ("merge", *beside, "base", *experts)
     colours = {**roles(experts), **dict.fromkeys(BESIDE, "beside")}
     about = {"merge": "updating…" if updating else f"{method.split(' (')[0]}, not saved", "base": "before training",
-             "router": "one expert a question", "mixture": "experts by token"}  # fmt: skip
+             "router": "one expert a question", "mixture": "experts by token", "duo": "one drafts"}  # fmt: skip
     heads = "".join(
         f'<div class="r-{colours[m]}">{label(m, colours[m])} <small>{escape(about.get(m, "expert"))}</small></div>'
         for m in models

@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from eval.chat import BESIDE, Mixing
+from eval.chat import BESIDE, Mixing, Pair
 from eval.probes import Probe
 from eval.worker import Ask
 from merging.errors import UserError
@@ -42,9 +42,22 @@ def take(services: Services, page: Page, event: gr.EventData, data: Mapping[Any,
         yield from _answer(services, page, data, question, probe)
 
 
-def choose(page: Page, beside: list[str]) -> Updates:
-    """Settings of a column show once it is chosen."""
-    return {page.chat.mixing_row: gr.update(visible="mixture" in beside)}
+def choose(page: Page, session: Session, beside: list[str], drafter: str | None, second: str | None) -> Updates:
+    """Settings of a column show once it is chosen; those of Duo with the models on the desk."""
+    models = [*sources_of(session).names, "merge", "base"]
+    drafter = drafter if drafter in models else models[0]
+    second = second if second in models else models[1]
+    return {
+        page.chat.mixing_row: gr.update(visible="mixture" in beside),
+        page.chat.pair_row: gr.update(visible="duo" in beside),
+        page.chat.pair[0]: gr.update(choices=models, value=drafter),
+        page.chat.pair[1]: gr.update(choices=models, value=second),
+    }
+
+
+def _pair(said: list[Any]) -> Pair:
+    drafter, second, by, threshold, step = said
+    return Pair(str(drafter or ""), str(second or ""), by, float(threshold), int(step))
 
 
 def stop(services: Services, page: Page, session: Session) -> Updates:
@@ -71,6 +84,7 @@ def _answer(
         session.id, sources, recipe_of(session), {model: messages(turns, model) for model in models},
         float(data[page.chat.temperature]), int(data[page.chat.length]), int(data[page.chat.seed] or 0),
         Mixing(*(int(data[knob] or 0) for knob in page.chat.mixing)),
+        _pair([data[field] for field in page.chat.pair]) if "duo" in beside else None,
     )  # fmt: skip
     stream = services.worker.ask(request)
     keep(services.asks, session.id, stream)

@@ -56,3 +56,20 @@ def test_the_mixture_marks_each_token_and_lists_them_for_the_keyboard(page: Page
     page.get_by_text("mixture, piece by piece").click()
     expect(page.locator(".turn tbody tr")).to_have_count(marks.count())
     expect(page.locator(".turn thead th")).to_have_text(["piece", "most from", "helpful", "honest", "harmless"])
+
+
+def test_duo_says_who_wrote_each_piece(page: Page):
+    tab(page, "Chat")
+    page.get_by_text("Temperature, length, seed").click()
+    page.get_by_label("Duo").check()
+    expect(page.get_by_label("Drafts")).to_have_value("helpful")
+    page.get_by_label("number input for Threshold").fill("0")
+    page.keyboard.press("Tab")
+    ask(page, "Reverse this list: lamp, river, book.")
+    assert columns(page) == ["merge", "duo", "base", "helpful", "honest", "harmless"]
+    answer = page.locator('.turn .answer[data-model="duo"]')
+    expect(answer.locator("p").first).to_have_text(
+        page.locator('.turn .answer[data-model="helpful"] p').first.inner_text()
+    )
+    expect(answer.locator(".part.r-helpful").first).to_be_visible()
+    expect(answer.locator(".routing dd")).to_have_text(["100 %", "0 %"])

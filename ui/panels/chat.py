@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any
+from typing import Any, get_args
 
 import gradio as gr
 
-from eval.chat import BESIDE, Mixing
+from eval.chat import BESIDE, By, Mixing
 from eval.probes import H, Probe, ProbeSet, load_probes
 from ui.conversation import Turns, answers_html
 from ui.pieces import Output
@@ -17,6 +17,7 @@ CHIPS_EACH = 3
 _BESIDE = {
     "router": "Router: one expert gives the whole answer",
     "mixture": "Mixture (SMILE): experts are chosen token by token",
+    "duo": "Duo: one model drafts, another takes or writes",
 }
 _CLICKS = """element.addEventListener("click", (event) => {
   const hit = event.target.closest("[data-probe],[data-again]");
@@ -38,12 +39,14 @@ class ChatPanel:
     beside: gr.CheckboxGroup
     mixing: tuple[gr.Slider, gr.Slider, gr.Slider]  # rank, gate rank, experts at a time
     mixing_row: gr.Row
+    pair: tuple[gr.Dropdown, gr.Dropdown, gr.Radio, gr.Slider, gr.Slider]  # the fields of Pair
+    pair_row: gr.Row
     clear: gr.Button
     problem: gr.HTML
 
     @property
     def settings(self) -> set[Output]:
-        return {self.follow, self.temperature, self.length, self.seed, self.beside, *self.mixing}
+        return {self.follow, self.temperature, self.length, self.seed, self.beside, *self.mixing, *self.pair}
 
 
 def build(experts: Sequence[str], method: str) -> ChatPanel:
@@ -56,7 +59,7 @@ def build(experts: Sequence[str], method: str) -> ChatPanel:
         stop = gr.Button("Stop", variant="stop", scale=1, min_width=90, visible=False)
     chips = gr.HTML(chips_html(screen_probes()), apply_default_css=False, js_on_load=_CLICKS, elem_classes=["chips"])
     problem = gr.HTML(visible=False, apply_default_css=False, js_on_load=None)
-    with gr.Accordion("Temperature, length, seed; router, mixture", open=False, elem_classes=["twin"]):
+    with gr.Accordion("Temperature, length, seed; router, mixture, duo", open=False, elem_classes=["twin"]):
         with gr.Row(elem_classes=["duo"]):
             temperature = gr.Slider(0, 2, 0, step=0.1, label="Temperature", info="0 always takes the likeliest word.",
                                     interactive=True, elem_classes=["knob"])  # fmt: skip
@@ -76,6 +79,16 @@ def build(experts: Sequence[str], method: str) -> ChatPanel:
                 gr.Slider(1, 512, usual.gate_rank, step=1, label="Gate rank", info="Directions the router looks at.",
                           interactive=True, elem_classes=["knob"]),
                 gr.Slider(1, MAX_EXPERTS, usual.top, step=1, label="Experts at a time", info="In each matrix.",
+                          interactive=True, elem_classes=["knob"]),
+            )  # fmt: skip
+        with gr.Row(elem_classes=["duo"], visible=False) as pair_row:
+            pair = (
+                gr.Dropdown([], label="Drafts", interactive=True, min_width=110),
+                gr.Dropdown([], label="Takes or writes", interactive=True, min_width=110),
+                gr.Radio(get_args(By), value="likelihood", label="Taken by", interactive=True, elem_classes=["seg"]),
+                gr.Slider(0, 1, 0.7, step=0.05, label="Threshold", info="0 takes every draft.",
+                          interactive=True, elem_classes=["knob"]),
+                gr.Slider(1, 64, 16, step=1, label="Piece", info="Most tokens at once.",
                           interactive=True, elem_classes=["knob"]),
             )  # fmt: skip
     with gr.Row(elem_classes=["slim"]):
@@ -98,6 +111,8 @@ def build(experts: Sequence[str], method: str) -> ChatPanel:
         beside,
         mixing,
         mixing_row,
+        pair,
+        pair_row,
         clear,
         problem,
     )
