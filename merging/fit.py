@@ -110,7 +110,8 @@ def told(found: Fit) -> str:
     )
     was, now = (f"{100 * sum(x) / len(x):.1f} (least {100 * min(x):.1f})"
                 for x in ([s for s in shares if s == s] for shares in (found.before, found.after)))  # fmt: skip
-    return f"{'λ' if found.what == 'scale' else 'weights'} {numbers}, {way}: output kept was {was}, is {now} of 100."
+    name = "λ" if found.what == "scale" else "weights"
+    return f"{name} {numbers}, {way}: output kept was {was}, is {now} of 100, all matrices together."
 
 
 def fit_scale(recipe: Recipe, measure: Measure) -> Fit:

@@ -30,6 +30,8 @@ def fit(services: Services, page: Page, what: What, session: Session, turns: Tur
         )
     found = next(iter(services.worker.ask(FitOutputs(named.id, sources_of(named), recipe_of(named), what))))
     assert isinstance(found, Fit)
+    if services.sessions.get(session.id, session).recipe != session.recipe:
+        return  # the desk has moved on meanwhile
     yield {page.map.fitted: told(found)}
     if found.steps:
         yield from show_recipe(services, page, session, with_fit(named, found), turns)

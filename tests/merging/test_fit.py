@@ -66,7 +66,8 @@ def test_the_scale_by_hand():
     assert dict(found.recipe.parameters) == {"lambda": 0.32}, "one number in the place of a list over depth"
     assert found.before == pytest.approx((0.75, -3.0))
     assert found.after == pytest.approx((0.512, 0.128))
-    assert told(found) == "λ 0.32, in closed form: output kept was -112.5 (least -300.0), is 32.0 (least 12.8) of 100."
+    shares = "output kept was -112.5 (least -300.0), is 32.0 (least 12.8) of 100, all matrices together."
+    assert told(found) == f"λ 0.32, in closed form: {shares}"
 
 
 def test_a_scale_keeps_to_its_slider():
