@@ -81,7 +81,7 @@ class Answering:
         plan = make_plan(move.recipe)
         torch.set_num_threads(1)  # matrices are computed side by side; LAPACK's results depend on its thread count
         with family.busy:
-            yield from family.live.move(plan, move.focus, cancelled)
+            yield from family.live.move(plan, move.focus, cancelled, outputs=move.outputs)
 
     def prepare(self, stopped: Callable[[], bool]) -> Iterator[str]:
         """While nobody asks for anything: what the latest move is likely to be followed by."""

@@ -35,12 +35,16 @@ class Sources:
 
 @dataclass(frozen=True)
 class Move:
-    """Show this recipe; `focus` is the tensor whose matrix is open. Answered by the events of merging/live.py."""
+    """Show this recipe; `focus` is the tensor whose matrix is open. Answered by the events of merging/live.py.
+
+    outputs: whether the map of the experts' outputs is in front; others get it where it costs little.
+    """
 
     session: str
     sources: Sources
     recipe: Recipe
     focus: str | None
+    outputs: bool = False
 
 
 @dataclass(frozen=True)

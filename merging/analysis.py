@@ -125,6 +125,7 @@ class Gate:
 class Look:
     """All pictures of one recipe: what the live worker answers to a slider move.
 
+    "output" is not among the conflicts where nobody asked for it and it costs a pass over the matrices.
     sampled: a first look from a part of the entries (`merging/sample.py`), of "sign" and "cosine" alone.
     """
 

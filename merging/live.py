@@ -9,6 +9,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial, reduce
 from operator import add
 from pathlib import Path
@@ -79,8 +80,12 @@ class LiveMerge:
         self._next: tuple[Recipe, ...] = ()  # where the rank slider may go from here
         self._pool = ThreadPoolExecutor(cores())
 
-    def move(self, plan: Plan, focus: str | None, cancelled: Callable[[], bool]) -> Iterator[LiveEvent]:
+    def move(
+        self, plan: Plan, focus: str | None, cancelled: Callable[[], bool], *, outputs: bool = True
+    ) -> Iterator[LiveEvent]:
         """Follow a slider move: pictures first, the open matrix `focus` before the others, weights last.
+
+        Without `outputs` the look has that picture only where it takes no pass over the matrices.
 
         Ends early, without a word, once `cancelled()` says that a later move has come.
         """
@@ -89,7 +94,7 @@ class LiveMerge:
         self._last, self._focus = plan, focus
         yield Stale(what)
         with one_thread_a_matrix():
-            step = self._deltas.step(plan)
+            step = replace(self._deltas.step(plan), outputs=outputs)
             if step.peak is not None:  # it takes all matrices before the first: too long for idle time
                 self._next = ()
             if sample := self._sample:
@@ -143,7 +148,7 @@ class LiveMerge:
         opened = [matrix for matrix in self.family.matrices if matrix.name == self._focus]
         others = [matrix for matrix in self.family.matrices if matrix not in opened and not self._held.lean]
         with one_thread_a_matrix():
-            steps = [self._deltas.step(make_plan(recipe)) for recipe in self._next]
+            steps = [replace(self._deltas.step(make_plan(recipe)), outputs=False) for recipe in self._next]
             for matrix in (*opened, *others):
                 for step in steps:
                     if stopped():

@@ -35,6 +35,7 @@ class Step:
     order: tuple[int, ...]  # where each of its experts stands in the family
     views: tuple[View, ...]  # its models that a choice of vocabulary may give other rows
     peak: Tensor | None = None  # see `across_layers`
+    outputs: bool = True  # whether the picture of the experts' outputs is worth a pass over every matrix
 
     def changed(self, name: str) -> bool:
         """Whether a choice of vocabulary gives the tensor other rows than the family's own."""

@@ -56,8 +56,9 @@ class Pictures:
         kept, _ = self._kept(step, tensor, delta)
         pairs = factors.remember(("pairs", kept), partial(self._pairs, matrix.name, factors, kept))
         norms = [each.norm for each in self.facts(matrix.name).deltas]
-        outputs = self._outputs(step, matrix.name, factors, delta)
-        found = {**pairs, "kept": self._numbers(factors, delta).cosines(norms), "output": outputs}
+        found = {**pairs, "kept": self._numbers(factors, delta).cosines(norms)}
+        if (outputs := self._outputs(step, matrix.name, factors, delta)) is not None:
+            found["output"] = outputs
         return found | ({"gate": self._gate(step, tensor)} if step.plan.method.gate else {})
 
     def look(self, step: Step, seen: Mapping[str, Seen], seconds: float) -> Look:
@@ -65,6 +66,8 @@ class Pictures:
         conflicts: dict[Any, Conflict] = {}
         for measure in get_args(Measure):
             rows = tuple((name,) for name in family.experts) if measure in ("kept", "output") else family.pairs
+            if not all(measure in found.measures for found in seen.values()):
+                continue
             each = ((found.view.matrix, found.measures[measure]) for found in seen.values())
             conflicts[measure] = Conflict(measure, rows, analysis.gather(family, len(rows), each))
         views = {matrix.name: seen[matrix.name].view for matrix in family.matrices}
@@ -126,11 +129,17 @@ class Pictures:
         # what is remembered holds these very directions, so that no others get their id
         return numbers_of_fold(delta, factors.remember(("crossed", id(delta.u)), partial(cross, delta, factors.deltas)))
 
-    def _outputs(self, step: Step, name: str, factors: Factors, delta: Tensor | Fold) -> Sequence[float]:
-        """What the merge keeps of each expert's output, where that was measured for all of them."""
+    def _outputs(self, step: Step, name: str, factors: Factors, delta: Tensor | Fold) -> Sequence[float] | None:
+        """What the merge keeps of each expert's output, nan where that was not measured for all of them.
+
+        None where it was, takes a pass over the matrix, and the step has no use for it.
+        """
         calibration, experts = step.plan.calibration, self._held.fingerprints
         if calibration is None or name not in calibration.about.matrices or not calibration.knows(experts):
             return [math.nan] * len(experts)
+        closed = isinstance(delta, Fold) and delta.core is None
+        if not (closed or step.outputs):
+            return None
         inputs = calibration.inputs(name, experts)
         if not self._held.lean and (read := inputs.gram):
             grams = factors.remember(("grams", calibration.digest), lambda: [read(t) for t in range(len(experts))])

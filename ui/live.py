@@ -96,7 +96,8 @@ def follow(services: Services, page: Page, session: Session, *, whole: bool = Fa
     locks = session.recipe.locks
     whole = whole or services.drawn.get(session.id, locks) != locks
     before = None if whole else services.looks.get(session.id)
-    stream = services.worker.ask(Move(session.id, sources_of(session), recipe_of(session), session.focus))
+    outputs = session.tab == "map" and session.measure == "output"
+    stream = services.worker.ask(Move(session.id, sources_of(session), recipe_of(session), session.focus, outputs))
     keep(services.moves, session.id, stream)
     for event in stream:
         if isinstance(event, FocusReady) and session.tab == "map" and before and _is_slow(event, before):
@@ -151,7 +152,8 @@ def draw(services: Services, page: Page, session: Session, look: Look, before: L
 def draw_rest(services: Services, page: Page, session: Session, turns: Turns, look: Look) -> Updates:
     """What is no picture on the tab in front."""
     if session.tab == "map":
-        return map.draw_table(page.map, look, session) if session.tab in session.tables else {}
+        there = session.tab in session.tables and session.measure in look.conflicts
+        return map.draw_table(page.map, look, session) if there else {}
     if session.tab == "spectra":
         return spectra.draw_tables(page.spectra, look, session) if session.tab in session.tables else {}
     if session.tab == "chat":
@@ -207,9 +209,6 @@ def kept(services: Services, session: Session) -> dict[str, str]:
     """What the browser keeps over a reload."""
     job = services.current.get(session.owner)
     return {"owner": session.owner, "recipe": session.recipe.to_yaml(), "job": job.id if job else ""}
-
-
-# Everything else that changes what is shown
 
 
 def select_tab(services: Services, page: Page, tab: str, session: Session | None, turns: Turns) -> Iterator[Updates]:
@@ -292,7 +291,7 @@ def _show(services: Services, page: Page, session: Session, turns: Turns) -> Ite
     """The tab in front from the pictures at hand; from the worker where there are none."""
     held = hold(services, page, session)
     look = services.looks.get(session.id)
-    if look:
+    if look and (session.tab != "map" or session.measure in look.conflicts):
         rest = draw_rest(services, page, session, turns, look)
         yield held | draw(services, page, session, look, None) | rest
     else:

@@ -13,8 +13,11 @@ from eval.calibrate import Calibrated, calibrate
 from eval.layers import Layers, batches
 from merging.__main__ import main
 from merging.calibration import open_calibration
+from merging.checkpoint import open_checkpoint
 from merging.engine import merged_tensors
 from merging.errors import UserError
+from merging.live import LiveMerge
+from merging.live_events import LookReady
 from merging.methods.output_fit import fit_weights
 from merging.plan import make_plan
 from merging.recipe import parse_recipe
@@ -252,3 +255,21 @@ def test_gradients_are_those_of_a_plain_backward_pass(tmp_path):
     assert inputs.fisher(0).double().mean() > 0
     make_plan(recipe(tmp_path, ("one", "two"), "led", calibration="cal"))
     make_plan(recipe(tmp_path, ("one", "two"), "regmean", calibration="cal"))  # the inputs are there too
+
+
+@pytest.mark.parametrize(("method", "free"), [("task_arithmetic", False), ("tsv_m", True)])
+def test_outputs_are_pictured_where_they_are_asked_for_or_cost_one_vector(family, method, free):
+    names = ("helpful", "honest")
+    run(calibrate(recipe(family, names), family / "cal", texts(family, names), device="cpu"))
+    models = [open_checkpoint(name, family) for name in ("base", *names)]
+    plan = make_plan(recipe(family, names, method, calibration="cal"))
+
+    def conflicts(plan, outputs):
+        events = LiveMerge(models[0], models[1:], names).move(plan, None, lambda: False, outputs=outputs)
+        return next(event.look.conflicts for event in events if isinstance(event, LookReady))
+
+    asked, other = conflicts(plan, True), conflicts(plan, False)
+    assert torch.isfinite(torch.tensor(asked["output"].values)).all()
+    assert set(asked) - set(other) == (set() if free else {"output"})
+    unmeasured = conflicts(make_plan(recipe(family, names, method)), False)["output"]
+    assert torch.tensor(unmeasured.values).isnan().all()  # nothing to wait for

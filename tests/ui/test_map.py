@@ -22,3 +22,10 @@ def test_a_sampled_look_draws_its_own_maps_and_nothing_else():
     assert drawn[panel.maps[0]].figure["data"][0]["z"] == [[40.0, 60.0]]
     assert not {panel.matrix, panel.readings, panel.matrix_title} & drawn.keys()
     assert map.draw(panel, look, Session(SESSION.recipe, "me", measure="shared"), None) == {}
+
+
+def test_a_measure_that_the_look_lacks_waits_for_one_that_has_it():
+    look = Look("d", FAMILY, {"sign": Conflict("sign", FAMILY.pairs, np.zeros((1, 1, 2), np.float32))}, {}, 0.1)
+    with gr.Blocks():
+        panel = map.build()
+    assert map.draw(panel, look, Session(SESSION.recipe, "me", measure="output"), look) == {}

@@ -129,8 +129,10 @@ def clicked(look: Look, data: Any) -> Matrix | None:
 def draw(panel: MapPanel, look: Look, session: Session, before: Look | None) -> dict[Output, Any]:
     """Everything on the tab; after a move only what can have changed since `before`, which was drawn here last."""
     matrix = opened(look, session)
+    if session.measure not in look.conflicts:  # a look that has it is under way
+        return {}
     if look.sampled:
-        return _draw_maps(panel, look, session, matrix) if session.measure in look.conflicts else {}
+        return _draw_maps(panel, look, session, matrix)
     if before is None:
         whole = draw_matrix(panel, look.views[matrix.name]) | _draw_maps(panel, look, session, matrix)
         return whole | _draw_gate(panel, look)
@@ -241,7 +243,9 @@ def _pair_picker(look: Look, session: Session) -> dict[str, Any]:
 
 
 def _same(before: Look, look: Look, measure: Measure) -> bool:
-    return np.array_equal(before.conflicts[measure].values, look.conflicts[measure].values, equal_nan=True)
+    return measure in before.conflicts and np.array_equal(
+        before.conflicts[measure].values, look.conflicts[measure].values, equal_nan=True
+    )
 
 
 def _most(values: Any) -> float:
