@@ -62,7 +62,7 @@ def test_duo_says_who_wrote_each_piece(page: Page):
     tab(page, "Chat")
     page.get_by_text("Temperature, length, seed").click()
     page.get_by_label("Duo").check()
-    expect(page.get_by_label("Drafts")).to_have_value("helpful")
+    expect(page.get_by_label("Drafts", exact=True)).to_have_value("helpful")
     page.get_by_label("number input for Threshold").fill("0")
     page.keyboard.press("Tab")
     ask(page, "Reverse this list: lamp, river, book.")
