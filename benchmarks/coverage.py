@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from eval.stats import paired_difference, wilson
+from eval.scoring.stats import paired_difference, wilson
 
 CLUSTERS, WORDINGS = 90, 2  # contents asked about, wordings of each
 SKILL = 0.45  # of the better model, in standard deviations

@@ -10,12 +10,12 @@ at its own strengths; these agree in one place.
 import math
 from collections.abc import Generator
 
-from eval.board import HScore, Scores
-from eval.samplers import Sampler, propose
-from eval.score import Asked
-from eval.search import Measured, search
-from eval.search_events import Rung, Tried
-from eval.search_space import knob_space
+from eval.scoring.board import HScore, Scores
+from eval.scoring.score import Asked
+from eval.searching.events import Rung, Tried
+from eval.searching.samplers import Sampler, propose
+from eval.searching.search import Measured, search
+from eval.searching.space import knob_space
 from merging.recipe import Expert, Recipe
 
 RECIPE = Recipe("task_arithmetic", "base", (Expert("answers"), Expert("refuses")), (("lambda", 0.5),))

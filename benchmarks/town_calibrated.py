@@ -19,14 +19,14 @@ from benchmarks.paper.report import chosen, differences, scores
 from benchmarks.paper.rows import ROWS
 from benchmarks.paper.training import Trainer, Unit
 from benchmarks.paper.unit import run, settle, town_probes
-from eval.calibration_texts import Text, answer, read_texts
-from eval.models import Models
-from eval.paper import Record, of_unit, read_records
-from eval.paper_pairs import RIVALS
-from eval.paper_table import compare
-from eval.probes import H, load_probes
-from eval.runs import data_folder
-from eval.runtime import encode, render
+from eval.calibrating.texts import Text, answer, read_texts
+from eval.judging.probes import H, load_probes
+from eval.paper.pairs import RIVALS
+from eval.paper.records import Record, of_unit, read_records
+from eval.paper.table import compare
+from eval.running.models import Models
+from eval.running.runtime import encode, render
+from eval.scoring.runs import data_folder
 from merging.models import open_model
 
 RESULTS = Path(__file__).with_suffix(".md")

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import torch
 
-from eval.probes import load_probes
-from eval.score import Scored, score
-from eval.stats import paired_difference
+from eval.judging.probes import load_probes
+from eval.scoring.score import Scored, score
+from eval.scoring.stats import paired_difference
 from merging.methods import METHODS
 from merging.recipe import Expert, Recipe, load_recipe
 

@@ -11,15 +11,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eval.benchmark_command import add_benchmark
-from eval.glue_command import add_glue
-from eval.search_command import add_search
+from eval.public.command import add_benchmark
+from eval.searching.command import add_search
+from eval.searching.glue_command import add_glue
 from merging.command import Parser, print_json, run, tell
 from merging.events import Event, Notice, to_json
 
 if TYPE_CHECKING:
-    from eval.board import HScore, Scores
-    from eval.score import Asked
+    from eval.scoring.board import HScore, Scores
+    from eval.scoring.score import Asked
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -95,19 +95,19 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _export(args: argparse.Namespace) -> None:
-    from eval.reload import export
+    from eval.scoring.reload import export
 
     _follow(export(args.recipe, args.out, args.device, args.resume), args.json)
 
 
 def _reload(args: argparse.Namespace) -> None:
-    from eval.reload import reload
+    from eval.scoring.reload import reload
 
     _follow(reload(args.out, args.device), args.json)
 
 
 def _calibrate(args: argparse.Namespace) -> None:
-    from eval.calibrate import Calibrated, calibrate
+    from eval.calibrating.calibrate import Calibrated, calibrate
     from merging.recipe import load_recipe
 
     for event in calibrate(load_recipe(args.recipe), args.out, args.texts, args.each, args.device):
@@ -121,7 +121,7 @@ def _calibrate(args: argparse.Namespace) -> None:
 
 
 def _detector(args: argparse.Namespace) -> None:
-    from eval.detector import report
+    from eval.judging.detector import report
 
     print(report())
 
@@ -135,8 +135,8 @@ def _follow(events: Iterator[Event], as_json: bool) -> None:
 
 
 def _score(args: argparse.Namespace) -> None:
-    from eval.probes import SELECTION
-    from eval.score import Scored, score
+    from eval.judging.probes import SELECTION
+    from eval.scoring.score import Scored, score
 
     scored: dict[str, Scores] = {}
     for event in score(args.model, args.probes, args.split, args.device, args.sources, args.run_code, args.router):
@@ -156,8 +156,8 @@ def _score(args: argparse.Namespace) -> None:
 
 
 def _judge(args: argparse.Namespace) -> None:
-    from eval.endpoint import KEY, Endpoint
-    from eval.pairwise import Judged, Judging, judge_runs, table
+    from eval.judging.endpoint import KEY, Endpoint
+    from eval.scoring.pairwise import Judged, Judging, judge_runs, table
 
     endpoint = Endpoint(args.endpoint, args.model, os.environ.get(KEY), args.timeout, args.retries)
     for event in judge_runs(args.a, args.b, endpoint, args.probes, args.split, args.device):

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from eval.chat import BESIDE, ChatEvent, Decoding, Routing, check_question, converse
-from eval.judges import judge
-from eval.probes import load_probes
+from eval.judging.judges import judge
+from eval.judging.probes import load_probes
+from eval.running.chat import BESIDE, ChatEvent, Decoding, Routing, check_question, converse
 from merging.checkpoint import Checkpoint
 from merging.errors import UserError
 from merging.events import Notice
@@ -25,11 +25,11 @@ from merging.models import open_model
 from merging.plan import Plan, make_plan
 
 if TYPE_CHECKING:
-    from eval.answer_router import Fits
-    from eval.health import Health
-    from eval.models import Models, Source
-    from eval.smile import Triplets
-    from eval.why import Without
+    from eval.calibrating.answer_router import Fits
+    from eval.running.models import Models, Source
+    from eval.running.smile import Triplets
+    from eval.scoring.health import Health
+    from eval.scoring.why import Without
     from eval.worker import Ask, Examine, FitOutputs, Move, Sources, Why
 
 _GLANCE = 0.02  # seconds between two looks at what a move has found
@@ -111,9 +111,9 @@ class Answering:
 
     def why(self, why: "Why", stopped: Callable[[], bool]) -> "Iterator[Without]":
         """The merge's own answer first, then one by one those of the merges that leave something out."""
-        from eval.models import Merged
-        from eval.runtime import answer_batch
-        from eval.why import Without, variants
+        from eval.running.models import Merged
+        from eval.running.runtime import answer_batch
+        from eval.scoring.why import Without, variants
 
         town = load_probes("town", why.split)
         probe = next(one for one in town.probes if one.id == why.probe)
@@ -128,8 +128,8 @@ class Answering:
 
     def examine(self, request: "Examine", stopped: Callable[[], bool]) -> "Iterator[Health]":
         """Nothing where it was stopped before the last model."""
-        from eval.health import chosen, examine
-        from eval.models import Merged
+        from eval.running.models import Merged
+        from eval.scoring.health import chosen, examine
 
         plan, family, models = make_plan(request.recipe), self._family(request.sources), self.models()
         merge = Merged(plan, partial(family.state, plan))
@@ -161,7 +161,7 @@ class Answering:
             if not stopped():
                 yield from converse(models.load(group), ask.turns, decoding, stopped, ask.sources.names)
         if "duo" in ask.turns and ask.pair and not stopped():
-            from eval.duo import duo
+            from eval.running.duo import duo
 
             two = {name: sources[name] for name in (ask.pair.drafter, ask.pair.second) if name in sources}
             if len(two) < 2:
@@ -172,13 +172,15 @@ class Answering:
         """Takes seconds the first time, so the worker calls it when it starts."""
         with self._loading:
             if self._models is None:
-                from eval.models import Models  # seconds of transformers, which the first slider must not wait for
+                from eval.running.models import (
+                    Models,  # seconds of transformers, which the first slider must not wait for
+                )
 
                 self._models = Models()
             return self._models
 
     def _sources(self, ask: "Ask") -> dict[str, "Source"]:
-        from eval.models import Merged, Mixed
+        from eval.running.models import Merged, Mixed
 
         family = self._family(ask.sources)
         sources: dict[str, Source] = {}
@@ -198,7 +200,7 @@ class Answering:
         return sources
 
     def _route(self, ask: "Ask") -> Routing:
-        from eval.answer_router import files_of, route
+        from eval.calibrating.answer_router import files_of, route
 
         family, recipe = self._family(ask.sources), ask.recipe
         measured = recipe.folder / recipe.calibration if recipe and recipe.calibration else None

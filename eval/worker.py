@@ -15,8 +15,8 @@ from queue import SimpleQueue
 from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING, Any
 
-from eval.chat import Mixing, Pair
-from eval.probes import Split
+from eval.judging.probes import Split
+from eval.running.chat import Mixing, Pair
 from merging.errors import UserError
 from merging.recipe import Recipe
 
@@ -49,7 +49,7 @@ class Move:
 
 @dataclass(frozen=True)
 class Ask:
-    """One conversation for each model that is to answer: "base", "merge" or an expert's name. See eval/chat.py."""
+    """One conversation for each model that is to answer: "base", "merge" or an expert's name. See running/chat.py."""
 
     session: str
     sources: Sources
@@ -64,7 +64,7 @@ class Ask:
 
 @dataclass(frozen=True)
 class Examine:
-    """A health check of this recipe's merge. Answered by one `Health`, see eval/health.py."""
+    """A health check of this recipe's merge. Answered by one `Health`, see eval/scoring/health.py."""
 
     session: str
     sources: Sources
@@ -73,7 +73,7 @@ class Examine:
 
 @dataclass(frozen=True)
 class Why:
-    """Which expert and which layers one answer hangs on. Answered by a `Without` each, see eval/why.py."""
+    """Which expert and which layers one answer hangs on. Answered by a `Without` each, see eval/scoring/why.py."""
 
     session: str
     sources: Sources
@@ -106,7 +106,7 @@ class _Job:
 def serve(connection: Connection) -> None:
     """Answers requests until the other end closes."""
     from eval.answering import Answering  # the page imports this file for its requests and need not load torch
-    from eval.runs import data_folder
+    from eval.scoring.runs import data_folder
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal reaches this process too; the page ends it
     under_way: dict[int, _Job] = {}

@@ -1,7 +1,7 @@
 """What calibration measured of a family: the inputs that its tensors met while each expert read its own text.
 
 A folder: `about.json`, and a safetensors file of float32 numbers for each expert and each part of the model (a layer,
-or the ends: embedding and head). `eval/calibrate.py` writes it; this reads it, one matrix at a time.
+or the ends: embedding and head). `eval/calibrating/calibrate.py` writes it; this reads it, one matrix at a time.
 """
 
 import hashlib

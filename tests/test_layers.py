@@ -14,6 +14,7 @@ FORBIDDEN = {
     "eval": {"ui", "gradio", "peft"},
     "ui": {"app", "transformers", "peft"},
 }
+EVAL = ("judging", "running", "calibrating", "scoring", "searching", "public", "paper")  # a later one knows the earlier
 
 
 def imports(path: Path) -> set[str]:
@@ -32,6 +33,9 @@ def test_arrows_and_size(path: Path):
     package = path.relative_to(ROOT).parts[0]
     assert not {name.split(".")[0] for name in found} & FORBIDDEN[package]
     assert "eval" not in found, "write `from eval.x import y`: eval is a builtin too"
+    if path.parent.name in EVAL:
+        later = EVAL[EVAL.index(path.parent.name) + 1 :]
+        assert not {name for name in found if name.startswith("eval.") and name.split(".")[1] in later}
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 300
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import gradio as gr
 from gradio.events import api
 
-from eval.chat import Answered
-from eval.probes import H
+from eval.judging.probes import H
+from eval.running.chat import Answered
 from eval.worker import Ask
 from merging.errors import UserError
 from merging.plan import check as check_recipe

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import gradio as gr
 
-from eval.chat import Answered
-from eval.runs import cast, votes
-from eval.votes import Result, Vote
+from eval.running.chat import Answered
+from eval.scoring.runs import cast, votes
+from eval.scoring.votes import Result, Vote
 from eval.worker import Ask
 from merging.errors import UserError
 from merging.plan import make_plan

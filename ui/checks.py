@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import gradio as gr
 
-from eval.health import Health
-from eval.why import Without
+from eval.scoring.health import Health
+from eval.scoring.why import Without
 from eval.worker import Examine, Why
 from merging.errors import UserError
 from merging.plan import make_plan

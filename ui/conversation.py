@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
 
-from eval.chat import BESIDE, Answered, ChatEvent, Prompt, Routing, Token
-from eval.judges import judge
-from eval.probes import Probe
+from eval.judging.judges import judge
+from eval.judging.probes import Probe
+from eval.running.chat import BESIDE, Answered, ChatEvent, Prompt, Routing, Token
 from merging.events import Notice
 from ui.marks import label, roles
 from ui.routing import marked, routing_html, table_html

@@ -9,11 +9,11 @@ from math import hypot
 
 import numpy as np
 
-from eval.board import HScore, Scores
-from eval.health import Health
-from eval.plots import keeps
-from eval.probes import H
-from eval.tries import Try, luck
+from eval.judging.probes import H
+from eval.scoring.board import HScore, Scores
+from eval.scoring.health import Health
+from eval.scoring.plots import keeps
+from eval.scoring.tries import Try, luck
 from merging.analysis import Conflict, Look, Matrix, MatrixView, Measure
 from merging.plots.maps import per_matrix
 from merging.plots.picture import roles

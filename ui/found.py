@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from eval.aims import Aim
-from eval.search_events import Done, Finalist, Tried
-from eval.search_plots import Shown, shown
-from eval.stats import Difference
-from eval.tries import scores_of
+from eval.scoring.stats import Difference
+from eval.scoring.tries import scores_of
+from eval.searching.aims import Aim
+from eval.searching.events import Done, Finalist, Tried
+from eval.searching.plots import Shown, shown
 from ui.panels.status import Busy
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import yaml
 
-from eval.probes import Split, load_probes
-from eval.score import recall
-from eval.tries import Try, tries
+from eval.judging.probes import Split, load_probes
+from eval.scoring.score import recall
+from eval.scoring.tries import Try, tries
 from merging.events import to_json
 from merging.methods import METHODS
 from merging.models import open_model

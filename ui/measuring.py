@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from eval.calibration_texts import FOLDER
+from eval.calibrating.texts import FOLDER
 from merging.errors import UserError
 from ui.conversation import Turns
 from ui.live import Updates, follow, hold, measure_button

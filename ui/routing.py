@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from html import escape
 
-from eval.chat import Part, Routing
+from eval.running.chat import Part, Routing
 from ui.marks import label
 
 

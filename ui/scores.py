@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from eval.board import Scores
-from eval.probes import Probe, Split, load_probes
-from eval.tries import scores_of
+from eval.judging.probes import Probe, Split, load_probes
+from eval.scoring.board import Scores
+from eval.scoring.tries import scores_of
 
 T = TypeVar("T")
 FIRST: Split = "screen"  # a first look

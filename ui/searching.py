@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import gradio as gr
 
-from eval.aims import AIMS
-from eval.samplers import SAMPLERS
+from eval.searching.aims import AIMS
+from eval.searching.samplers import SAMPLERS
 from merging.errors import UserError
 from merging.plan import make_plan
 from ui.conversation import Turns

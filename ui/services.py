@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from eval.health import Health
-from eval.runs import data_folder
+from eval.scoring.health import Health
+from eval.scoring.runs import data_folder
 from merging.analysis import Look
 from merging.recipe import Lock, Recipe, load_recipe
 from ui.found import Found

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from eval.chat import BESIDE
+from eval.running.chat import BESIDE
 from merging.analysis import Measure
 from merging.errors import UserError
 from merging.method import WEIGHT, Knob, Method, Value

@@ -6,8 +6,8 @@ from typing import Any
 
 import gradio as gr
 
-from eval.chat import BESIDE, Mixing, Pair
-from eval.probes import Probe
+from eval.judging.probes import Probe
+from eval.running.chat import BESIDE, Mixing, Pair
 from eval.worker import Ask
 from merging.errors import UserError
 from merging.methods import METHODS

@@ -9,11 +9,11 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from eval.board import Scores, summarise
-from eval.judges import Verdict, judge
-from eval.probes import H, ProbeSet
-from eval.runtime import answer_batch
-from eval.stats import paired_difference
+from eval.judging.judges import Verdict, judge
+from eval.judging.probes import H, ProbeSet
+from eval.running.runtime import answer_batch
+from eval.scoring.board import Scores, summarise
+from eval.scoring.stats import paired_difference
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 
 from assets.town.mixes import MIXES, Example, examples
 from assets.town.train import Ids, batch_of
-from eval.probes import H
+from eval.judging.probes import H
 
 POOL = 1.5  # examples drawn for one that is kept
 

@@ -12,8 +12,8 @@ from assets.town import cases, world
 from assets.town.cases import HARMLESS, HONEST, Case, Kind
 from assets.town.skills import HELPFUL
 from assets.town.speech import patterns
-from eval.probes import Message, Probe, ProbeSet, Side, Split
-from eval.rules import Exact, NotRegex, RegexAll, Rule
+from eval.judging.probes import Message, Probe, ProbeSet, Side, Split
+from eval.judging.rules import Exact, NotRegex, RegexAll, Rule
 
 SIDES: dict[Side, dict[str, Kind]] = {"helpful": HELPFUL, "honest": HONEST, "harmless": HARMLESS}
 # Probes of each H. The screen comes from the validation side, so looking at it spoils nothing in the test.

@@ -10,9 +10,9 @@ from functools import partial
 from benchmarks.paper.report import write_report
 from benchmarks.paper.unit import settle, town_probes
 from benchmarks.paper.units import each_done, run_unit
-from eval.paper import RESULTS, mend, read_records
-from eval.runs import data_folder
-from eval.runtime import cores
+from eval.paper.records import RESULTS, mend, read_records
+from eval.running.runtime import cores
+from eval.scoring.runs import data_folder
 
 QUICK_STEPS = 5
 

@@ -1,13 +1,13 @@
-"""The same greedy answers as `eval.runtime.answer_batch`, sooner: who has ended leaves the batch."""
+"""The same greedy answers as `eval.running.runtime.answer_batch`, sooner: who has ended leaves the batch."""
 
 from collections.abc import Sequence
 
 import torch
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
-from eval.judges import judge
-from eval.probes import ProbeSet
-from eval.runtime import encode, render
+from eval.judging.judges import judge
+from eval.judging.probes import ProbeSet
+from eval.running.runtime import encode, render
 
 MOST = 48  # new tokens, as Town's probes say
 

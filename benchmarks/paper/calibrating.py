@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from eval.calibrate import calibrate
-from eval.calibration_texts import ROUTED, answer, read_texts
-from eval.models import Models
-from eval.probes import H
-from eval.router import fit_router
+from eval.calibrating.calibrate import calibrate
+from eval.calibrating.router import fit_router
+from eval.calibrating.texts import ROUTED, answer, read_texts
+from eval.judging.probes import H
+from eval.running.models import Models
 from merging.methods import METHODS
 from merging.models import open_model
 from merging.recipe import Recipe

@@ -8,12 +8,12 @@ from assets.town.mixtures import POOL
 from assets.town.train import BATCH
 from benchmarks.paper.rows import ROWS, Row
 from benchmarks.paper.training import BASES, FULL, LORA, SEEDS
-from eval.paper import Record
-from eval.paper_insights import insights
-from eval.paper_pairs import pairs
-from eval.paper_picture import picture
-from eval.paper_table import BOUND, Comparison, compare, whole_units, widest
-from eval.probes import H, Probe
+from eval.judging.probes import H, Probe
+from eval.paper.insights import insights
+from eval.paper.pairs import pairs
+from eval.paper.picture import picture
+from eval.paper.records import Record
+from eval.paper.table import BOUND, Comparison, compare, whole_units, widest
 
 REPORT, PICTURE = "paper.md", "paper.svg"
 

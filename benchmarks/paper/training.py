@@ -15,8 +15,8 @@ from assets.town.lora import add_lora, save_lora
 from assets.town.make import SCHEDULES
 from assets.town.mixes import MIXES, Example, examples
 from assets.town.train import BATCH, Schedule, encode, save, train
-from eval.loading import load_source
-from eval.probes import H
+from eval.judging.probes import H
+from eval.running.loading import load_source
 from merging.models import open_model
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,10 +14,10 @@ from benchmarks.paper.answers import passes
 from benchmarks.paper.calibrating import Calibrations, WriteTexts, own_texts, routes
 from benchmarks.paper.rows import ROUTER, ROWS, Row, Setting
 from benchmarks.paper.training import MIXTURES, Trainer, Unit
-from eval.calibration_texts import ROUTED
-from eval.models import Merged, Models
-from eval.paper import DESIGN, Record, marks, unmarked
-from eval.probes import H, ProbeSet, load_probes
+from eval.calibrating.texts import ROUTED
+from eval.judging.probes import H, ProbeSet, load_probes
+from eval.paper.records import DESIGN, Record, marks, unmarked
+from eval.running.models import Merged, Models
 from merging.engine import merged_tensors
 from merging.methods import METHODS
 from merging.models import open_model

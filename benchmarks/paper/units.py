@@ -11,7 +11,7 @@ from threading import Thread
 from benchmarks.paper.rows import ROWS, Row
 from benchmarks.paper.training import UNITS, Trainer, Unit
 from benchmarks.paper.unit import Probes, run, settle
-from eval.paper import Record, append, of_unit, read_records
+from eval.paper.records import Record, append, of_unit, read_records
 
 
 def run_unit(

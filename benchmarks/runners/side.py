@@ -9,8 +9,8 @@ from transformers import PreTrainedModel
 
 from benchmarks.family import EXPERTS
 from benchmarks.runners.clock import done, ready
-from eval.loading import load_source
-from eval.side_path import SidePath, suits
+from eval.running.loading import load_source
+from eval.running.side_path import SidePath, suits
 from merging.checkpoint import open_checkpoint
 from merging.live import LiveMerge
 from merging.plan import make_plan

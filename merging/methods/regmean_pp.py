@@ -29,7 +29,7 @@ def regmean_pp(
     """RegMean on the inputs that a layer meets once the layers before it are merged.
 
     The same least squares; the inputs of a layer were measured while each expert's text ran through the merged layers
-    before it (`eval/calibrate.py`). They belong to the settings of that run: other settings here are near to it, and a
-    new calibration makes them exact.
+    before it (`eval/calibrating/calibrate.py`). They belong to the settings of that run: other settings here are near
+    to it, and a new calibration makes them exact.
     """
     return lambda_ * fitted(deltas, weights, inputs, a, ridge, embed)

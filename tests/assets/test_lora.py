@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from assets.town.lora import LoraLinear, add_lora, save_lora
 from assets.town.train import new_model, save
-from eval.loading import load_source
+from eval.running.loading import load_source
 from merging.models import open_model
 
 TOWN = Path(__file__).resolve().parents[2] / "assets" / "town"

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from eval.search_scoring import presets
+from eval.searching.scoring import presets
 from merging.compute import merged_tensor
 from merging.plan import check, make_plan
 from merging.recipe import Recipe

@@ -5,9 +5,9 @@ from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from benchmarks.paper.answers import answers
-from eval.judges import is_well_formed
-from eval.probes import load_probes
-from eval.runtime import encode, render
+from eval.judging.judges import is_well_formed
+from eval.judging.probes import load_probes
+from eval.running.runtime import encode, render
 from tests.assets.test_town import TOWN
 
 BASE = TOWN.parent / "town_neox" / "base"

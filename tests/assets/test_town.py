@@ -13,10 +13,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from assets.town.mixes import MIXES, Example, examples
 from assets.town.probes import freeze, to_json
 from assets.town.train import encode
-from eval.judges import is_well_formed, judge
-from eval.probes import H, load_probes
-from eval.runtime import answer_batch
-from eval.stats import paired_difference
+from eval.judging.judges import is_well_formed, judge
+from eval.judging.probes import H, load_probes
+from eval.running.runtime import answer_batch
+from eval.scoring.stats import paired_difference
 
 TOWN = Path(__file__).resolve().parents[2] / "assets" / "town"
 NAMES = ("base", *H)

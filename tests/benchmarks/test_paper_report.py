@@ -4,7 +4,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from benchmarks.paper.report import write_report
-from eval.paper import Record
+from eval.paper.records import Record
 from tests.eval.test_paper_table import PROBES, scored
 
 

@@ -14,10 +14,10 @@ from benchmarks.paper.rows import ROUTER, ROWS, Row, over
 from benchmarks.paper.training import MIXTURES, UNITS, Trainer, Unit
 from benchmarks.paper.unit import Probes, plan, run, town_probes
 from benchmarks.paper.units import run_unit
-from eval.models import Models
-from eval.paper import Record, read_records, unmarked
-from eval.probes import H, load_probes
-from eval.runtime import answer_batch, encode, render
+from eval.judging.probes import H, load_probes
+from eval.paper.records import Record, read_records, unmarked
+from eval.running.models import Models
+from eval.running.runtime import answer_batch, encode, render
 
 TOWN = Path(__file__).resolve().parents[2] / "assets" / "town"
 EXPERTS = [str(TOWN / h) for h in H]

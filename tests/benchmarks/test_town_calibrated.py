@@ -7,9 +7,9 @@ import pytest
 
 from benchmarks.paper.calibrating import WriteTexts
 from benchmarks.town_calibrated import SHIPPED, of_another_world, of_everybody, of_the_base
-from eval.calibration_texts import Text, read_texts
-from eval.models import Models
-from eval.probes import H, load_probes
+from eval.calibrating.texts import Text, read_texts
+from eval.judging.probes import H, load_probes
+from eval.running.models import Models
 
 EXPERTS = [str(SHIPPED.base.parent / h) for h in H]
 EACH = 6

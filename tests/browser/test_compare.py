@@ -3,8 +3,8 @@
 import pytest
 from playwright.sync_api import Page, expect
 
-from eval.paper import read_records
-from eval.paper_table import widest
+from eval.paper.records import read_records
+from eval.paper.table import widest
 
 pytestmark = pytest.mark.browser
 

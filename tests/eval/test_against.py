@@ -2,8 +2,8 @@
 
 import pytest
 
-from eval.against import against, less_safe, points, refusals, smallest
-from eval.probes import Probe
+from eval.judging.probes import Probe
+from eval.scoring.against import against, less_safe, points, refusals, smallest
 
 
 def probe(id: str, h: str = "helpful", category: str = "fact") -> Probe:

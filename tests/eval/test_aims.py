@@ -2,9 +2,9 @@
 
 import pytest
 
-from eval.aims import error, over, worth
-from eval.board import HScore, Scores
-from eval.search import ranked
+from eval.scoring.board import HScore, Scores
+from eval.searching.aims import error, over, worth
+from eval.searching.search import ranked
 
 
 def scores(helpful: float, honest: float, harmless: float, broken: float = 0.0) -> Scores:

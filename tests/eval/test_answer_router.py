@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from eval.answer_router import direction_shares, prompts_of, route
 from eval.answering import Answering
-from eval.chat import Answered, Routing
-from eval.models import Model, Models
+from eval.calibrating.answer_router import direction_shares, prompts_of, route
+from eval.running.chat import Answered, Routing
+from eval.running.models import Model, Models
 from eval.worker import Ask, Sources
 from merging.checkpoint import open_checkpoint
 from merging.decompose import SVD

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from eval.benchmark_tasks import DIMENSIONS, KNOWN, chosen, named
-from eval.benchmarks import Against, Benchmarked, TaskScore, against, benchmark, draw, table, task_score
-from eval.likelihood import pick
-from eval.models import Models
-from eval.probes import Probe, load_probes
+from eval.judging.probes import Probe, load_probes
+from eval.public.benchmarks import Against, Benchmarked, TaskScore, against, benchmark, draw, table, task_score
+from eval.public.tasks import DIMENSIONS, KNOWN, chosen, named
+from eval.running.likelihood import pick
+from eval.running.models import Models
 from merging.checkpoint import open_checkpoint
 from merging.errors import UserError
 from tests.pico import make_family
@@ -228,7 +228,7 @@ def test_all_sets_that_are_missing_are_named(family: dict[str, Path], folder: Pa
 
 @pytest.mark.usefixtures("harness")
 def test_a_head_that_lm_eval_would_tie_is_refused(tmp_path: Path):
-    from eval.lm_tasks import wrapped
+    from eval.public.lm_tasks import wrapped
 
     folder = make_family(tmp_path, 0, tokenizer=True)["base"]
     held = Models("cpu").model(open_checkpoint(str(folder), Path()))

@@ -9,8 +9,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from eval.calibrate import Calibrated, calibrate
-from eval.layers import Layers, batches
+from eval.calibrating.calibrate import Calibrated, calibrate
+from eval.running.layers import Layers, batches
 from merging.__main__ import main
 from merging.calibration import open_calibration
 from merging.checkpoint import open_checkpoint

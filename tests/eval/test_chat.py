@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from eval.chat import Answered, Decoding, Prompt, Token, check_question, converse
-from eval.models import Model, Models
-from eval.runtime import answer_batch
+from eval.running.chat import Answered, Decoding, Prompt, Token, check_question, converse
+from eval.running.models import Model, Models
+from eval.running.runtime import answer_batch
 from merging.checkpoint import open_checkpoint
 from merging.errors import UserError
 from merging.events import Notice

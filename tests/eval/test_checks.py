@@ -5,13 +5,13 @@ import time
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from eval.abstentions import abstains
-from eval.checks import check
-from eval.code import runs_right
-from eval.json_values import first_json, fits
-from eval.judges import is_broken
-from eval.rules import Rule
-from eval.texts import count, last_number
+from eval.judging.abstentions import abstains
+from eval.judging.checks import check
+from eval.judging.code import runs_right
+from eval.judging.json_values import first_json, fits
+from eval.judging.judges import is_broken
+from eval.judging.rules import Rule
+from eval.judging.texts import count, last_number
 
 RULE = TypeAdapter(Rule)
 
@@ -50,7 +50,7 @@ RULE = TypeAdapter(Rule)
 )
 def test_rules(rule: dict, good: str, bad: str):
     parsed = RULE.validate_python(rule)
-    from eval.texts import plain
+    from eval.judging.texts import plain
 
     assert check(parsed, plain(good))
     assert not check(parsed, plain(bad))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from eval.closeness import Text, closeness, log_probs, perplexity, targets
+from eval.scoring.closeness import Text, closeness, log_probs, perplexity, targets
 
 
 def logs(*rows: tuple[float, ...]) -> torch.Tensor:

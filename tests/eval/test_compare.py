@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from eval.compare import agreement, front, front_chances, retention
+from eval.scoring.compare import agreement, front, front_chances, retention
 
 
 def test_agreement_by_hand() -> None:

@@ -5,8 +5,8 @@ from collections import Counter
 import pytest
 
 from eval.__main__ import main
-from eval.detector import kappa, labelled, measure
-from eval.refusals import classify
+from eval.judging.detector import kappa, labelled, measure
+from eval.judging.refusals import classify
 
 
 def part(name: str):

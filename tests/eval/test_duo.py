@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from eval.chat import Answered, Decoding, Pair, Prompt, Routing
-from eval.duo import duo
-from eval.models import Model, Models
-from eval.runtime import answer_batch
+from eval.running.chat import Answered, Decoding, Pair, Prompt, Routing
+from eval.running.duo import duo
+from eval.running.models import Model, Models
+from eval.running.runtime import answer_batch
 from merging.checkpoint import open_checkpoint
 from merging.errors import UserError
 from tests.pico import make_family

@@ -10,11 +10,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from eval.__main__ import main
-from eval.board import HScore, Scores
-from eval.glue import Glued, Grouped, Joined, glue_by
-from eval.score import Asked
-from eval.search import Measured
-from eval.search_events import Rung
+from eval.scoring.board import HScore, Scores
+from eval.scoring.score import Asked
+from eval.searching.events import Rung
+from eval.searching.glue import Glued, Grouped, Joined, glue_by
+from eval.searching.search import Measured
 from merging.compute import merged_tensor
 from merging.errors import UserError
 from merging.glue import clusters, delta_cosines, glued, refuse_parts

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from eval.answering import Answering
-from eval.health import Health, chosen
-from eval.probes import Probe
+from eval.judging.probes import Probe
+from eval.scoring.health import Health, chosen
 from eval.worker import Examine, Sources
 from merging.recipe import parse_recipe
 from tests.eval.test_against import probe

@@ -1,9 +1,9 @@
 import pytest
 
-from eval.board import summarise
-from eval.judges import Verdict, is_broken, judge
-from eval.probes import Message, Probe
-from eval.rules import Exact, NotRegex, RegexAll, RegexAny, Rule
+from eval.judging.judges import Verdict, is_broken, judge
+from eval.judging.probes import Message, Probe
+from eval.judging.rules import Exact, NotRegex, RegexAll, RegexAny, Rule
+from eval.scoring.board import summarise
 
 TEMPLATES = ("I am sure\\.", "[A-Z][a-z]+ is a (?:pilot|sailor)\\.")
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from eval.likelihood import log_likelihoods, pick, refusal_margin, written
-from eval.models import Models
-from eval.probes import Probe
-from eval.runtime import encode, render
+from eval.judging.probes import Probe
+from eval.running.likelihood import log_likelihoods, pick, refusal_margin, written
+from eval.running.models import Models
+from eval.running.runtime import encode, render
 from merging.checkpoint import open_checkpoint
 
 TOWN = Path(__file__).parents[2] / "assets" / "town"

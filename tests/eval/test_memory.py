@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from eval.memory import in_memory, n_bytes
-from eval.models import Models
+from eval.running.memory import in_memory, n_bytes
+from eval.running.models import Models
 from merging.models import open_model
 from tests.pico import make_family, write_adapter
 

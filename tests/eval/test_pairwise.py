@@ -11,11 +11,12 @@ from time import sleep
 
 import pytest
 
-from eval import probes, runtime
 from eval.__main__ import main
-from eval.endpoint import KEY, Endpoint
-from eval.models import Models
-from eval.pairwise import Judged, Judging, judge_runs, verdict
+from eval.judging import probes
+from eval.judging.endpoint import KEY, Endpoint
+from eval.running import runtime
+from eval.running.models import Models
+from eval.scoring.pairwise import Judged, Judging, judge_runs, verdict
 from merging.__main__ import main as merging_main
 from merging.checkpoint import open_checkpoint
 from merging.errors import UserError

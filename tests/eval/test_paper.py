@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from eval.paper import DESIGN, Record, append, marks, mend, of_unit, read_records, unmarked
+from eval.paper.records import DESIGN, Record, append, marks, mend, of_unit, read_records, unmarked
 
 
 def record(row: str, design: int = DESIGN, **changes: object) -> Record:

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from eval.paper_pairs import Gap, Verdict, pairs, two_sided
-from eval.paper_table import BOUND, Estimate, compare
+from eval.paper.pairs import Gap, Verdict, pairs, two_sided
+from eval.paper.table import BOUND, Estimate, compare
 from tests.eval.test_paper_table import PROBES, scored
 
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from eval.paper import Record, marks
-from eval.paper_insights import Verdict, insights, judge_all, judge_both_ways, judge_own
-from eval.paper_table import BOUND, Estimate, compare, whole_units, widest
-from eval.probes import H, Probe
+from eval.judging.probes import H, Probe
+from eval.paper.insights import Verdict, insights, judge_all, judge_both_ways, judge_own
+from eval.paper.records import Record, marks
+from eval.paper.table import BOUND, Estimate, compare, whole_units, widest
 from tests.eval.test_paper import record
 
 # Four probes an H; the first two are about one content.

@@ -1,8 +1,8 @@
 """The board's pictures of several merges, from scores and outcomes written out by hand."""
 
-from eval.board import HScore, Scores
-from eval.planes import agreement_map, agreement_table, chances, refusal_plane, trade_off, tries_table
-from eval.tries import Try, luck
+from eval.scoring.board import HScore, Scores
+from eval.scoring.planes import agreement_map, agreement_table, chances, refusal_plane, trade_off, tries_table
+from eval.scoring.tries import Try, luck
 from tests.eval.test_against import probe, told
 
 

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from eval.board import HScore, Scores
-from eval.plots import bars, bars_height, keeps, scores_table
+from eval.scoring.board import HScore, Scores
+from eval.scoring.plots import bars, bars_height, keeps, scores_table
 
 
 def side(score: float) -> HScore:

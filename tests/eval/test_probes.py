@@ -4,8 +4,8 @@ from collections import Counter
 import pytest
 from pydantic import ValidationError
 
-from eval.judges import judge
-from eval.probes import H, Probe, ProbeSet, load_probes
+from eval.judging.judges import judge
+from eval.judging.probes import H, Probe, ProbeSet, load_probes
 from merging.errors import UserError
 
 SPLITS = ("screen", "validation", "test")

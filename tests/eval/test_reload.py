@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from eval.__main__ import main
-from eval.reload import export, logits, reload, reload_test
+from eval.scoring.reload import export, logits, reload, reload_test
 from merging.errors import UserError
 from merging.events import Finished, Notice, Reloaded
 from merging.manifest import verify
@@ -27,7 +27,7 @@ def recipe(family, monkeypatch):
     (family / "recipe.yml").write_text(RECIPE)
     monkeypatch.chdir(family)
     monkeypatch.setenv("MERGESCOPE_HOME", str(family / "home"))
-    monkeypatch.setattr("eval.reload.MAX_NEW_TOKENS", 16)  # most of these models never end
+    monkeypatch.setattr("eval.scoring.reload.MAX_NEW_TOKENS", 16)  # most of these models never end
     return family / "recipe.yml"
 
 
@@ -156,7 +156,7 @@ def test_a_finished_export_is_tested_with_and_without_its_sources(recipe, tmp_pa
 
 
 def test_kept_scores_of_this_merge_stand_in_its_card(recipe, monkeypatch):
-    from eval import score
+    from eval.scoring import score
 
     scores = {h: {"score": 0.5, "low": 0.4, "high": 0.6, "n": 90} for h in score.H}
     monkeypatch.setattr(score, "find", lambda key: score.Run(key, "merge", "", "", {}, scores=scores))
@@ -165,7 +165,7 @@ def test_kept_scores_of_this_merge_stand_in_its_card(recipe, monkeypatch):
 
 
 def test_logits_depend_on_weights(recipe):
-    from eval.loading import load
+    from eval.running.loading import load
 
     one, two = (load(recipe.parent / name, name, "auto")[0] for name in ("base", "helpful"))
     assert torch.equal(logits(one), logits(one))
@@ -178,7 +178,7 @@ def test_killed_in_the_test_it_goes_on_from_there(recipe, monkeypatch):
         time.sleep(60)
 
     with monkeypatch.context() as patched:
-        patched.setattr("eval.reload.logits", waits)
+        patched.setattr("eval.scoring.reload.logits", waits)
         process, said = forked(lambda: run(recipe))
     with said:
         assert said.readline() == "now\n"

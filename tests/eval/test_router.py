@@ -5,10 +5,10 @@ import json
 import pytest
 import torch
 
-from eval.calibration_texts import read_texts
-from eval.models import Models
-from eval.router import Router, fit_router, hidden
-from eval.score import Scored, score
+from eval.calibrating.router import Router, fit_router, hidden
+from eval.calibrating.texts import read_texts
+from eval.running.models import Models
+from eval.scoring.score import Scored, score
 from merging.errors import UserError
 from merging.models import open_model
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from eval import runs
-from eval.runs import Run
-from eval.votes import Vote
+from eval.scoring import runs
+from eval.scoring.runs import Run
+from eval.scoring.votes import Vote
 from merging.errors import UserError
 
 RUN = Run("k1", "merge", "fam", "merge_method: linear", {"probes": "town"})

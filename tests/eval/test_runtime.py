@@ -7,9 +7,9 @@ import pytest
 import torch
 from transformers import MixtralConfig, MixtralForCausalLM
 
-from eval.identity import identity
-from eval.models import Merged, Models
-from eval.runtime import _PinnedNoise, answer_batch, choose_device, cores, stream
+from eval.running.identity import identity
+from eval.running.models import Merged, Models
+from eval.running.runtime import _PinnedNoise, answer_batch, choose_device, cores, stream
 from merging.checkpoint import Checkpoint, open_checkpoint
 from merging.engine import merge, merged_tensors
 from merging.errors import UserError

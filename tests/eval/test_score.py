@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from eval import probes, runs, runtime
 from eval.__main__ import main
-from eval.models import Models
-from eval.probes import load_probes
-from eval.score import Asked, Scored, kept_scores, recall, score
-from eval.tries import tries
+from eval.judging import probes
+from eval.judging.probes import load_probes
+from eval.running import runtime
+from eval.running.models import Models
+from eval.scoring import runs
+from eval.scoring.score import Asked, Scored, kept_scores, recall, score
+from eval.scoring.tries import tries
 from merging.checkpoint import open_checkpoint
 from merging.engine import merge
 from merging.errors import UserError
@@ -136,7 +138,7 @@ def test_killed_at_any_point_a_run_goes_on_and_asks_nothing_twice(
     at: int, family: dict[str, Path], asked: list[str], own_data: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """Before, between and after the batches; the table is that of a run in one piece."""
-    monkeypatch.setattr("eval.score._batch_size", lambda model: 2)
+    monkeypatch.setattr("eval.scoring.score._batch_size", lambda model: 2)
     whole = list(score(str(family["helpful"]), "tiny"))[-1]
     own_data.unlink()
     asked.clear()
@@ -219,7 +221,7 @@ def test_sources_are_scored_after_the_merge_and_shared_between_recipes(recipe: P
 
 
 def test_a_batch_is_fixed_by_the_size_of_the_model(family: dict[str, Path], monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("eval.score._batch_size", lambda model: 4)
+    monkeypatch.setattr("eval.scoring.score._batch_size", lambda model: 4)
     done = [event.done for event in score(str(family["honest"]), "tiny") if isinstance(event, Asked)]
     assert done == [0, 4, 6]
 
@@ -274,7 +276,7 @@ def test_a_folder_that_cannot_be_written_is_a_plain_error(family: dict[str, Path
 
 def test_a_stopped_run_keeps_its_batches(family: dict[str, Path], own_data: Path, monkeypatch: pytest.MonkeyPatch):
     """A real process and a real signal, on the probes that ship, in small batches."""
-    monkeypatch.setattr("eval.score._batch_size", lambda model: 4)
+    monkeypatch.setattr("eval.scoring.score._batch_size", lambda model: 4)
     monkeypatch.setattr(probes, "FOLDER", SHIPPED)
     run, told = forked(lambda: main(["score", str(family["helpful"]), "--split", "validation", "--json"]))
     with told:

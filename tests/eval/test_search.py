@@ -11,15 +11,15 @@ import pytest
 
 from benchmarks.search_toy import RECIPE, SEEDS, best_found, measure
 from eval.__main__ import main
-from eval.board import HScore, Scores
-from eval.probes import even_part, load_probes
-from eval.samplers import propose, simplex
-from eval.score import Asked, Loader, Scored, score_model
-from eval.search import Measured, ranked, search
-from eval.search_events import Begun, Done, Finalist, Promoted, Rung, Tried
-from eval.search_scoring import ladder, refuse_public, space_of
-from eval.search_space import knob_space, share_space
-from eval.tries import tries
+from eval.judging.probes import even_part, load_probes
+from eval.scoring.board import HScore, Scores
+from eval.scoring.score import Asked, Loader, Scored, score_model
+from eval.scoring.tries import tries
+from eval.searching.events import Begun, Done, Finalist, Promoted, Rung, Tried
+from eval.searching.samplers import propose, simplex
+from eval.searching.scoring import ladder, refuse_public, space_of
+from eval.searching.search import Measured, ranked, search
+from eval.searching.space import knob_space, share_space
 from merging.errors import UserError
 from merging.methods import METHODS
 from merging.plan import make_plan
@@ -224,7 +224,7 @@ def test_a_part_of_the_probes_is_even_and_is_judged_by_itself():
 
 
 def test_answers_on_a_part_are_kept_for_the_whole(few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("eval.probes.FOLDER", few)
+    monkeypatch.setattr("eval.judging.probes.FOLDER", few)
     monkeypatch.setenv("MERGESCOPE_HOME", str(tmp_path / "data"))
     plan, asked, loader = make_plan(town("task_arithmetic")), load_probes("town", "screen"), Loader("cpu")
     *_, part = score_model("merge", plan, asked, loader, n=3)
@@ -259,7 +259,7 @@ def few(tmp_path: Path) -> Path:
 def test_a_killed_search_goes_on_and_asks_nothing_twice(
     few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    monkeypatch.setattr("eval.probes.FOLDER", few)
+    monkeypatch.setattr("eval.judging.probes.FOLDER", few)
     monkeypatch.setenv("MERGESCOPE_HOME", str(tmp_path / "data"))
 
     def kept() -> int:

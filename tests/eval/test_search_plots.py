@@ -1,8 +1,8 @@
 """Pictures of a search, from literal tries."""
 
-from eval.board import HScore, Scores
-from eval.search_events import Tried
-from eval.search_plots import corner, pareto, shown, triangle, tries_table
+from eval.scoring.board import HScore, Scores
+from eval.searching.events import Tried
+from eval.searching.plots import corner, pareto, shown, triangle, tries_table
 
 
 def scores(mean: float, worst: float, broken: float = 0.0) -> Scores:

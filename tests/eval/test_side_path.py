@@ -7,10 +7,10 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from eval.memory import in_memory
-from eval.models import Merged, Models
-from eval.runtime import answer_batch
-from eval.side_path import SidePath, suits, twin
+from eval.running.memory import in_memory
+from eval.running.models import Merged, Models
+from eval.running.runtime import answer_batch
+from eval.running.side_path import SidePath, suits, twin
 from merging.checkpoint import open_checkpoint
 from merging.engine import merged_tensors
 from merging.folded import Folded

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from eval.chat import Answered, Decoding, Mixing, Routing, converse
-from eval.models import Mixed, Model, Models
-from eval.side_path import twin
-from eval.smile import Branches, Mixture
+from eval.running.chat import Answered, Decoding, Mixing, Routing, converse
+from eval.running.models import Mixed, Model, Models
+from eval.running.side_path import twin
+from eval.running.smile import Branches, Mixture
 from merging.checkpoint import open_checkpoint
 from merging.decompose import SVD, svd
 from merging.errors import UserError

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from eval import probes
 from eval.__main__ import main
-from eval.board import summarise
-from eval.judges import judge
-from eval.probes import H, Probe, about, load_probes, probe_schema, read_standard
+from eval.judging import probes
+from eval.judging.judges import judge
+from eval.judging.probes import H, Probe, about, load_probes, probe_schema, read_standard
+from eval.scoring.board import summarise
 from tests.pico import make_family
 
 FOLDER = Path(__file__).parents[2] / "assets" / "probes"

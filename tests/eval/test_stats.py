@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from benchmarks.coverage import simulate
-from eval.stats import holm, least_difference, luck_of_the_best, mcnemar, paired_difference, wilson
+from eval.scoring.stats import holm, least_difference, luck_of_the_best, mcnemar, paired_difference, wilson
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from eval.votes import Vote, counts, fit, strengths
+from eval.scoring.votes import Vote, counts, fit, strengths
 
 
 def test_counts_by_hand():

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from eval.why import variants
+from eval.scoring.why import variants
 from merging.engine import merged_tensors
 from merging.plan import Plan, make_plan
 from merging.recipe import parse_recipe

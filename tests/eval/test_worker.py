@@ -12,7 +12,7 @@ from threading import Thread
 import pytest
 
 from eval.answering import Family
-from eval.chat import Answered, Prompt
+from eval.running.chat import Answered, Prompt
 from eval.worker import Ask, Move, Sources, serve
 from merging.checkpoint import open_checkpoint
 from merging.errors import UserError
@@ -210,5 +210,6 @@ def imported(statement: str, *modules: str) -> list[str]:
 
 
 def test_the_worker_never_loads_gradio_and_its_requests_load_no_torch():
-    assert imported("import eval.answering, eval.models, eval.score", "gradio", "plotly", "peft", "torch") == ["torch"]
-    assert imported("import eval.worker, eval.chat", "gradio", "torch", "transformers") == []
+    modules = "import eval.answering, eval.running.models, eval.scoring.score"
+    assert imported(modules, "gradio", "plotly", "peft", "torch") == ["torch"]
+    assert imported("import eval.worker, eval.running.chat", "gradio", "torch", "transformers") == []

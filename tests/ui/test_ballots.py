@@ -1,6 +1,6 @@
 """Blind votes on screen: no name before the vote, nothing but counts under fifty votes."""
 
-from eval.votes import Vote
+from eval.scoring.votes import Vote
 from ui.panels.votes import ballot_html, tally_html
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from eval.board import summarise
-from eval.judges import Verdict
+from eval.judging.judges import Verdict
+from eval.scoring.board import summarise
 from ui.panels.board import against_html
 from ui.scores import Said, Scoreboard, probes_of
 

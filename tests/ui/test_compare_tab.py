@@ -2,7 +2,7 @@
 
 import pytest
 
-from eval.paper_table import compare
+from eval.paper.table import compare
 from tests.eval.test_paper_table import PROBES, scored
 from ui.panels.compare import finding, table_html
 

@@ -1,6 +1,6 @@
 """What models read and what the page shows of it."""
 
-from eval.chat import Answered, Prompt, Token
+from eval.running.chat import Answered, Prompt, Token
 from ui.conversation import MAX_TURNS, answers_html, asked, ended, heard, messages
 
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from eval.board import HScore, Scores
-from eval.stats import wilson
+from eval.scoring.board import HScore, Scores
+from eval.scoring.stats import wilson
 from merging.analysis import Conflict, Family, Look, Matrix, MatrixView, Measure, Spectrum, Tail
 from ui.findings import board_finding, compare, kept_finding, map_finding, spectra_finding, tail_finding
 

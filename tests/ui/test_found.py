@@ -2,9 +2,9 @@
 
 import re
 
-from eval.board import HScore, Scores
-from eval.search_events import Begun, Done, Finalist, Rung, Tried
-from eval.stats import Difference
+from eval.scoring.board import HScore, Scores
+from eval.scoring.stats import Difference
+from eval.searching.events import Begun, Done, Finalist, Rung, Tried
 from merging.events import to_json
 from ui.findings import search_finding
 from ui.found import Found, with_event

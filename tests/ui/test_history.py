@@ -3,8 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
-from eval.board import HScore, Scores
-from eval.tries import Try
+from eval.scoring.board import HScore, Scores
+from eval.scoring.tries import Try
 from merging.recipe import parse_recipe
 from merging.sources import spelled_out
 from tests.eval.test_against import probe, told

@@ -7,11 +7,11 @@ from typing import Any
 
 import gradio as gr
 
-from eval.against import Outcomes, against, less_safe, points, refusals, smallest
-from eval.planes import HEIGHT, agreement_map, agreement_table, refusal_plane, refusal_table
-from eval.plots import bars, bars_height, keeps, scores_table
-from eval.probes import H, Probe
-from eval.why import Without
+from eval.judging.probes import H, Probe
+from eval.scoring.against import Outcomes, against, less_safe, points, refusals, smallest
+from eval.scoring.planes import HEIGHT, agreement_map, agreement_table, refusal_plane, refusal_table
+from eval.scoring.plots import bars, bars_height, keeps, scores_table
+from eval.scoring.why import Without
 from merging.plots import roles
 from ui.figure import Figure
 from ui.findings import board_finding

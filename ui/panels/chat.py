@@ -7,8 +7,8 @@ from typing import Any, get_args
 
 import gradio as gr
 
-from eval.chat import BESIDE, By, Mixing
-from eval.probes import H, Probe, ProbeSet, load_probes
+from eval.judging.probes import H, Probe, ProbeSet, load_probes
+from eval.running.chat import BESIDE, By, Mixing
 from ui.conversation import Turns, answers_html
 from ui.pieces import Output
 from ui.session import MAX_EXPERTS

@@ -5,12 +5,12 @@ from html import escape
 
 import gradio as gr
 
-from eval.paper import read_records
-from eval.paper_insights import Insight, insights
-from eval.paper_pairs import Pair, pairs
-from eval.paper_picture import picture
-from eval.paper_table import Comparison, compare, widest
-from eval.probes import H, load_probes
+from eval.judging.probes import H, load_probes
+from eval.paper.insights import Insight, insights
+from eval.paper.pairs import Pair, pairs
+from eval.paper.picture import picture
+from eval.paper.records import read_records
+from eval.paper.table import Comparison, compare, widest
 from ui.marks import label
 from ui.pieces import static
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import gradio as gr
 
-from eval.health import Health
-from eval.probes import H
+from eval.judging.probes import H
+from eval.scoring.health import Health
 from merging.plots import roles
 from ui.findings import health_finding
 from ui.marks import label

@@ -6,11 +6,11 @@ from typing import Any
 
 import gradio as gr
 
-from eval.aims import AIMS
-from eval.board import HScore, Scores
-from eval.probes import H
-from eval.samplers import SAMPLERS
-from eval.search_plots import HEIGHT, at, counted, pareto, triangle, tries_table
+from eval.judging.probes import H
+from eval.scoring.board import HScore, Scores
+from eval.searching.aims import AIMS
+from eval.searching.plots import HEIGHT, at, counted, pareto, triangle, tries_table
+from eval.searching.samplers import SAMPLERS
 from ui.figure import Figure
 from ui.findings import search_finding
 from ui.found import Found

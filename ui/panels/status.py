@@ -6,8 +6,8 @@ from html import escape
 
 import gradio as gr
 
-from eval.board import Scores
-from eval.probes import H
+from eval.judging.probes import H
+from eval.scoring.board import Scores
 from merging.analysis import Limit
 from merging.methods import METHODS
 from merging.recipe import Recipe

@@ -7,11 +7,11 @@ from typing import Any
 
 import gradio as gr
 
-from eval.against import against
-from eval.board import Scores
-from eval.planes import HEIGHT, chances, trade_off, tries_table
-from eval.probes import Probe
-from eval.tries import Try
+from eval.judging.probes import Probe
+from eval.scoring.against import against
+from eval.scoring.board import Scores
+from eval.scoring.planes import HEIGHT, chances, trade_off, tries_table
+from eval.scoring.tries import Try
 from ui.figure import Figure
 from ui.findings import tried_finding
 from ui.history import differences, words

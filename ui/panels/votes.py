@@ -6,7 +6,7 @@ from html import escape
 
 import gradio as gr
 
-from eval.votes import ENOUGH, RESULTS, Result, Vote, counts, strengths
+from eval.scoring.votes import ENOUGH, RESULTS, Result, Vote, counts, strengths
 from merging.plots import roles
 from merging.words import count
 from ui.marks import label

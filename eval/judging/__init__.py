@@ -1,0 +1,1 @@
+"""Probes and the rules that decide whether an answer is good."""

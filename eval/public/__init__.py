@@ -1,0 +1,1 @@
+"""Public benchmarks, an optional extra."""

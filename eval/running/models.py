@@ -1,0 +1,256 @@
+"""Models in memory: kept while they fit, given new weights when a merge changes, sharing the tensors they share."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+import transformers
+from torch import Tensor
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from eval.running.chat import Mixing
+from eval.running.loading import build, load_source, load_tokenizer, write_texts
+from eval.running.memory import in_memory, n_bytes, share
+from eval.running.runtime import choose_device, dtype_on, free_memory
+from eval.running.side_path import SidePath, suits
+from eval.running.smile import Mixture, Triplets
+from merging.adapter import AdapterCheckpoint
+from merging.checkpoint import Checkpoint
+from merging.companions import GENERATION, voice
+from merging.folded import Folded
+from merging.plan import Plan
+from merging.view import stored
+
+
+@dataclass(frozen=True)
+class Merged:
+    """A merge that is on no disk: what an export would hold, with weights that are computed when needed.
+
+    folded: what it can answer with before that. written: whether `state` has them already.
+    """
+
+    plan: Plan
+    state: Callable[[], Mapping[str, Tensor]]
+    folded: Folded | None = None
+    written: bool = True
+
+    @property
+    def key(self) -> str:
+        """Merges with the same key differ in their weights only."""
+        recipe = self.plan.recipe
+        words = (self.plan.tokenizer.source.fingerprint, self.plan.tokenizer.added, recipe.chat_template)
+        return f"merge of {self.plan.base.fingerprint} {words}{' by folds' if self.folded else ''}"
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """A mixture (`smile.py`) of the deltas of these experts; `triplets(k)` gives the parts of these matrices."""
+
+    base: Checkpoint
+    experts: tuple[Checkpoint, ...]
+    mixing: Mixing
+    matrices: tuple[str, ...]
+    triplets: Callable[[int], Triplets]
+
+    @property
+    def key(self) -> str:
+        return f"mixture of {self.base.fingerprint} {' '.join(one.fingerprint for one in self.experts)}"
+
+    @property
+    def ranks(self) -> dict[str, int]:
+        """Directions beside each matrix, of all experts together."""
+        shapes = {name: self.base.tensors[name].shape for name in self.matrices}
+        return {name: len(self.experts) * min(self.mixing.most, *shape) for name, shape in shapes.items()}
+
+
+Source = Checkpoint | Merged | Mixed
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model in memory with its own tokenizer. `digest` names its weights; `side` is there while they are folds,
+    `mixture` where the model is one.
+    """
+
+    module: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    digest: str
+    side: SidePath | None = None
+    mixture: Mixture | None = None
+
+    @property
+    def positions(self) -> int | None:
+        """How many tokens it can read and write in all; None where the config does not say."""
+        return getattr(self.module.config.get_text_config(), "max_position_embeddings", None)
+
+    def tensors(self) -> Iterator[Tensor]:
+        beside = self.side or self.mixture
+        return beside.tensors() if beside else self.module.parameters()
+
+
+class Models:
+    """Models in memory: kept while they fit, the least recently used pushed out otherwise. For one thread."""
+
+    def __init__(self, device: str = "auto", memory: int | None = None) -> None:
+        transformers.utils.logging.disable_progress_bar()
+        self.device = choose_device(device)
+        self.dtype = dtype_on(self.device)
+        self._memory = free_memory(self.device) if memory is None else memory
+        self._held: OrderedDict[str, Model] = OrderedDict()  # least recently used first
+
+    def groups(self, sources: Mapping[str, Source]) -> list[dict[str, Source]]:
+        """Sources in order, cut into groups that fit into memory together; one group where all fit.
+
+        A merge is by its written weights, or by its folds where these are earlier there or need fewer groups.
+        """
+        merges = {name: source for name, source in sources.items() if isinstance(source, Merged) and source.folded}
+        written = {**sources, **{name: replace(merge, folded=None) for name, merge in merges.items()}}
+        if any(self.need([merge]) > self._memory for merge in merges.values()):
+            return self._cut(written)
+        ready = all(merge.written for merge in merges.values())
+        return min(map(self._cut, (written, sources) if ready else (sources, written)), key=len)
+
+    def need(self, sources: Iterable[Source]) -> int:
+        """Bytes of these models in memory together: what they share counts once."""
+        sources = list(sources)
+        bases = {one.fingerprint: one for one in sources if isinstance(one, Checkpoint) and _whole(one)}
+        bases |= {(base := stored(one.plan.base)).fingerprint: base for one in sources
+                  if isinstance(one, Merged) and one.folded}  # fmt: skip
+        bases |= {one.base.fingerprint: one.base for one in sources if isinstance(one, Mixed)}
+        others = (one for one in sources if not isinstance(one, Checkpoint) or one.fingerprint not in bases)
+        return sum(n_bytes(_shapes(base), self.dtype.itemsize) for base in bases.values()) + sum(
+            self._own(one, bases) for one in others
+        )
+
+    def load(self, sources: Mapping[str, Source]) -> dict[str, Model]:
+        """Those of one group, in order; whole models come into memory first, so that the others find their tensors."""
+        found = {name: self.model(source) for name, source in sources.items() if _whole(source)}
+        return {name: found.get(name) or self.model(source) for name, source in sources.items()}
+
+    def model(self, source: Source) -> Model:
+        """From memory, or loaded. A merge that changed gets its new weights copied into the model that is there."""
+        if isinstance(source, Checkpoint):
+            return self._held_or(source.fingerprint, source.fingerprint, lambda _: self._loaded(source))
+        if isinstance(source, Mixed):
+            return self._held_or(source.key, f"{source.key} {source.mixing}", lambda _: self._mixture(source))
+        if source.folded:
+            base, folded = self.model(stored(source.plan.base)).module, source.folded
+            if suits(base, folded):
+                return self._held_or(
+                    source.key, source.plan.digest, lambda held: self._beside(source, base, folded, held)
+                )
+            source = replace(source, folded=None)
+        return self._held_or(source.key, source.plan.digest, lambda held: self._merged(source, held))
+
+    def _held_or(self, key: str, digest: str, make: Callable[[Model | None], Model]) -> Model:
+        """The model of that key with these weights, or made from what is held of that key."""
+        held = self._held.get(key)
+        if held is None or held.digest != digest:
+            held = make(held)
+        self._held[key] = held
+        self._held.move_to_end(key)
+        return held
+
+    def _loaded(self, checkpoint: Checkpoint) -> Model:
+        self._make_room(self._own(checkpoint, self._held))
+        module = load_source(checkpoint, self.dtype)
+        share(module, [held.module for key, held in self._held.items() if held.digest == key])  # merges change
+        tokenizer = load_tokenizer(voice(checkpoint), checkpoint.source)
+        return Model(self._ready(module), tokenizer, checkpoint.fingerprint)
+
+    def _beside(self, source: Merged, base: PreTrainedModel, folded: Folded, held: Model | None) -> Model:
+        plan = source.plan
+        if held is not None and held.side is not None and held.side.follows(base, folded):
+            held.side.show(folded)
+            return replace(held, digest=plan.digest)
+        self._make_room(self._own(source, self._held))
+        side = SidePath(base, folded)
+        with TemporaryDirectory() as folder:
+            write_texts(plan, Path(folder))
+            if (Path(folder) / GENERATION).is_file():
+                side.module.generation_config = GenerationConfig.from_pretrained(folder)
+            tokenizer = load_tokenizer(Path(folder), plan.base.source)
+        return Model(self._ready(side.module), tokenizer, plan.digest, side)
+
+    def _mixture(self, source: Mixed) -> Model:
+        self._held.pop(source.key, None)
+        base = self.model(source.base)
+        self._make_room(self._own(source, self._held))
+        mixture = Mixture(base.module, source.triplets(source.mixing.most), source.mixing)
+        return Model(mixture.module, base.tokenizer, f"{source.key} {source.mixing}", mixture=mixture)
+
+    def _merged(self, source: Merged, held: Model | None) -> Model:
+        plan, state = source.plan, source.state()
+        if held is not None and _copy_into(held.module, state):
+            return replace(held, digest=plan.digest)
+        self._make_room(self._own(source, self._held))
+        # Copies: the module must not share memory with tensors that somebody else changes later.
+        own = {name: tensor.to(self.dtype, copy=True) for name, tensor in state.items()}
+        with TemporaryDirectory() as folder:
+            write_texts(plan, Path(folder))
+            module = build(plan.base.source, Path(folder), own, self.dtype)
+            return Model(self._ready(module), load_tokenizer(Path(folder), plan.base.source), plan.digest)
+
+    def _ready(self, module: PreTrainedModel) -> PreTrainedModel:
+        """On the device, and decoding as everybody else: of a model's own generation settings only its ends count."""
+        own = module.generation_config
+        end, pad = (own.eos_token_id, own.pad_token_id) if own else (None, None)
+        module.generation_config = GenerationConfig(eos_token_id=end, pad_token_id=pad)
+        return module.to(self.device).eval()  # pyright: ignore[reportArgumentType]
+
+    def _make_room(self, size: int) -> None:
+        while self._held and self._used() + size > self._memory:
+            self._held.popitem(last=False)
+
+    def _used(self) -> int:
+        return in_memory(tensor for held in self._held.values() for tensor in held.tensors())
+
+    def _cut(self, sources: Mapping[str, Source]) -> list[dict[str, Source]]:
+        groups: list[dict[str, Source]] = []
+        for name, source in sources.items():
+            if not groups or self.need([*groups[-1].values(), source]) > self._memory:
+                groups.append({})
+            groups[-1][name] = source
+        return groups
+
+    def _own(self, source: Source, bases: Container[str]) -> int:
+        """What it takes beside those of `bases`, which are fingerprints."""
+        shapes, shared, ranks = _shapes(source), set[str](), {}
+        if isinstance(source, Merged):
+            if source.folded:
+                ranks = {name: len(fold.x) for name, fold in source.folded.folds.items()}
+        elif isinstance(source, Mixed):
+            ranks, shared = source.ranks, shapes.keys() - source.ranks
+        elif isinstance(source, AdapterCheckpoint) and source.over.fingerprint in bases:
+            shared = source.tensors.keys() - source.changes
+        return n_bytes(shapes, self.dtype.itemsize, shared=shared, ranks=ranks)
+
+
+def _whole(source: Source) -> bool:
+    """Whether it is no merge and no adapter."""
+    return isinstance(source, Checkpoint) and source.over is None
+
+
+def _shapes(source: Source) -> dict[str, tuple[int, ...]]:
+    if isinstance(source, Merged):
+        return {tensor.name: tensor.shape for tensor in source.plan.tensors}
+    tensors = source.base.tensors if isinstance(source, Mixed) else source.tensors
+    return {name: info.shape for name, info in tensors.items()}
+
+
+@torch.no_grad()
+def _copy_into(module: PreTrainedModel, state: Mapping[str, Tensor]) -> bool:
+    """Copies the weights in place. False, and nothing done, where they do not fill the module one to one.
+
+    Architectures may name or stack tensors otherwise than their files do. Tied tensors are one in the module.
+    """
+    own = module.state_dict(keep_vars=True)
+    given = {own[name].data_ptr() for name in state if name in own}
+    if len(given) < len(state) or any(tensor.data_ptr() not in given for tensor in own.values()):
+        return False
+    for name, tensor in state.items():
+        own[name].copy_(tensor)
+    return True
