@@ -161,7 +161,7 @@ def _draw_maps(panel: MapPanel, look: Look, session: Session, matrix: Matrix) ->
         **_draw_source(panel, look, session, matrix, held),
         panel.finding: map_finding(look, measure),
         panel.bar: colour_bar(scale_of(conflict), "open a cell to see its matrix") if rows else _LONELY,
-        panel.fits: gr.update(visible=measure == "output"),
+        panel.fits: gr.update(visible=measure == "output" and bool(np.isfinite(conflict.values).any())),
         panel.pair: _pair_picker(look, session),
         panel.layer: gr.update(choices=[str(i) for i in range(look.family.n_layers)], value=str(matrix.layer)),
         panel.kind: gr.update(choices=list(look.family.kinds), value=matrix.kind),

@@ -54,8 +54,9 @@ def build() -> SearchPanel:
             [(f"{_AIMS[name]}: {words}", name) for name, words in AIMS.items()], value="both", label="Aim",
             filterable=False, interactive=True, elem_id="aim",
         )  # fmt: skip
+    with gr.Row(elem_classes=["slim"]):
         trials = gr.Number(24, label="Tries", precision=0, min_width=80, elem_id="tries")
-        minutes = gr.Number(0, label="Minutes at most (0: any)", min_width=120, elem_id="minutes")
+        minutes = gr.Number(0, label="Minutes (0: any)", min_width=120, elem_id="minutes")
         start = gr.Button("Search", variant="primary", min_width=90, elem_id="search")
     with gr.Column(visible=False) as full, gr.Row(elem_classes=["duo"]):
         with gr.Column(scale=6, min_width=0):
