@@ -126,7 +126,7 @@ class Bench:
             ours, theirs = self._least("ours", *files), self._run(self.peers, "by_mergekit", *files)
             profiled = ""
             if row.profile:
-                learned = learned or self._run(sys.executable, "learn", str(self.home), kept).cpu / floor.cpu
+                learned = learned or self._run(sys.executable, "profile", str(self.home), "exact", kept).cpu / floor.cpu
                 profiled = f"{self._least('ours', *files, kept).cpu / floor.cpu:.1f}"
             rows.append(f"| `{row.method}` | {ours.cpu / floor.cpu:.1f} | {profiled} | {theirs.cpu / floor.cpu:.1f} | "
                         f"**{theirs.cpu / ours.cpu:.1f}** | {ours.anonymous >> 20} | {theirs.anonymous >> 20} | "
@@ -166,7 +166,7 @@ class Bench:
 
     def profile(self) -> list[str]:
         floor = self._least("floor", str(self.folder / "floor"), *(str(self.home / m) for m in ("base", *EXPERTS)))
-        cost = {how: self._least("sample", str(self.home), how) for how in ("sampled", "exact")}
+        cost = {how: self._least("profile", str(self.home), how) for how in ("sampled", "exact")}
         return [
             "A new family's profile, of the matrices in its layers: CPU as a multiple of reading its models and",
             "writing one. The sampled one gives the first maps of signs and cosines, the exact one stays.",

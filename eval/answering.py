@@ -172,9 +172,8 @@ class Answering:
         """Takes seconds the first time, so the worker calls it when it starts."""
         with self._loading:
             if self._models is None:
-                from eval.running.models import (
-                    Models,  # seconds of transformers, which the first slider must not wait for
-                )
+                # Seconds of transformers, which the first slider must not wait for.
+                from eval.running.models import Models
 
                 self._models = Models()
             return self._models

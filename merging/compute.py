@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import cache, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from merging.spectral import Factors, Fold
 
 if TYPE_CHECKING:  # a plan may hold a merge that feeds it, which is computed here
     from merging.facts import MatrixFacts
+    from merging.method import Method
     from merging.plan import Plan, TensorPlan
 
 
@@ -60,6 +61,21 @@ def _in_blocks(plan: Plan, tensor: TensorPlan) -> bool:
     )
 
 
+def settings_by_block(method: Method, blocks: Blocks, knobs: Mapping[str, Any]) -> Callable[[int, int], dict[str, Any]]:
+    """What a method gets beside a block: its settings, what it must know of the whole stack, and the block's bits."""
+    known = method.measure(blocks, **knobs) if method.measure else None
+
+    def own(start: int, stop: int) -> dict[str, Any]:
+        settings = dict(knobs)
+        if known is not None:
+            settings["known"] = known.at(start * blocks.width)
+        if method.random:
+            settings["bits"] = blocks.bits_of(start, stop)
+        return settings
+
+    return own
+
+
 def merged_in_blocks(plan: Plan, tensor: TensorPlan, facts: MatrixFacts | None = None) -> Tensor:
     """The same tensor as the method makes of whole stacks, block by block in little memory."""
     method, keep = plan.method, kept_inputs(plan, tensor)
@@ -95,14 +111,11 @@ def merged_in_blocks(plan: Plan, tensor: TensorPlan, facts: MatrixFacts | None =
 
         counts = tuple(facts.deltas[part.model].magnitudes for part in inputs) if facts else ()
         blocks = Blocks(shape, lambda start, stop: read(start, stop)[0], bits if method.random else None, counts)
-        known = method.measure(blocks, **knobs) if method.measure else None
+        own = settings_by_block(method, blocks, knobs)
         out = torch.empty(shape, dtype=tensor.dtype)
         for start, stop in blocks.spans():
             stack, below = read(start, stop)
-            own = {} if known is None else {"known": known.at(start * blocks.width)}
-            if method.random:
-                own["bits"] = blocks.bits_of(start, stop)
-            merged = method(stack, weights, **knobs, **own)
+            merged = method(stack, weights, **own(start, stop))
             if below is not None:
                 merged += below.view_as(merged)
             out[start:stop] = merged

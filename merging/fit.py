@@ -1,7 +1,7 @@
 """The scale or the experts' weights with which a merge keeps most of what each expert puts out on its own text.
 
-Least squares on measured inputs : every method's delta is linear in its scale, so that the best one
-is a quotient; of the weights some methods are linear, and the others are followed in a few steps.
+Least squares on measured inputs: every method's delta is linear in its scale, so that the best one is a quotient; of
+the weights some methods are linear, and the others are followed in a few steps.
 """
 
 from collections.abc import Callable, Sequence

@@ -17,6 +17,7 @@ from merging.compute import (
     method_settings,
     read_deltas,
     read_models,
+    settings_by_block,
 )
 from merging.errors import UserError
 from merging.facts import MatrixFacts
@@ -89,11 +90,10 @@ class LiveDeltas:
         facts = None if step.changed(tensor.name) else self._known(tensor.name)
         counts = tuple(facts.deltas[step.order[t]].magnitudes for t in keep) if facts else ()
         blocks = replace(whole(deltas, rows=method.blocks == "rows"), counts=counts)
-        known = method.measure(blocks, **settings) if method.measure else None
+        own = settings_by_block(method, blocks, settings)
         out = torch.empty(blocks.shape)
         for start, stop in blocks.spans():
-            own = {} if known is None else {"known": known.at(start * blocks.width)}
-            out[start:stop] = method(blocks.read(start, stop), weights, **settings, **own)
+            out[start:stop] = method(blocks.read(start, stop), weights, **own(start, stop))
         return out.view(tensor.shape)
 
     def weights(self, step: Step, tensor: TensorPlan, delta: Tensor | Fold) -> Tensor:

@@ -144,10 +144,10 @@ class Pictures:
         if not self._held.lean and (read := inputs.gram):
             grams = factors.remember(("grams", calibration.digest), lambda: [read(t) for t in range(len(experts))])
             inputs = replace(inputs, gram=grams.__getitem__)
-        if not isinstance(delta, Fold) or delta.core is not None:
-            return kept_by(delta.dense() if isinstance(delta, Fold) else delta, factors.deltas, inputs)
-        key = ("along", id(delta.u), calibration.digest)
-        return kept_by_fold(delta, factors.remember(key, partial(along, delta, factors.deltas, inputs)))
+        if isinstance(delta, Fold) and delta.core is None:
+            key = ("along", id(delta.u), calibration.digest)
+            return kept_by_fold(delta, factors.remember(key, partial(along, delta, factors.deltas, inputs)))
+        return kept_by(delta.dense() if isinstance(delta, Fold) else delta, factors.deltas, inputs)
 
     def _kept(self, step: Step, tensor: TensorPlan, delta: Tensor | Fold) -> tuple[Kept, Sequence[float]]:
         """Per expert of the family: directions kept, and mean outlier weight."""

@@ -164,8 +164,8 @@ def _cell(answer: Answer, turn: Turn, probe: Probe | None, colours: Mapping[str,
     text = (said or escape(answer.text)).replace("\n", "<br>") or ("…" if waits else "<i>no answer</i>")
     verdict = ""
     if probe and answer.seconds is not None:
-        said = judge(probe, answer.text)
-        verdict = f'<p class="verdict {"pass" if said.passed else "fail"}">{escape(said.label)}</p>'
+        judged = judge(probe, answer.text)
+        verdict = f'<p class="verdict {"pass" if judged.passed else "fail"}">{escape(judged.label)}</p>'
     routed = routing_html(answer.routing, colours) if answer.routing else ""
     return (
         f'<div class="answer" data-model="{escape(answer.model)}"{" data-running" if waits else ""}>'

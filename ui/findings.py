@@ -18,7 +18,7 @@ from merging.analysis import Conflict, Look, Matrix, MatrixView, Measure
 from merging.plots.maps import per_matrix
 from merging.plots.picture import roles
 from ui.found import Found
-from ui.marks import label
+from ui.marks import finding, label
 
 _CHANCE = 0.5
 
@@ -26,14 +26,15 @@ _CHANCE = 0.5
 def map_finding(look: Look, measure: Measure) -> str:
     conflict = look.conflicts[measure]
     if not conflict.rows:
-        return _said("One expert alone has nobody to clash with.", "A map needs two experts with a weight.")
+        return finding("One expert alone has nobody to clash with.", "A map needs two experts with a weight.")
     if look.sampled:
-        return _said("Sampled: a first map from one weight in sixteen.", "The exact map follows when all are read.")
+        return finding("Sampled: a first map from one weight in sixteen.", "The exact map follows when all are read.")
     if measure == "output" and not np.isfinite(conflict.values).any():
-        return _said("What the experts put out is not measured yet.",
+        return finding("What the experts put out is not measured yet.",
                      "Press Measure the experts, beside the method.")  # fmt: skip
     if not np.isfinite(conflict.values).any():
-        return _said("Nothing to compare: no two experts change the same matrix.", "Cells without a change are empty.")
+        read = "Cells without a change are empty."
+        return finding("Nothing to compare: no two experts change the same matrix.", read)
     says = {"sign": _sign, "cosine": _cosine, "shared": _shared, "interference": _interference, "kept": _kept,
             "output": _output}  # fmt: skip
     return says[measure](look, conflict)
@@ -44,42 +45,42 @@ def _sign(look: Look, conflict: Conflict) -> str:
     mean = float(np.nanmean(conflict.values))
     at_worst = f"{_hundredths(worst)} of 100 weights there are pushed in opposite directions (chance: 50)."
     if worst > _CHANCE + 0.05:
-        return _said(f"{names} clash most in {where}.", at_worst)
+        return finding(f"{names} clash most in {where}.", at_worst)
     if worst > _CHANCE + 0.02:
-        return _said(f"{names} clash a little, most of all in {where}.", at_worst)
+        return finding(f"{names} clash a little, most of all in {where}.", at_worst)
     highest = f"At most {_hundredths(worst)} of 100 weights are pushed in opposite directions (chance: 50), in {where}."
     if mean > _CHANCE - 0.02:
-        return _said("No pair clashes: signs agree about as often as chance.", highest)
+        return finding("No pair clashes: signs agree about as often as chance.", highest)
     little = "a little more than chance" if mean > _CHANCE - 0.1 else "far more than chance"
-    return _said(f"No pair clashes: all agree {little}.", highest)
+    return finding(f"No pair clashes: all agree {little}.", highest)
 
 
 def _cosine(look: Look, conflict: Conflict) -> str:
     names, where, lowest = _extreme(look, conflict, np.nanargmin)
     if lowest < -0.02:
         read = f"Cosine × 100 is {_hundredths(lowest)} there; 0 is unrelated, 100 the same way."
-        return _said(f"{names} pull apart most in {where}.", read)
+        return finding(f"{names} pull apart most in {where}.", read)
     closest, there, highest = _extreme(look, conflict, np.nanargmax, opens=False)
     if highest < 0.02:
-        return _said("The experts’ changes are unrelated everywhere.", "Cosine × 100: 0 unrelated, 100 the same way.")
+        return finding("The experts’ changes are unrelated everywhere.", "Cosine × 100: 0 unrelated, 100 the same way.")
     read = f"Cosine × 100 is {_hundredths(highest)} in {there}; 0 is unrelated, 100 the same way."
-    return _said(f"No pair pulls apart; {closest} come closest.", read)
+    return finding(f"No pair pulls apart; {closest} come closest.", read)
 
 
 def _shared(look: Look, conflict: Conflict) -> str:
     names, where, most = _extreme(look, conflict, np.nanargmax)
     read = f"{_hundredths(most)} of 100 of their strongest directions overlap there. Shared directions are fought over."
     if most < 0.1:
-        return _said("Each expert uses directions of its own.", f"At most {read[0].lower()}{read[1:]}")
-    return _said(f"{names} share most directions in {where}.", read)
+        return finding("Each expert uses directions of its own.", f"At most {read[0].lower()}{read[1:]}")
+    return finding(f"{names} share most directions in {where}.", read)
 
 
 def _interference(look: Look, conflict: Conflict) -> str:
     names, where, most = _extreme(look, conflict, np.nanargmax)
     read = f"Interference × 100 is {_hundredths(most)} there; 0 means that a plain sum loses nothing."
     if most < 0.05:
-        return _said("The experts hardly get in each other’s way.", read.replace("there", f"at most, in {where}"))
-    return _said(f"{names} interfere most in {where}.", read)
+        return finding("The experts hardly get in each other’s way.", read.replace("there", f"at most, in {where}"))
+    return finding(f"{names} interfere most in {where}.", read)
 
 
 def _kept(look: Look, conflict: Conflict) -> str:
@@ -89,12 +90,12 @@ def _kept(look: Look, conflict: Conflict) -> str:
     read = f"100: the merge moves as that expert did; 0: not at all. Lowest is {_hundredths(lowest)}, in {where}."
     most, least = max(means, key=lambda m: means[m]), min(means, key=lambda m: means[m])
     if means[least] < -0.02:
-        return _said(f"The merge moves away from {label(least, colours[least])}.", read)
+        return finding(f"The merge moves away from {label(least, colours[least])}.", read)
     if len(means) == 1:
-        return _said(f"The merge moves {_hundredths(means[most])} of 100 {label(most, colours[most])}’s way.", read)
+        return finding(f"The merge moves {_hundredths(means[most])} of 100 {label(most, colours[most])}’s way.", read)
     if means[most] - means[least] < 0.05:
-        return _said("The merge leans to all experts alike.", read)
-    return _said(f"The merge leans to {label(most, colours[most])}; least is left of "
+        return finding("The merge leans to all experts alike.", read)
+    return finding(f"The merge leans to {label(most, colours[most])}; least is left of "
                  f"{label(least, colours[least])}.", read)  # fmt: skip
 
 
@@ -105,7 +106,7 @@ def _output(look: Look, conflict: Conflict) -> str:
     shares = ", ".join(f"{label(name, colours[name])} {_hundredths(mean)}" for name, mean in means.items())
     read = (f"100: all it puts out on its own text; 0: as the base; below: further off. "
             f"Lowest is {_hundredths(lowest)}, in {where}.")  # fmt: skip
-    return _said(f"Output kept, of 100: {shares}.", read)
+    return finding(f"Output kept, of 100: {shares}.", read)
 
 
 def _means(conflict: Conflict) -> dict[str, float]:
@@ -128,13 +129,13 @@ def spectra_finding(look: Look, matrix: Matrix) -> str:
     else:
         read += " The tick is where the method cuts; what lies beyond is dropped."
     if not moved:
-        return _said(f"No expert changes {where}.", "A matrix without a change has no curve.")
+        return finding(f"No expert changes {where}.", "A matrix without a change has no curve.")
     first = min(moved, key=lambda s: s.half_energy)
     if first.half_energy > 0.3 * whole:
-        return _said(f"What experts learned in {where} is spread over many directions.", read)
+        return finding(f"What experts learned in {where} is spread over many directions.", read)
     who = label(first.model, roles([s.model for s in experts])[first.model])
     place = "one direction" if first.half_energy == 1 else f"{first.half_energy} of {whole} directions"
-    return _said(f"Half of what {who} learned in {where} sits in {place}.", read)
+    return finding(f"Half of what {who} learned in {where} sits in {place}.", read)
 
 
 def kept_finding(look: Look) -> str:
@@ -144,13 +145,13 @@ def kept_finding(look: Look) -> str:
     found = {name: share for name, share in shares.items() if share is not None}
     read = "Printed: directions kept. More ink: a larger share of all."
     if not found:
-        return _said("This method keeps every direction.", "It works on single weights, not on directions.")
+        return finding("This method keeps every direction.", "It works on single weights, not on directions.")
     most, least = max(found, key=lambda n: found[n]), min(found, key=lambda n: found[n])
     if found[least] > 0.995:
-        return _said("Every direction of every expert is kept.", read)
+        return finding("Every direction of every expert is kept.", read)
     if found[most] - found[least] < 0.02:
-        return _said(f"Each expert keeps {_hundredths(found[most])} of 100 directions.", read)
-    return _said(f"{label(most, colours[most], capital=True)} keeps most directions, "
+        return finding(f"Each expert keeps {_hundredths(found[most])} of 100 directions.", read)
+    return finding(f"{label(most, colours[most], capital=True)} keeps most directions, "
                  f"{label(least, colours[least])} least.", read)  # fmt: skip
 
 
@@ -158,21 +159,21 @@ def tail_finding(look: Look) -> str:
     """Who has the heaviest tail, and whether the method does something about it."""
     tails = [(t, v.matrix) for v in look.views.values() for t in v.tails if np.isfinite(t.mass)]
     if not tails:
-        return _said("No expert changes a matrix.", "Outliers are entries far beyond the usual size.")
+        return finding("No expert changes a matrix.", "Outliers are entries far beyond the usual size.")
     tail, matrix = max(tails, key=lambda pair: pair[0].mass)
     who = label(tail.model, roles(look.family.experts)[tail.model], capital=True)
     read = (f"{_hundredths(tail.mass)} of 100 of its change there sits in {100 * tail.entries:.1f} of 100 entries. "
             + ("The method leaves them as they are." if all(abs(t.outlier_weight - 1) < 0.005 for t, _ in tails)
                else "An outlier weight below 1 damps, above 1 lifts."))  # fmt: skip
     if tail.mass < 0.02:
-        return _said("No expert has outliers to speak of.", read)
-    return _said(f"{who} has most outliers in {_place(matrix.layer, matrix.kind)}.", read)
+        return finding("No expert has outliers to speak of.", read)
+    return finding(f"{who} has most outliers in {_place(matrix.layer, matrix.kind)}.", read)
 
 
 def board_finding(scores: Mapping[str, Scores], probes: str = "Town") -> str:
     """Against the base, side by side; within noise is `cannot tell`."""
     if "merge" not in scores:
-        return _said("This merge has not been scored.", "Scoring asks it every probe and checks each answer by rule.")
+        return finding("This merge has not been scored.", "Scoring asks it every probe and checks each answer by rule.")
     merge, base = scores["merge"], scores.get("base")
     n = getattr(merge, H[0]).n
     read = f"{n} {escape(probes)} probes per H, 95 % intervals."
@@ -180,73 +181,73 @@ def board_finding(scores: Mapping[str, Scores], probes: str = "Town") -> str:
         read += f" {_hundredths(merge.broken)} of 100 answers are broken."
     if base is None:
         shares = " · ".join(f"{label(h, h)} {_hundredths(getattr(merge, h).score)}" for h in H)
-        return _said(f"Of 100 probes it passes: {shares}.", read)
+        return finding(f"Of 100 probes it passes: {shares}.", read)
     sides = {h: compare(getattr(merge, h), getattr(base, h)) for h in H}
     better, worse, open_ = ([h for h in H if sides[h] == s] for s in (1, -1, 0))
     if len(better) == len(H):
         lost = [h for h in H if (kept := _keeps(scores, h)) is not None and kept < 0.5]
         if len(lost) == len(H):
-            return _said("Beats the base on all three, but loses most of what was learned.", read)
+            return finding("Beats the base on all three, but loses most of what was learned.", read)
         if lost:
-            return _said(f"Beats the base on all three, but loses most of what {_all(lost)} learned.", read)
-        return _said("Beats the base on all three and keeps most of what was learned.", read)
+            return finding(f"Beats the base on all three, but loses most of what {_all(lost)} learned.", read)
+        return finding("Beats the base on all three and keeps most of what was learned.", read)
     if len(worse) == len(H):
-        return _said("Worse than the base on all three.", read)
+        return finding("Worse than the base on all three.", read)
     if len(open_) == len(H):
-        return _said("Cannot tell from the base on any of the three.", read)
+        return finding("Cannot tell from the base on any of the three.", read)
     parts = [f"better than the base on {_all(better)}"] if better else []
     if worse:
         parts.append(f"worse {'' if better else 'than the base '}on {_all(worse)}")
     if open_:
         parts.append(f"cannot tell on {_all(open_)}")
     sentence = "; ".join(parts)
-    return _said(sentence[0].upper() + sentence[1:] + ".", read)
+    return finding(sentence[0].upper() + sentence[1:] + ".", read)
 
 
 def health_finding(health: Health) -> str:
     """Sound or broken, from what takes seconds."""
     read = " ".join(health.alarms) or f"{health.spoken} short answers and {len(health.sides)} good ones read."
     if health.alarms:
-        return _said("This merge looks broken.", read)
-    return _said("Sound: nothing here says that the merge is broken.", read)
+        return finding("This merge looks broken.", read)
+    return finding("Sound: nothing here says that the merge is broken.", read)
 
 
 def tried_finding(tries: Sequence[Try], sure: Sequence[float], now: str) -> str:
     """Whether the merge on the desk is among the best tries, by helpful and harmless."""
     read = f"{len(tries)} merges tried. Click a dot, or choose below, to go back to its settings."
     if len(tries) == 1:
-        return _said("One merge tried: nothing to compare it with.", "Each merge that is scored becomes a dot here.")
+        return finding("One merge tried: nothing to compare it with.", "Each merge that is scored becomes a dot here.")
     read += f" Their best mean is about {_hundredths(luck(tries))} points of luck."
     chance = next((chance for one, chance in zip(tries, sure, strict=True) if one.digest == now), None)
     if chance is None:
-        return _said("The merge on the desk is not among those tried.", read)
+        return finding("The merge on the desk is not among those tried.", read)
     if chance < 0.05:
-        return _said("Another try beats this merge on helpful and harmless.", read)
+        return finding("Another try beats this merge on helpful and harmless.", read)
     if chance > 0.95:
-        return _said("No other try beats this merge on helpful and harmless.", read)
-    return _said(f"This merge is among the best tries in {_hundredths(chance)} of 100 draws.", read)
+        return finding("No other try beats this merge on helpful and harmless.", read)
+    return finding(f"This merge is among the best tries in {_hundredths(chance)} of 100 draws.", read)
 
 
 def search_finding(found: Found | None) -> str:
     """What the search says of the recipe it began with; before it, what it will do."""
     if found is None or not found.tries:
-        return _said("Let the machine turn the knobs.",
+        return finding("Let the machine turn the knobs.",
                      "It begins with the recipe on the desk: many tries on few probes, the best of them on more, two "
                      "finalists on probes that nothing was chosen by.")  # fmt: skip
     read = "A click on a dot loads its settings. Small differences are luck until the unseen probes have spoken."
     if not (found.done and found.finalists):
-        return _said(f"{len(found.tries)} tries so far.", read)
+        return finding(f"{len(found.tries)} tries so far.", read)
     winner = found.finalists[0]
     gap = winner.against
     if gap is None:
-        return _said("Nothing beat the recipe that the search began with.", read)
+        return finding("Nothing beat the recipe that the search began with.", read)
     points = abs(round(100 * gap.mean, 1))
     unseen = f"unseen {'harmless ' if found.aim == 'harmless' else ''}probes"
     if gap.low > 0:
-        return _said(f"Try {winner.number} beats the recipe it began with by {points:g} on {unseen}.", read)
+        return finding(f"Try {winner.number} beats the recipe it began with by {points:g} on {unseen}.", read)
     if gap.high < 0:
-        return _said(f"On {unseen} try {winner.number} is {points:g} worse than the recipe it began with.", read)
-    return _said(f"{unseen.capitalize()} cannot tell try {winner.number} from the recipe it began with.", read)
+        return finding(f"On {unseen} try {winner.number} is {points:g} worse than the recipe it began with.", read)
+    return finding(f"{unseen.capitalize()} cannot tell try {winner.number} from the recipe it began with.", read)
 
 
 def compare(a: HScore, b: HScore) -> int:
@@ -294,7 +295,3 @@ def _place(layer: int, kind: str) -> str:
 def _hundredths(share: float) -> str:
     whole = round(100 * share)
     return f"−{-whole}" if whole < 0 else str(whole)
-
-
-def _said(sentence: str, read: str) -> str:
-    return f'<h2>{sentence}</h2><p class="sub">{read}</p>'

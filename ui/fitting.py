@@ -13,7 +13,7 @@ from ui.desk import show_recipe
 from ui.live import Updates, sources_of
 from ui.measured import is_missing, with_measurement
 from ui.page import Page
-from ui.services import Services
+from ui.services import Services, newest
 from ui.session import Session, recipe_of, with_recipe
 
 
@@ -30,7 +30,7 @@ def fit(services: Services, page: Page, what: What, session: Session, turns: Tur
         )
     found = next(iter(services.worker.ask(FitOutputs(named.id, sources_of(named), recipe_of(named), what))))
     assert isinstance(found, Fit)
-    if services.sessions.get(session.id, session).recipe != session.recipe:
+    if newest(services, session).recipe != session.recipe:
         return  # the desk has moved on meanwhile
     yield {page.map.fitted: told(found)}
     if found.steps:

@@ -4,7 +4,7 @@ import numpy as np
 
 from merging.analysis import Look
 from merging.plots.picture import roles
-from ui.marks import label
+from ui.marks import finding, label
 
 _LOWEST = 0.3  # of the matrices: what a threshold is offered for
 
@@ -13,7 +13,7 @@ def gate_finding(look: Look) -> str:
     """Whose matrices were gated, and the threshold that would gate the lowest 30 of 100."""
     gate, colours = look.gate, roles(look.family.experts)
     if gate is None or not np.isfinite(gate.values).any():
-        return _said("Nothing is gated: no expert is marked as the safe one.",
+        return finding("Nothing is gated: no expert is marked as the safe one.",
                      "Set Safe to 1 for one expert, under More; the others then pass its gate.")  # fmt: skip
     seen = np.isfinite(gate.values)
     parts = [
@@ -23,8 +23,4 @@ def gate_finding(look: Look) -> str:
     ]
     read = (f"Hollow: below τ (dotted), mixed with the safe expert. "
             f"τ {np.quantile(gate.values[seen], _LOWEST):.2f} gates the lowest 30 of 100.")  # fmt: skip
-    return _said(f"Matrices gated: {', '.join(parts)}.", read)
-
-
-def _said(sentence: str, read: str) -> str:
-    return f'<h2>{sentence}</h2><p class="sub">{read}</p>'
+    return finding(f"Matrices gated: {', '.join(parts)}.", read)

@@ -5,7 +5,7 @@ from html import escape
 from merging.plots.picture import NAMED, roles
 from merging.plots.scale import Scale
 
-__all__ = ["LOGO", "colour_bar", "label", "mark", "pair", "roles"]
+__all__ = ["LOGO", "colour_bar", "finding", "label", "mark", "pair", "roles"]
 
 LOGO = '<span class="logo" aria-hidden="true"><i></i><i></i><i></i></span>'
 
@@ -23,6 +23,11 @@ def label(name: str, role: str, *, capital: bool = False) -> str:
 def pair(first: str, second: str, colours: dict[str, str]) -> str:
     """`[mark] helpful x [mark] honest`, the title of one conflict map."""
     return f'{label(first, colours[first])} <span class="times">×</span> {label(second, colours[second])}'
+
+
+def finding(sentence: str, read: str) -> str:
+    """What a picture says, and how to read it; both HTML."""
+    return f'<h2>{sentence}</h2><p class="sub">{read}</p>'
 
 
 def colour_bar(scale: Scale, hint: str = "") -> str:
