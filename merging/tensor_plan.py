@@ -51,8 +51,8 @@ def plan_tensors(
         lock = lock_of(recipe.locks, place.name)
         used |= set() if lock is None else {lock}
         name, info = place.name, place.info
-        if info.dtype not in FLOATS:
-            dtype = STORED[info.dtype]
+        dtype = (wanted if info.dtype in FLOATS else None) or STORED[info.dtype]
+        if info.dtype not in FLOATS or 0 in info.shape:  # whole numbers, or no entry to merge
             yield TensorPlan(name, info.shape, dtype, "copy", 0.0, (), {}, False, place.base_name, place.inputs)
             continue
         settings: dict[str, Any] = {}
@@ -69,7 +69,7 @@ def plan_tensors(
         held = None if lock is None else held_to(targets[lock], [models[part.model] for part in place.inputs])
         if (held == BASE and not place.base_name) or (lock is not None and held is None):
             absent.setdefault(lock or 0, []).append(name)
-        yield TensorPlan(name, info.shape, wanted or FLOATS[info.dtype], "merge", place.depth, weights, settings,
+        yield TensorPlan(name, info.shape, dtype, "merge", place.depth, weights, settings,
                          excluded, place.base_name, place.inputs, held)  # fmt: skip
     for i, names in absent.items():
         what = f"{shown(recipe.locks[i].to)} has no part in {count(names, 'tensor')}: {first_names(names)}"
