@@ -1,0 +1,121 @@
+"""The folder that a calibration grows in. What is measured is written as it comes, so a stopped run goes on."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from eval.running.layers import Grams, Layers
+from merging.calibration import ABOUT, ENDS, GRADIENTS, About, Stream, file_name
+from merging.checkpoint import Checkpoint
+from merging.errors import UserError
+from merging.partial import sha256_of
+
+_PRODUCTS = "products of "
+_RUN = "run"
+
+
+def begin(folder: Path, run: object) -> None:
+    """Makes the folder of this very run, told by what goes into it, or finds it again."""
+    told = hashlib.sha256(json.dumps(run).encode()).hexdigest()
+    mark = folder / _RUN
+    if folder.exists() and (not mark.is_file() or mark.read_text() != told):
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    mark.write_text(told)
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """The measurement as far as it is. stream, tokens, embedding: as in `About`; names: the tensors of the model."""
+
+    folder: Path
+    base: Checkpoint
+    experts: Sequence[Checkpoint]
+    stream: Stream
+    tokens: tuple[int, ...]
+    layers: Layers
+    embedding: str
+    names: Sequence[str]
+    device: torch.device
+
+    def has(self, t: int, part: str) -> bool:
+        return self._path(t, part).is_file()
+
+    def keep(self, t: int, part: str, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+        """Appears whole or not at all."""
+        path = self._path(t, part)
+        save_file(dict(tensors), path.with_suffix(".part"), metadata)
+        os.replace(path.with_suffix(".part"), path)
+
+    def keep_grams(self, t: int, part: str, grams: Grams, more: Mapping[str, Tensor]) -> None:
+        """Means a token, and the T x T products of every matrix's deltas under them."""
+        tensors = {name: (gram / grams.tokens).cpu() for name, gram in grams.sums.items()} | dict(more)
+        # A tied head stands under the name of the embedding, which is the tensor that the files hold.
+        same = {name if name in self.base.tensors else self.embedding: kept for name, kept in grams.same_as.items()}
+        for name in same.keys() - {self.embedding}:
+            tensors[_PRODUCTS + name] = self._products(name, grams.sums[same[name]] / grams.tokens)
+        self.keep(t, part, tensors, {"matrices": json.dumps(same, sort_keys=True)})
+
+    def about(self, parts: Iterable[str]) -> About:
+        """Of these parts, which are written for all experts."""
+        matrices: dict[str, tuple[str, str]] = {}
+        products: dict[str, list[list[list[float]]]] = {}
+        for part in parts:
+            for t in range(len(self.experts)):
+                with safe_open(self._path(t, part), "pt") as file:
+                    same = json.loads(file.metadata()["matrices"])
+                    matrices |= {name: (part, kept) for name, kept in same.items()}
+                    for name in same.keys() - {self.embedding}:
+                        products.setdefault(name, []).append(file.get_tensor(_PRODUCTS + name).tolist())
+        return About.model_validate(
+            {
+                "base": self.base.fingerprint,
+                "experts": [expert.fingerprint for expert in self.experts],
+                "stream": self.stream,
+                "tokens": self.tokens,
+                "matrices": matrices,
+                "embedding": self.embedding,
+                "transposed": sorted(name for name in matrices if self.layers.is_transposed(name)),
+                "products": products,
+                "gradients": self.names if self.stream == "gradients" else [],
+            }
+        )
+
+    def finish(self, out: Path) -> int:
+        """Gives the folder its name; returns its bytes. Raises UserError where something of that name is there."""
+        parts = [*map(str, range(len(self.layers))), ENDS]
+        backward = [GRADIENTS] if self.stream == "gradients" else []
+        files = [self._path(t, part) for t in range(len(self.experts)) for part in (*parts, *backward)]
+        hashes = {path.name: sha256_of(path) for path in files}
+        self.write_about(self.about(parts).model_copy(update={"files": hashes}))
+        refuse_existing(out)
+        (self.folder / _RUN).unlink()
+        self.folder.rename(out)
+        return sum((out / name).stat().st_size for name in hashes)
+
+    def write_about(self, about: About) -> None:
+        (self.folder / ABOUT).write_text(about.model_dump_json())
+
+    def _path(self, t: int, part: str) -> Path:
+        return self.folder / file_name(t, part)
+
+    def _products(self, name: str, gram: Tensor) -> Tensor:
+        base = self.base.read(name).to(self.device).float()
+        deltas = torch.stack([expert.read(name).to(self.device).float() - base for expert in self.experts])
+        if self.layers.is_transposed(name):
+            deltas = deltas.mT
+        return torch.einsum("smn,umn->su", (deltas @ gram).double(), deltas.double()).cpu()
+
+
+def refuse_existing(out: Path) -> None:
+    if out.exists():
+        raise UserError("E_EXISTS", "there is something here already", where=str(out), do="Choose another folder.")
