@@ -100,7 +100,8 @@ _PANELS = {
     "Models": lambda experts, title: passports.build(),
 }
 _FIELDS = {"Models": "passports"}  # of Page, where it is not the tab's title
-_QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+# No component shows progress: Gradio would copy all of each one that does, at each of six messages a move.
+_QUIET: dict[str, Any] = {"show_progress": "hidden", "show_progress_on": [], "api_visibility": "private"}
 # A move waits for nothing but the worker: neither chat nor scoring share its limit.
 _MOVING: dict[str, Any] = {**_QUIET, "trigger_mode": "always_last", "concurrency_limit": 16, "concurrency_id": "moves"}
 
