@@ -29,13 +29,15 @@ ENDS = "ends"  # the part of a model before and after its layers
 GRADIENTS = "gradients"  # the file of an expert's gradients
 FISHER, SALIENCY, BASE_SALIENCY = "fisher of ", "saliency of ", "base saliency of "  # before a tensor's name
 COUNTS = "looked up"  # the key of an embedding's counts
+SQUARES = "squares of "  # before a norm's name
 Stream = Literal["own", "merged", "gradients"]  # the last is "own" with gradients
 Scope = Literal["matrix", "block", "model"]
 
 
 class About(BaseModel):
     """What `about.json` says. `matrices` names, for each tensor with linear inputs, the part of the model that it lies
-    in and the tensor under whose name its Gram matrix is kept (tensors that read the same input share one).
+    in and the tensor under whose name its Gram matrix is kept (tensors that read the same input share one). `norms`
+    names for each norm's scale the part that it lies in.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -47,6 +49,7 @@ class About(BaseModel):
     tokens: tuple[int, ...]
     matrices: dict[str, tuple[str, str]]
     embedding: str  # the tensor whose rows are looked up; its rows are counted
+    norms: dict[str, str] = {}
     transposed: tuple[str, ...] = ()  # matrices kept as (inputs, outputs)
     products: dict[str, tuple[tuple[tuple[float, ...], ...], ...]] = {}
     gradients: tuple[str, ...] = ()  # tensors with gradients
@@ -62,7 +65,7 @@ class Inputs:
     float64 `M[t, s, u] = <X_t D_s^T, X_t D_u^T>` a token, summed over the matrices of a scope. transposed: the matrix
     is kept as (n, m). fisher: t -> the mean over expert t's texts of its squared gradient, over the
     mean of that in the whole model. saliency: t -> the means of `|w dL/dw|` in the base and in expert t. Both are of
-    the tensor's shape, float32.
+    the tensor's shape, float32. squares: (T, n) of the scale of a norm, the mean squared input that each entry met.
     """
 
     gram: Callable[[int], Tensor] | None = None
@@ -71,6 +74,7 @@ class Inputs:
     transposed: bool = False
     fisher: Callable[[int], Tensor] | None = None
     saliency: Callable[[int], tuple[Tensor, Tensor]] | None = None
+    squares: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -98,17 +102,18 @@ class Calibration:
         def gradient(kind: str, t: int) -> Tensor:
             return _read(self.folder / file_name(places[t], GRADIENTS), kind + name).to(device)
 
+        def stacked(part: str, key: str) -> Tensor:
+            return torch.stack([_read(self.folder / file_name(t, part), key) for t in places]).to(device)
+
         has_gradients = name in self.about.gradients
-        counts = None
-        if name == self.about.embedding:
-            counts = torch.stack([_read(self.folder / file_name(t, ENDS), COUNTS) for t in places]).to(device)
         return Inputs(
             gram if name in self.about.matrices else None,
-            counts,
+            stacked(ENDS, COUNTS) if name == self.about.embedding else None,
             partial(self._products, name, places) if name in self.about.products else None,
             name in self.about.transposed,
             partial(gradient, FISHER) if has_gradients else None,
             (lambda t: (gradient(BASE_SALIENCY, t), gradient(SALIENCY, t))) if has_gradients else None,
+            stacked(self.about.norms[name], SQUARES + name) if name in self.about.norms else None,
         )
 
     def _products(self, name: str, experts: list[int], scope: Scope) -> Tensor:
@@ -150,6 +155,8 @@ def calibration_of(
 def _check(found: Calibration, recipe: "Recipe", experts: Sequence["Checkpoint"], base: "Checkpoint") -> None:
     """Raises where it was measured on others, or is not whole."""
     where = recipe.calibration or ""
+    if dict(recipe.parameters).get("norms") == "lot" and not found.about.norms:
+        raise UserError("E_CALIBRATION", "it says nothing of norms, which `norms: lot` merges by", where=where, do=MAKE)
     if found.about.base != base.fingerprint or not found.knows([one.fingerprint for one in experts]):
         raise UserError("E_CALIBRATION", "it was measured on other models", where=where, do=MAKE)
     if lost := [name for name in found.about.files if not (found.folder / name).is_file()]:

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from eval.running.layers import Grams, Layers
-from merging.calibration import ABOUT, ENDS, GRADIENTS, About, Stream, file_name
+from merging.calibration import ABOUT, ENDS, GRADIENTS, SQUARES, About, Stream, file_name
 from merging.checkpoint import Checkpoint
 from merging.errors import UserError
 from merging.partial import sha256_of
@@ -58,7 +58,8 @@ class Kept:
 
     def keep_grams(self, t: int, part: str, grams: Grams, more: Mapping[str, Tensor]) -> None:
         """Means a token, and the T x T products of every matrix's deltas under them."""
-        tensors = {name: (gram / grams.tokens).cpu() for name, gram in grams.sums.items()} | dict(more)
+        sums = {**grams.sums, **{SQUARES + name: squares for name, squares in grams.squares.items()}}
+        tensors = {name: (one / grams.tokens).cpu() for name, one in sums.items()} | dict(more)
         # A tied head stands under the name of the embedding, which is the tensor that the files hold.
         same = {name if name in self.base.tensors else self.embedding: kept for name, kept in grams.same_as.items()}
         for name in same.keys() - {self.embedding}:
@@ -68,12 +69,15 @@ class Kept:
     def about(self, parts: Iterable[str]) -> About:
         """Of these parts, which are written for all experts."""
         matrices: dict[str, tuple[str, str]] = {}
+        norms: dict[str, str] = {}
         products: dict[str, list[list[list[float]]]] = {}
         for part in parts:
             for t in range(len(self.experts)):
                 with safe_open(self._path(t, part), "pt") as file:
                     same = json.loads(file.metadata()["matrices"])
                     matrices |= {name: (part, kept) for name, kept in same.items()}
+                    keys = file.keys()
+                    norms |= {key.removeprefix(SQUARES): part for key in keys if key.startswith(SQUARES)}
                     for name in same.keys() - {self.embedding}:
                         products.setdefault(name, []).append(file.get_tensor(_PRODUCTS + name).tolist())
         return About.model_validate(
@@ -84,6 +88,7 @@ class Kept:
                 "tokens": self.tokens,
                 "matrices": matrices,
                 "embedding": self.embedding,
+                "norms": norms,
                 "transposed": sorted(name for name in matrices if self.layers.is_transposed(name)),
                 "products": products,
                 "gradients": self.names if self.stream == "gradients" else [],

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -102,12 +103,14 @@ class Layers:
 
     @contextmanager
     def grams(self, i: int | None) -> Iterator["Grams"]:
-        """Measures what the matrices of layer i read, or without i the head."""
+        """Measures what the matrices and norms of layer i read, or without i the head and the norms beside layers."""
         if i is None:
-            found = Grams({self.name_of(self._head()): self._head()})
+            own = [(name, part) for name, part in self._module.named_modules() if not name.startswith(f"{self._path}.")]
+            matrices = {self.name_of(self._head()): self._head()}
         else:
-            parts = self._layers[i].named_modules(prefix=f"{self._path}.{i}")
-            found = Grams({f"{name}.weight": part for name, part in parts if type(part) in (nn.Linear, Conv1D)})
+            own = list(self._layers[i].named_modules(prefix=f"{self._path}.{i}"))
+            matrices = {f"{name}.weight": part for name, part in own if type(part) in (nn.Linear, Conv1D)}
+        found = Grams(matrices, {f"{name}.weight": part for name, part in own if type(part).__name__.endswith("Norm")})
         try:
             yield found
         finally:
@@ -131,15 +134,23 @@ class Layers:
 
 
 class Grams:
-    """Sums of x x^T over real tokens, by tensor name; matrices that read the same input share one."""
+    """Sums of x x^T over real tokens, by tensor name; matrices that read the same input share one.
 
-    def __init__(self, parts: Mapping[str, nn.Module]) -> None:
+    squares: of each norm the sums of its squared inputs (n,), once they have the norm's length and before its scale;
+    where it norms every head apart, their means over heads.
+    """
+
+    def __init__(
+        self, matrices: Mapping[str, nn.Module], norms: Mapping[str, nn.Module] = MappingProxyType({})
+    ) -> None:
         self.sums: dict[str, Tensor] = {}
+        self.squares: dict[str, Tensor] = {}
         self.same_as: dict[str, str] = {}
         self.tokens = 0
         self._real: Tensor | None = None
         self._last: tuple[str, Tensor] | None = None
-        self._hooks = [part.register_forward_pre_hook(partial(self._add, name)) for name, part in parts.items()]
+        self._hooks = [part.register_forward_pre_hook(partial(self._add, name)) for name, part in matrices.items()]
+        self._hooks += [part.register_forward_pre_hook(partial(self._square, name)) for name, part in norms.items()]
 
     @contextmanager
     def of(self, batch: Batch) -> Iterator[None]:
@@ -165,6 +176,17 @@ class Grams:
             self.sums[name].addmm_(rows.T, rows)
         else:
             self.sums[name] = rows.T @ rows
+
+    def _square(self, name: str, part: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        assert self._real is not None
+        rows = inputs[0][self._real].float()  # (tokens, n), or (tokens, heads, n)
+        if isinstance(part, nn.LayerNorm):
+            rows = rows - rows.mean(-1, keepdim=True)
+        rows = rows.square()
+        floor = getattr(part, "variance_epsilon", None) or getattr(part, "eps", None) or 1e-38
+        rows = rows / (rows.mean(-1, keepdim=True) + floor)
+        by_token = rows.reshape(len(rows), -1, rows.shape[-1]).mean(1)
+        self.squares[name] = self.squares.get(name, 0) + by_token.sum(0)
 
 
 def batches(texts: Sequence[Sequence[int]], pad: int, device: torch.device, tokens: int = 4096) -> list[Batch]:

@@ -24,6 +24,7 @@ def regmean(
     embed: Annotated[
         str, Choice(("mean", "tied"), "Embedding", "Tied fits each row to how it is used.", screen="tied")
     ],
+    norms: Annotated[str, Choice(("mean", "lot"), "Norms", "Lot weighs a scale by what it meets.")],
 ) -> Tensor:
     """Finds the matrix whose outputs on each expert's own inputs are nearest to what that expert puts out.
 
@@ -31,12 +32,14 @@ def regmean(
     measured `C_t = X_t^T X_t` a token, plus `ridge` times its mean diagonal (so that much ridge gives a mean). The
     weight is an expert's importance, not its length. Tensors without measured inputs take the weighted mean. With
     `tied` an embedding's row is fitted as what it is: an input that occurs so often and, where the head is the same
-    tensor, an output on the last hidden state (ours: `merging/covariance.py`, row_least_squares).
+    tensor, an output on the last hidden state (ours: `merging/covariance.py`, row_least_squares). With `norms: lot` the
+    scale of a norm is `sum w_t q_t s_t / sum w_t q_t` entry by entry, q_t its mean squared input (LOT Merging,
+    2505.23859, reconstructed from the abstract).
     """
-    return lambda_ * fitted(deltas, weights, inputs, a, ridge, embed)
+    return lambda_ * fitted(deltas, weights, inputs, a, ridge, embed, norms)
 
 
-def fitted(deltas: Tensor, weights: Tensor, inputs: Inputs, a: float, ridge: float, embed: str) -> Tensor:
+def fitted(deltas: Tensor, weights: Tensor, inputs: Inputs, a: float, ridge: float, embed: str, norms: str) -> Tensor:
     """RegMean's solution before its scale."""
     measured, counts = inputs.gram, inputs.counts
 
@@ -46,6 +49,8 @@ def fitted(deltas: Tensor, weights: Tensor, inputs: Inputs, a: float, ridge: flo
         diagonal = c.diagonal()
         return a * c + torch.diag((1 - a) * diagonal + ridge * diagonal.mean())
 
+    if inputs.squares is not None and norms == "lot":
+        return row_least_squares(deltas[..., None], inputs.squares, None, weights)[..., 0]
     if counts is not None and embed == "tied":
         return row_least_squares(deltas, counts, measured and gram, weights)
     if counts is None and measured:

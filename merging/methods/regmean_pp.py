@@ -25,6 +25,7 @@ def regmean_pp(
     embed: Annotated[
         str, Choice(("mean", "tied"), "Embedding", "Tied fits each row to how it is used.", screen="tied")
     ],
+    norms: Annotated[str, Choice(("mean", "lot"), "Norms", "Lot weighs a scale by what it meets.")],
 ) -> Tensor:
     """RegMean on the inputs that a layer meets once the layers before it are merged.
 
@@ -32,4 +33,4 @@ def regmean_pp(
     before it (`eval/calibrating/calibrate.py`). They belong to the settings of that run: other settings here are near
     to it, and a new calibration makes them exact.
     """
-    return lambda_ * fitted(deltas, weights, inputs, a, ridge, embed)
+    return lambda_ * fitted(deltas, weights, inputs, a, ridge, embed, norms)

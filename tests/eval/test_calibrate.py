@@ -72,9 +72,20 @@ def test_it_measures_what_a_forward_pass_reads(tmp_path, kind):
     for name, part in parts.items():
         if not isinstance(part, torch.nn.Embedding):
             part.register_forward_pre_hook(lambda _, x, name=name: seen.setdefault(name, []).append(x[0][0].detach()))
+    normed: dict[str, list[torch.Tensor]] = {}
+    for name, part in model.named_modules():
+        if name.endswith("norm") or ".ln_" in name:
+            part.register_forward_hook(lambda _, x, y, name=name: normed.setdefault(name, []).append(y[0].detach()))
     ids = [tokenizer(line["text"])["input_ids"] for line in TEXT["two"]]
     for one in ids:
         model(torch.tensor([one]))
+    assert {f"{name}.weight" for name in normed} == found.about.norms.keys()
+    for name, rows in normed.items():
+        scale, shift = model.get_submodule(name).weight, getattr(model.get_submodule(name), "bias", None)
+        before = (torch.cat(rows) - (0 if shift is None else shift)) / scale
+        squares = found.inputs(f"{name}.weight", found.about.experts).squares
+        assert squares is not None
+        torch.testing.assert_close(squares[1].double(), before.square().mean(0).detach(), atol=1e-3, rtol=1e-3)
     head = model.get_output_embeddings()
     for name, rows in seen.items():
         stacked = torch.cat(rows)

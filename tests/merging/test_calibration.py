@@ -20,9 +20,10 @@ def diag(*values):
     return torch.diag(torch.tensor(values, dtype=torch.float64))
 
 
-def regmean(deltas, grams, weights=ONES, counts=None, **settings):
+def regmean(deltas, grams, weights=ONES, counts=None, squares=None, **settings):
     method = METHODS["regmean"]
-    inputs = Inputs(grams and grams.__getitem__, counts, transposed=settings.pop("transposed", False))
+    transposed = settings.pop("transposed", False)
+    inputs = Inputs(grams and grams.__getitem__, counts, transposed=transposed, squares=squares)
     keywords = method.defaults() | {"a": 1.0, "ridge": 0.0} | settings
     scale = keywords.pop("lambda")
     return method(deltas, weights, inputs=inputs, lambda_=scale, **keywords)
@@ -95,6 +96,14 @@ def test_rows_that_are_only_looked_up_are_weighed_by_how_often():
     # row 1: (3 x (1, 0) + (1, 1)) / 4; row 2 was never looked up: the mean
     close(regmean(PAIR, None, counts=counts, embed="tied"), [[1, 0.25], [0, 0.5]])
     close(regmean(PAIR, None, counts=counts, embed="mean"), [[1, 0.5], [0, 0.5]])
+
+
+def test_lot_weighs_the_scale_of_a_norm_by_what_each_entry_met():
+    scales, squares = torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([[3.0, 0.0], [1.0, 0.0]])
+    # entry 1: (3 x 1 + 1 x 3) / 4, with weights 1 and 3 (3 x 1 + 3 x 3) / 6; nobody met entry 2: the mean
+    close(regmean(scales, None, squares=squares, norms="lot"), [1.5, 3.0])
+    close(regmean(scales, None, torch.tensor([1.0, 3.0]), squares=squares, norms="lot"), [2.0, 3.5])
+    close(regmean(scales, None, squares=squares, norms="mean"), [2.0, 3.0])
 
 
 def products(deltas, inputs):

@@ -31,7 +31,7 @@ def measured(stack):
 
     gradients = {"fisher": gradient, "saliency": lambda t: (gradient(t) + stack[t].abs(), gradient(t))}
     if stack.dim() != 3 or stack.shape[1] < 2:
-        return Inputs(**gradients)
+        return Inputs(**gradients, squares=stack.abs() if stack.dim() == 2 else None)
     n, width = len(stack), stack.shape[2]
     x = torch.randn(50, width, generator=torch.Generator().manual_seed(11)) * torch.arange(1, width + 1)
     grams = [x.T @ x / 50 + delta.T @ delta for delta in stack]
@@ -121,6 +121,9 @@ def test_every_knob_changes_something(method):
     changes = {  # inputs on which a knob has something to do
         # energies below mergekit's floor
         ("sce", "convention"): lambda x: x * torch.tensor([1e-4, 2e-4, 3e-4]).view(3, 1, 1),
+        # the scale of a norm
+        ("regmean", "norms"): lambda x: x[:, 0],
+        ("regmean_pp", "norms"): lambda x: x[:, 0],
         # against each other
         ("model_stock", "clamp"): lambda x: x * torch.tensor([1.0, -1.0, 1.0]).view(3, 1, 1),
     }
