@@ -19,6 +19,7 @@ from merging.errors import UserError
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]  # what a layer is given beside the hidden states
 State = Mapping[str, Tensor]  # a model's tensors by name
+_STRIP = 256  # rows of a Gram matrix at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +135,7 @@ class Layers:
 
 
 class Grams:
-    """Sums of x x^T over real tokens, by tensor name; matrices that read the same input share one.
+    """Sums of x x^T over real tokens, by tensor name, whole once closed; matrices that read the same share one.
 
     squares: of each norm the sums of its squared inputs (n,), once they have the norm's length and before its scale;
     where it norms every head apart, their means over heads.
@@ -163,6 +164,7 @@ class Grams:
     def close(self) -> None:
         for hook in self._hooks:
             hook.remove()
+        self.sums = {name: total.triu() + total.triu(1).T for name, total in self.sums.items()}
 
     def _add(self, name: str, part: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         x = inputs[0]
@@ -172,10 +174,9 @@ class Grams:
             return
         self._last, self.same_as[name] = (name, x), name
         rows = x.reshape(-1, x.shape[-1])[self._real.reshape(-1)].float()
-        if name in self.sums:
-            self.sums[name].addmm_(rows.T, rows)
-        else:
-            self.sums[name] = rows.T @ rows
+        total = self.sums.setdefault(name, rows.new_zeros(rows.shape[1], rows.shape[1]))
+        for at in range(0, len(total), _STRIP):  # what lies below the diagonal is known once all is summed
+            total[at : at + _STRIP, at:].addmm_(rows[:, at : at + _STRIP].T, rows[:, at:])
 
     def _square(self, name: str, part: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         assert self._real is not None

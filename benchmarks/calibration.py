@@ -1,0 +1,85 @@
+"""What calibrating costs, as a multiple of the experts only reading the same texts.
+
+    python -m benchmarks.calibration [--size mid] [--each 256] [--folder FOLDER]
+
+Writes benchmarks/calibration.md: CPU on one core without opening the models, and the peak of anonymous memory. The
+family is synthetic (mid: 0.44 B parameters) with Town's tokenizer; each of three experts reads texts of its own.
+"""
+
+import argparse
+import json
+import random
+import shutil
+import sys
+from pathlib import Path
+
+import yaml
+
+from assets.town.mixes import text
+from benchmarks.bench import ROOT
+from benchmarks.family import EXPERTS, SIZES, make_family
+from benchmarks.measured import Cost, run
+
+RESULTS = Path(__file__).with_suffix(".md")
+TOWN = ROOT / "assets" / "town" / "base"
+TOLD = 8  # stories a text
+METHODS = ("regmean", "regmean_pp")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", choices=SIZES, default="mid")
+    parser.add_argument("--each", type=int, default=256, help="texts an expert")
+    parser.add_argument("--folder", type=Path, default=ROOT / ".bench", help="where family and measurements lie")
+    args = parser.parse_args()
+    home = make_family(args.size, args.folder)
+    for model in ("base", *EXPERTS):
+        for path in (TOWN / "tokenizer.json", TOWN / "tokenizer_config.json", TOWN / "chat_template.jinja"):
+            shutil.copy(path, home / model)
+    texts = args.folder / "texts.jsonl"
+    texts.write_text("".join(json.dumps(line) + "\n" for line in _texts(args.each)))
+    lines = _table(args.folder, home, texts, args.each)
+    print("\n".join(lines))
+    RESULTS.write_text("\n".join([f"# What calibrating costs ({args.size} family)", "", *lines, ""]))
+
+
+def _texts(each: int) -> list[dict[str, str]]:
+    rng = random.Random("texts")
+    return [{"expert": expert, "text": " ".join(text(rng).answer for _ in range(TOLD))}
+            for expert in EXPERTS for _ in range(each)]  # fmt: skip
+
+
+def _table(folder: Path, home: Path, texts: Path, each: int) -> list[str]:
+    read = _run(folder, _recipe(folder, home, METHODS[0]), texts, each)
+    rows = [f"| only reading | 1 | {read.anonymous >> 20} | |"]
+    for method in METHODS:
+        out = folder / f"calibration of {method}"
+        shutil.rmtree(out, ignore_errors=True)
+        cost = _run(folder, _recipe(folder, home, method), texts, each, str(out))
+        rows.append(
+            f"| `{method}` | {cost.cpu / read.cpu:.2f} | {cost.anonymous >> 20} | {cost.said['bytes'] >> 20} |"
+        )
+    tokens = " / ".join(f"{n:,}" for n in read.said["tokens"])
+    return [
+        f"`python -m benchmarks.calibration`: {each} texts for each of {len(EXPERTS)} experts, {tokens} tokens;",
+        f"reading them takes {read.cpu:.0f} s of CPU. Anonymous memory above imports.",
+        "",
+        "| | CPU, times reading | MB in memory | MB kept |",
+        "|---|---|---|---|",
+        *rows,
+    ]
+
+
+def _run(folder: Path, recipe: str, texts: Path, each: int, *out: str) -> Cost:
+    return run([sys.executable, "-m", "benchmarks.runners.reading", recipe, str(texts), str(each), *out], ROOT)
+
+
+def _recipe(folder: Path, home: Path, method: str) -> str:
+    path = folder / f"{method}.yml"
+    models = [{"model": str(home / name)} for name in EXPERTS]
+    path.write_text(yaml.safe_dump({"merge_method": method, "base_model": str(home / "base"), "models": models}))
+    return str(path)
+
+
+if __name__ == "__main__":
+    main()
