@@ -16,6 +16,7 @@ from merging.blocks import Blocks, blocks_shape
 from merging.checkpoint import Checkpoint
 from merging.decompose import noise_floor
 from merging.locks import BASE
+from merging.ops import weighted_sum
 from merging.random_bits import Numbers, uniform_bits, uniform_number
 from merging.shaping import after, enter, is_plain, shaped
 from merging.spectral import Factors, Fold
@@ -53,7 +54,8 @@ def kept_tensor(plan: Plan, tensor: TensorPlan) -> Tensor:
 
 def _in_blocks(plan: Plan, tensor: TensorPlan) -> bool:
     """Whether the merge of this tensor is element-wise and its deltas are plain differences."""
-    if not plan.method.blocks or not kept_inputs(plan, tensor):
+    aside = plan.method.spectral and not is_matrix(tensor) and not is_stack(tensor)
+    if not (plan.method.blocks or aside) or not kept_inputs(plan, tensor):
         return False
     return plan.space == "weights" or not (
         (not is_plain(tensor.settings) and (is_matrix(tensor) or is_stack(tensor)))
@@ -115,7 +117,7 @@ def merged_in_blocks(plan: Plan, tensor: TensorPlan, facts: MatrixFacts | None =
         out = torch.empty(shape, dtype=tensor.dtype)
         for start, stop in blocks.spans():
             stack, below = read(start, stop)
-            merged = method(stack, weights, **own(start, stop))
+            merged = _weighed(stack, weights, tensor) if method.spectral else method(stack, weights, **own(start, stop))
             if below is not None:
                 merged += below.view_as(merged)
             out[start:stop] = merged
@@ -199,8 +201,7 @@ def merged_delta(
     weights = torch.tensor([tensor.weights[t] for t in keep], dtype=deltas.dtype, device=deltas.device)
     if not is_matrix(tensor):
         if plan.method.spectral:
-            scale = tensor.settings["lambda"] / len(keep)
-            return scale * torch.tensordot(weights, deltas[keep], 1)
+            return _weighed(deltas[keep], weights, tensor)
         return plan.method(deltas[keep], weights, **_delta_settings(plan, tensor, keep, base, deltas))
     chosen = factors.select(keep)
     space = enter(chosen, tensor.settings)
@@ -215,6 +216,11 @@ def merged_delta(
         plan.method(space.factors if plan.method.spectral else space.factors.deltas, weights, **settings)
     )
     return _scaled(shaped(shaper, merged, chosen, weights, tensor.settings), scale) if shaper else merged
+
+
+def _weighed(deltas: Tensor, weights: Tensor, tensor: TensorPlan) -> Tensor:
+    """What becomes of a tensor that a spectral method does not take."""
+    return weighted_sum(deltas, weights, normalize=False).mul_(tensor.settings["lambda"] / len(deltas))
 
 
 def gated(plan: Plan, tensor: TensorPlan, base: Tensor, factors: Factors) -> list[float]:
