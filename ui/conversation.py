@@ -15,6 +15,7 @@ from ui.marks import label, roles
 from ui.routing import marked, routing_html, table_html
 
 MAX_TURNS = 20
+MOST_COLUMNS = 6  # that can be read beside each other; more answers stand below each other
 _MAX_TEXT = 4000  # characters kept of one answer or prompt: a session stays small
 
 
@@ -114,7 +115,8 @@ def answers_html(turns: Turns, experts: Sequence[str], probes: Mapping[str, Prob
         rows = (
             '<p class="help" style="padding:16px 0">Nothing has been asked yet. Type a question, or take a probe.</p>'
         )
-    return f'<div class="turns" style="--columns:{len(models)}"><div class="heads">{heads}</div>{rows}</div>'
+    many = " many" if len(models) > MOST_COLUMNS else ""
+    return f'<div class="turns{many}" style="--columns:{len(models)}"><div class="heads">{heads}</div>{rows}</div>'
 
 
 def _row(index: int, turn: Turn, models: Sequence[str], colours: Mapping[str, str], probes: Mapping[str, Probe]) -> str:

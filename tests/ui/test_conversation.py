@@ -40,3 +40,10 @@ def test_only_the_last_turns_are_kept():
         turns = asked(turns, str(i), ("merge",), probe=None, follows=False)
     assert len(turns) == MAX_TURNS
     assert turns[0].question == "3"
+
+
+def test_answers_stand_below_each_other_where_columns_would_be_too_narrow():
+    beside = asked((), "q", ("merge", "router", "mixture", "duo", "base", "a", "b"), probe=None, follows=False)
+    assert '<div class="turns many"' in answers_html(beside, ("a", "b"), {}, "RESM", updating=False)
+    few = asked((), "q", ("merge", "base", "a", "b"), probe=None, follows=False)
+    assert '<div class="turns"' in answers_html(few, ("a", "b"), {}, "RESM", updating=False)

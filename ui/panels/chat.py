@@ -69,7 +69,7 @@ def build(experts: Sequence[str], method: str) -> ChatPanel:
                              interactive=True, elem_classes=["slim"])  # fmt: skip
         beside = gr.CheckboxGroup(
             [(_BESIDE[name], name) for name in BESIDE], value=[], label="Beside the merge",
-            info="Each takes a column and its time.", interactive=True, elem_id="beside",
+            info="Each adds an answer and its time.", interactive=True, elem_id="beside",
         )  # fmt: skip
         usual = Mixing()
         with gr.Row(elem_classes=["duo"], visible=False) as mixing_row:
