@@ -43,8 +43,8 @@ class Pictures:
         tensor, factors = step.plan.tensor(matrix.name), self._held.matrix(matrix.name)
         kappa, eta = tensor.settings.get("outlier_threshold", 3.0), tensor.settings.get("sparsity_threshold", 0.1)
         kept, weights = self._kept(step, tensor, delta)
-        make = partial(self._alone, matrix.name, factors, kept, kappa, eta)
-        spectra, tails = factors.remember(("alone", kept, kappa, eta), make)
+        spectra = factors.remember(("spectra", kept), partial(self._spectra, factors, kept))
+        tails = factors.remember(("tails", kappa, eta), partial(self._tails, matrix.name, kappa, eta))
         if any(weight != 1 for weight in weights):
             tails = tuple(replace(one, outlier_weight=w) for one, w in zip(tails, weights, strict=True))
         strengths = delta.singular_values() if isinstance(delta, Fold) else singular_values(delta)
@@ -107,14 +107,18 @@ class Pictures:
             known = self._profile.learn(name, base, dense.deltas)
         return known
 
-    def _alone(
-        self, name: str, factors: Factors, kept: Kept, kappa: float, eta: float
-    ) -> tuple[tuple[Spectrum, ...], tuple[Tail, ...]]:
-        """What a matrix shows of each expert, as if no outlier was reweighted."""
-        facts, experts = self.facts(name), list(enumerate(self._family.experts))
-        spectra = (analysis.spectrum(expert, factors.spectrum(t), kept[t]) for t, expert in experts)
-        tails = (facts.deltas[t].tail(expert, facts.base_norm, kappa=kappa, eta=eta) for t, expert in experts)
-        return tuple(spectra), tuple(tails)
+    def _spectra(self, factors: Factors, kept: Kept) -> tuple[Spectrum, ...]:
+        return tuple(
+            analysis.spectrum(expert, factors.spectrum(t), kept[t]) for t, expert in enumerate(self._family.experts)
+        )
+
+    def _tails(self, name: str, kappa: float, eta: float) -> tuple[Tail, ...]:
+        """As if no outlier was reweighted."""
+        facts = self.facts(name)
+        return tuple(
+            facts.deltas[t].tail(expert, facts.base_norm, kappa=kappa, eta=eta)
+            for t, expert in enumerate(self._family.experts)
+        )
 
     def _pairs(self, name: str, factors: Factors, kept: Kept) -> Measures:
         cuts = [factors.full_rank // len(kept) if k is None else k for k in kept]

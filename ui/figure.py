@@ -8,16 +8,17 @@ import gradio as gr
 
 from merging.plots import Picture
 
-# Relative, so that the page does not show where this machine keeps its files; `serve_pictures` opens the folder.
-_PLOTLY = "assets/plotly.min.js"
-_SCRIPT = Path(__file__).parent.parent / "assets" / "figure.js"
+# Relative, so that the page does not show where this machine keeps its files; `serve_pictures` hands them out. What
+# every picture does is a file of its own: Gradio copies and searches a component's script at each of its updates.
+_FILES: list[str | Path] = ["assets/plotly.min.js", "assets/figure.js"]
+_SCRIPT = 'showFigure(element, props, watch, (cell) => trigger("select", cell));'
 _TEMPLATE = """<figure role="group" aria-label="Picture" style="min-height:${height}px">
 <div class="plot" style="height:${height}px"></div><a class="png" href="#">PNG</a></figure>"""
 
 
 def serve_pictures() -> None:
-    """Let the server hand out plotly.js; call before launch, from the repository's own folder."""
-    gr.set_static_paths([_PLOTLY])
+    """Let the server hand out the scripts; call before launch, from the repository's own folder."""
+    gr.set_static_paths(_FILES)
 
 
 class Figure(gr.HTML):
@@ -27,9 +28,9 @@ class Figure(gr.HTML):
         super().__init__(
             value,
             html_template=_TEMPLATE.replace("${height}", str(height)),
-            js_on_load=_SCRIPT.read_text(encoding="utf-8"),
+            js_on_load=_SCRIPT,
             apply_default_css=False,
-            head=f'<script src="gradio_api/file={_PLOTLY}"></script>',
+            head="".join(f'<script src="gradio_api/file={file}"></script>' for file in _FILES),
             min_height=height,
             **kwargs,
         )

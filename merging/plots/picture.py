@@ -54,7 +54,7 @@ def rounded(values: np.ndarray, digits: int = 3) -> list:
     """Nested lists for JSON, NaN as null."""
     if values.ndim > 1:
         return [rounded(row, digits) for row in values]
-    return [None if np.isnan(v) else round(float(v), digits) for v in values]
+    return [None if v != v else v for v in np.round(values.astype(np.float64), digits).tolist()]
 
 
 def grid_layout(family: Family, layers: Sequence[int], open_matrix: Matrix | None, height: int) -> dict[str, Any]:

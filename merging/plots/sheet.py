@@ -1,13 +1,15 @@
 """The sheet of spectra: the same grid as the maps, a sparkline in each cell."""
 
+from functools import lru_cache
 from math import log10
 
 import numpy as np
 
 from merging.analysis import Look, Matrix
-from merging.plots.picture import VALUES_UP_TO, Picture, grid_layout, grid_trace, roles
+from merging.plots.picture import VALUES_UP_TO, Picture, grid_layout, grid_trace, roles, rounded
 
 _INSET = 0.09  # of a cell, at each side
+_GAP = np.array([np.nan])  # between two matrices
 _NUMBERS = 9000  # coordinates on the whole sheet: keeps it well under 100 KB
 
 
@@ -31,31 +33,36 @@ def spectra_sheet(look: Look, open_matrix: Matrix | None, height: int = 400) -> 
     longest = max((min(v.matrix.shape) for v in views), default=2)
     lines = []
     for model in models:
-        xs: list[float | None] = []
-        ys: list[float | None] = []
+        xs, ys = [], []
         for view in views:
             spectrum = next(s for s in view.spectra if s.model == model)
             row = family.kinds.index(view.matrix.kind)
-            for x, y in _sparkline(spectrum.values, points, top, decades, longest):
-                xs.append(round(view.matrix.layer - 0.5 + _INSET + (1 - 2 * _INSET) * x, 3))
-                ys.append(round(row + 0.5 - _INSET - (1 - 2 * _INSET) * y, 3))
-            xs.append(None)
-            ys.append(None)
+            x, y = _sparkline(spectrum.values, points, top, decades, longest)
+            xs += [view.matrix.layer - 0.5 + _INSET + (1 - 2 * _INSET) * x, _GAP]
+            ys += [row + 0.5 - _INSET - (1 - 2 * _INSET) * y, _GAP]
         width = 1.8 if model == "merge" else 1.2
-        lines.append({"type": "scatter", "mode": "lines", "x": xs, "y": ys, "hoverinfo": "skip",
+        lines.append({"type": "scatter", "mode": "lines", "x": rounded(np.concatenate(xs)),
+                      "y": rounded(np.concatenate(ys)), "hoverinfo": "skip",
                       "line": {"color": f"@{colours[model]}", "width": width}})  # fmt: skip
     layout = grid_layout(family, layers, open_matrix, height)
     label = "Spectra of every matrix, by layer and kind; each cell opens its matrix"
     return Picture({"data": [ground, *lines], "layout": layout}, {}, label, height)
 
 
-def _sparkline(values: np.ndarray, points: int, top: float, decades: float, longest: int) -> list[tuple[float, float]]:
-    """Points in the unit square: x is log of the direction, y the log strength in the decades below the top."""
+def _sparkline(
+    values: np.ndarray, points: int, top: float, decades: float, longest: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """x and y in the unit square: log of the direction, and of the strength in the decades below the top."""
     n = int((values > top * 0.999 / 10**decades).sum())
     if not n:
-        return []
-    at = np.unique(np.geomspace(1, n, min(n, points)).round().astype(int))
-    return [(log10(i) / log10(max(longest, 2)), 1 + log10(float(values[i - 1]) / top) / decades) for i in at]
+        return np.empty(0), np.empty(0)
+    at = _places(n, points)
+    return np.log10(at) / log10(max(longest, 2)), 1 + np.log10(values[at - 1] / top) / decades
+
+
+@lru_cache(maxsize=256)  # few occur, and to find them takes longest
+def _places(n: int, points: int) -> np.ndarray:
+    return np.unique(np.geomspace(1, n, min(n, points)).round().astype(int))
 
 
 def _window(n_layers: int, centre: int) -> range:
