@@ -56,9 +56,7 @@ def _table(folder: Path, home: Path, texts: Path, each: int) -> list[str]:
         out = folder / f"calibration of {method}"
         shutil.rmtree(out, ignore_errors=True)
         cost = _run(folder, _recipe(folder, home, method), texts, each, str(out))
-        rows.append(
-            f"| `{method}` | {cost.cpu / read.cpu:.2f} | {cost.anonymous >> 20} | {cost.said['bytes'] >> 20} |"
-        )
+        rows.append(f"| `{method}` | {cost.cpu / read.cpu:.2f} | {cost.anonymous >> 20} | {cost.said['bytes'] >> 20} |")
     tokens = " / ".join(f"{n:,}" for n in read.said["tokens"])
     return [
         f"`python -m benchmarks.calibration`: {each} texts for each of {len(EXPERTS)} experts, {tokens} tokens;",

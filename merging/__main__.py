@@ -47,7 +47,10 @@ def _parser() -> argparse.ArgumentParser:
         "fit", _fit, "Find the scale with which a merge keeps most of its experts' outputs (needs `calibration:`)."
     )
     fit.add_argument("recipe", type=Path, metavar="RECIPE.yml")
-    fit.add_argument("--weights", action="store_true", help="find the experts' weights instead; the scale stays")
+    other = fit.add_mutually_exclusive_group()
+    other.add_argument("--weights", action="store_true", help="find the experts' weights instead; the scale stays")
+    other.add_argument("--densities", type=Path, metavar="OUT.yml",
+                       help="write the recipe with a density for each layer (LEWIS) instead")  # fmt: skip
     command("methods", _methods, "List the merge methods and their settings.")
     download = command("download", _download, "Bring a Hub model to this machine; a stopped download goes on.")
     download.add_argument("source", metavar="ID[@REVISION]")
@@ -186,14 +189,20 @@ def _fit(args: argparse.Namespace) -> None:
     from merging.live import LiveMerge
     from merging.plan import make_plan
     from merging.recipe import load_recipe
+    from merging.sources import spelled_out
 
     recipe = load_recipe(args.recipe)
+    if args.densities and args.densities.exists():
+        raise UserError("E_EXISTS", "there is something here already", where=str(args.densities))
     plan = make_plan(recipe)
     experts = [model for model in plan.experts if model.fingerprint != plan.base.fingerprint]
     live = LiveMerge(plan.base, experts, [expert.source for expert in experts])
-    found = fit("weights" if args.weights else "scale", recipe, lambda asked: live.outputs(list(map(make_plan, asked))))
+    what = "densities" if args.densities else "weights" if args.weights else "scale"
+    found = fit(what, recipe, lambda asked: live.outputs(list(map(make_plan, asked))))
+    if args.densities:
+        args.densities.write_text(spelled_out(found.recipe).to_yaml(), encoding="utf-8")
     if args.json:
-        key = "weights" if args.weights else "lambda"
+        key = "lambda" if what == "scale" else what
         print_json({"event": "fitted", key: found.found, "kept": found.after, "kept_before": found.before,
                     "steps": found.steps})  # fmt: skip
     else:

@@ -108,17 +108,18 @@ class Limit:
 
 @dataclass(frozen=True)
 class Gate:
-    """What a method's gate sees of each expert's matrix, and where it stands: below it the matrix is changed.
+    """What a method's gate sees of each expert's matrix, and where it stands: below it the matrix is changed. Or how
+    dense each expert's delta stays, without a threshold.
 
     NaN where the gate leaves an expert alone, and where there is no matrix.
     """
 
     values: np.ndarray  # (experts, kinds, layers) float32
-    threshold: np.ndarray  # (kinds, layers) float32
+    threshold: np.ndarray | None  # (kinds, layers) float32
 
     @property
     def changed(self) -> np.ndarray:
-        return self.values < self.threshold
+        return self.values < (np.nan if self.threshold is None else self.threshold)
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ class Look:
     views: dict[str, MatrixView]  # by tensor name; every matrix
     seconds: float
     limit: Limit | None = None
-    gate: Gate | None = None  # of a method that has one
+    gate: Gate | None = None  # of a method that has one, or densities that differ between matrices
     sampled: bool = False
 
 

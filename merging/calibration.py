@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 ABOUT = "about.json"
 ENDS = "ends"  # the part of a model before and after its layers
 GRADIENTS = "gradients"  # the file of an expert's gradients
+BASE = "base"  # the file of what the base's matrices read in an expert's text
 FISHER, SALIENCY, BASE_SALIENCY = "fisher of ", "saliency of ", "base saliency of "  # before a tensor's name
 COUNTS = "looked up"  # the key of an embedding's counts
 SQUARES = "squares of "  # before a norm's name
@@ -50,6 +51,7 @@ class About(BaseModel):
     matrices: dict[str, tuple[str, str]]
     embedding: str  # the tensor whose rows are looked up; its rows are counted
     norms: dict[str, str] = {}
+    base_columns: bool = False  # whether the base's own inputs are there
     transposed: tuple[str, ...] = ()  # matrices kept as (inputs, outputs)
     products: dict[str, tuple[tuple[tuple[float, ...], ...], ...]] = {}
     gradients: tuple[str, ...] = ()  # tensors with gradients
@@ -66,6 +68,7 @@ class Inputs:
     is kept as (n, m). fisher: t -> the mean over expert t's texts of its squared gradient, over the
     mean of that in the whole model. saliency: t -> the means of `|w dL/dw|` in the base and in expert t. Both are of
     the tensor's shape, float32. squares: (T, n) of the scale of a norm, the mean squared input that each entry met.
+    base_columns: (T, 2, n) the means of |x_j| and x_j^2 that the matrix met in expert t's text in the base.
     """
 
     gram: Callable[[int], Tensor] | None = None
@@ -75,6 +78,7 @@ class Inputs:
     fisher: Callable[[int], Tensor] | None = None
     saliency: Callable[[int], tuple[Tensor, Tensor]] | None = None
     squares: Tensor | None = None
+    base_columns: Callable[[], Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -114,7 +118,11 @@ class Calibration:
             partial(gradient, FISHER) if has_gradients else None,
             (lambda t: (gradient(BASE_SALIENCY, t), gradient(SALIENCY, t))) if has_gradients else None,
             stacked(self.about.norms[name], SQUARES + name) if name in self.about.norms else None,
+            (lambda: stacked(BASE, self.about.matrices[name][1])) if self._has_columns(name) else None,
         )
+
+    def _has_columns(self, name: str) -> bool:
+        return self.about.base_columns and name in self.about.matrices and name != self.about.embedding
 
     def _products(self, name: str, experts: list[int], scope: Scope) -> Tensor:
         part = self.about.matrices[name][0]

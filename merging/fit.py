@@ -13,12 +13,14 @@ from torch import Tensor
 
 from merging.calibration import Inputs
 from merging.errors import UserError
+from merging.lewis import HIGH, LOW, lewis
 from merging.method import WEIGHT
 from merging.methods import METHODS
+from merging.plan import make_plan
 from merging.recipe import Recipe
 from merging.values import shown
 
-What = Literal["scale", "weights"]
+What = Literal["scale", "weights", "densities"]
 _REACH = 0.02  # how far a weight is moved to see what the merge makes of it
 _STEPS = 5
 _LEAST = 1e-4  # what a step must bring: a hundredth of a point of 100
@@ -89,7 +91,7 @@ class Fit:
 
     recipe: Recipe
     what: What
-    found: tuple[float, ...]  # the scale, or the weights in the recipe's order
+    found: tuple[float, ...]  # the scale, the weights in the recipe's order, or the least and the highest density
     before: tuple[float, ...]
     after: tuple[float, ...]
     steps: int  # 1: in closed form
@@ -99,6 +101,8 @@ Measure = Callable[[Sequence[Recipe]], Outputs]  # what the merged deltas of the
 
 
 def fit(what: What, recipe: Recipe, measure: Measure) -> Fit:
+    if what == "densities":
+        return fit_densities(recipe, measure)
     return fit_scale(recipe, measure) if what == "scale" else fit_weights(recipe, measure)
 
 
@@ -110,7 +114,9 @@ def told(found: Fit) -> str:
     )
     was, now = (f"{100 * sum(x) / len(x):.1f} (least {100 * min(x):.1f})"
                 for x in ([s for s in shares if s == s] for shares in (found.before, found.after)))  # fmt: skip
-    name = "λ" if found.what == "scale" else "weights"
+    if found.what == "densities":
+        numbers, way = " to ".join(f"{x:g}" for x in found.found), "by what each layer changes (LEWIS)"
+    name = "λ" if found.what == "scale" else found.what
     return f"{name} {numbers}, {way}: output kept was {was}, is {now} of 100, all matrices together."
 
 
@@ -125,6 +131,14 @@ def fit_scale(recipe: Recipe, measure: Measure) -> Fit:
     best = round(min(max(best, knob.low), knob.high), 3)
     before, after = (outputs.kept(torch.tensor(x).double()) for x in ([1.0, 0.0], [0.0, best]))
     return Fit(_with_scale(recipe, best), "scale", (best,), _plain(before), _plain(after), 1)
+
+
+def fit_densities(recipe: Recipe, measure: Measure) -> Fit:
+    """Densities by layer (`merging/lewis.py`): no search, whatever the merge then keeps."""
+    made = lewis(make_plan(recipe))
+    alone = torch.ones(1).double()
+    before, after = (_asked(recipe, measure([one])).kept(alone) for one in (recipe, made))
+    return Fit(made, "densities", (LOW, HIGH), _plain(before), _plain(after), 1)
 
 
 def fit_weights(recipe: Recipe, measure: Measure) -> Fit:

@@ -72,7 +72,7 @@ class Pictures:
             conflicts[measure] = Conflict(measure, rows, analysis.gather(family, len(rows), each))
         views = {matrix.name: seen[matrix.name].view for matrix in family.matrices}
         limit = self._limit(step, views.values())
-        gate = self._gates(step, seen) if step.plan.method.gate else None
+        gate = self._gates(step, seen) if step.plan.method.gate else self._densities(step)
         return Look(step.plan.digest, family, conflicts, views, seconds, limit, gate)
 
     def _gates(self, step: Step, seen: Mapping[str, Seen]) -> Gate:
@@ -80,6 +80,20 @@ class Pictures:
         at = ((matrix, [step.plan.tensor(matrix.name).settings["tau"]]) for matrix, _ in each)
         values = analysis.gather(self._family, len(self._family.experts), each)
         return Gate(values, analysis.gather(self._family, 1, at)[0])
+
+    def _densities(self, step: Step) -> Gate | None:
+        """None where the method has none, or every matrix has the same."""
+        if step.plan.method.knob("density") is None:
+            return None
+        each: list[tuple[Matrix, list[float]]] = []
+        for matrix in self._family.matrices:
+            own = [math.nan] * len(self._family.experts)
+            for place, value in zip(step.order, step.plan.tensor(matrix.name).settings["density"], strict=True):
+                own[place] = value
+            each.append((matrix, own))
+        if all(str(own) == str(each[0][1]) for _, own in each):  # nan is not itself
+            return None
+        return Gate(analysis.gather(self._family, len(self._family.experts), each), None)
 
     def _gate(self, step: Step, tensor: TensorPlan) -> Sequence[float]:
         """By expert of the family."""

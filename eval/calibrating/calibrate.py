@@ -19,7 +19,7 @@ from eval.calibrating.texts import answer, read_texts, token_ids
 from eval.running.layers import Batch, Layers, Reading, batches, finish_all, start_all, through
 from eval.running.models import Models
 from eval.running.runtime import use_cores
-from merging.calibration import COUNTS, ENDS, GRADIENTS, Calibration, Stream
+from merging.calibration import BASE, COUNTS, ENDS, GRADIENTS, Calibration, Stream
 from merging.checkpoint import Checkpoint
 from merging.compute import merged_tensor
 from merging.engine import one_thread_a_matrix
@@ -115,9 +115,10 @@ class _Job:
         a_stream = len(texts) * (len(self.layers) + 1)
         merged = len(texts) * len(self.layers) if self.stream == "merged" else 0
         backward = len(texts) if self.stream == "gradients" else 0
-        steps = _Steps(a_stream + merged + backward)
+        steps = _Steps(2 * a_stream + merged + backward)
         for t, own in enumerate(texts):
             yield from self._own_stream(t, own, steps, measured=not merged)
+            yield from self._base_stream(t, own, steps)
         if merged:
             yield from self._merged_stream(texts, steps)
         if backward:
@@ -141,6 +142,25 @@ class _Job:
                 finish_all(self.layers, readings, ends, grams)
             self.kept.keep_grams(t, ENDS, grams, {COUNTS: counts})
         yield steps.one()
+
+    def _base_stream(self, t: int, own: list[Batch], steps: "_Steps") -> Iterator[Calibrating]:
+        """How large the base's own inputs are in expert t's text, column by column."""
+        if self.kept.has(t, BASE):
+            steps.skip(len(self.layers) + 1)
+            return
+        found: dict[str, Tensor] = {}
+        ends = self._state(self.base, self.layers.other_names())
+        readings = start_all(self.layers, own, ends)
+        for i in (*range(len(self.layers)), None):
+            with self.layers.grams(i, columns=True) as columns:
+                if i is None:
+                    finish_all(self.layers, readings, ends, columns)
+                else:
+                    state = self._state(self.base, self.layers.names(i).values())
+                    readings = through(self.layers, i, readings, state, columns)
+            found |= {name: (total / columns.tokens).cpu() for name, total in columns.sums.items()}
+            yield steps.one()
+        self.kept.keep(t, BASE, found)
 
     def _merged_stream(self, texts: list[list[Batch]], steps: "_Steps") -> Iterator[Calibrating]:
         """The head was measured on the experts' own streams, since where it is tied it must be merged first."""
@@ -211,6 +231,10 @@ class _Steps:
 
     def __init__(self, total: int) -> None:
         self._done, self._total, self._began = 0, total, perf_counter()
+
+    def skip(self, n: int) -> None:
+        """Parts that an earlier run measured."""
+        self._total -= n
 
     def one(self) -> Calibrating:
         self._done += 1

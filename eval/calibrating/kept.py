@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from eval.running.layers import Grams, Layers
-from merging.calibration import ABOUT, ENDS, GRADIENTS, SQUARES, About, Stream, file_name
+from merging.calibration import ABOUT, BASE, ENDS, GRADIENTS, SQUARES, About, Stream, file_name
 from merging.checkpoint import Checkpoint
 from merging.errors import UserError
 from merging.partial import sha256_of
@@ -89,6 +89,7 @@ class Kept:
                 "matrices": matrices,
                 "embedding": self.embedding,
                 "norms": norms,
+                "base_columns": all(self.has(t, BASE) for t in range(len(self.experts))),
                 "transposed": sorted(name for name in matrices if self.layers.is_transposed(name)),
                 "products": products,
                 "gradients": self.names if self.stream == "gradients" else [],
@@ -99,7 +100,7 @@ class Kept:
         """Gives the folder its name; returns its bytes. Raises UserError where something of that name is there."""
         parts = [*map(str, range(len(self.layers))), ENDS]
         backward = [GRADIENTS] if self.stream == "gradients" else []
-        files = [self._path(t, part) for t in range(len(self.experts)) for part in (*parts, *backward)]
+        files = [self._path(t, part) for t in range(len(self.experts)) for part in (*parts, BASE, *backward)]
         hashes = {path.name: sha256_of(path) for path in files}
         self.write_about(self.about(parts).model_copy(update={"files": hashes}))
         refuse_existing(out)

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -103,7 +102,7 @@ class Layers:
         return type(self._module.get_submodule(name.rpartition(".")[0])) is Conv1D
 
     @contextmanager
-    def grams(self, i: int | None) -> Iterator["Grams"]:
+    def grams(self, i: int | None, *, columns: bool = False) -> Iterator["Grams"]:
         """Measures what the matrices and norms of layer i read, or without i the head and the norms beside layers."""
         if i is None:
             own = [(name, part) for name, part in self._module.named_modules() if not name.startswith(f"{self._path}.")]
@@ -111,7 +110,8 @@ class Layers:
         else:
             own = list(self._layers[i].named_modules(prefix=f"{self._path}.{i}"))
             matrices = {f"{name}.weight": part for name, part in own if type(part) in (nn.Linear, Conv1D)}
-        found = Grams(matrices, {f"{name}.weight": part for name, part in own if type(part).__name__.endswith("Norm")})
+        norms = {f"{name}.weight": part for name, part in own if type(part).__name__.endswith("Norm")}
+        found = Grams(matrices, norms, columns=columns)
         try:
             yield found
         finally:
@@ -137,13 +137,13 @@ class Layers:
 class Grams:
     """Sums of x x^T over real tokens, by tensor name, whole once closed; matrices that read the same share one.
 
+    columns: sums of |x| and of x^2 instead, (2, n).
     squares: of each norm the sums of its squared inputs (n,), once they have the norm's length and before its scale;
     where it norms every head apart, their means over heads.
     """
 
-    def __init__(
-        self, matrices: Mapping[str, nn.Module], norms: Mapping[str, nn.Module] = MappingProxyType({})
-    ) -> None:
+    def __init__(self, matrices: Mapping[str, nn.Module], norms: Mapping[str, nn.Module], *, columns: bool) -> None:
+        self._columns = columns
         self.sums: dict[str, Tensor] = {}
         self.squares: dict[str, Tensor] = {}
         self.same_as: dict[str, str] = {}
@@ -164,7 +164,8 @@ class Grams:
     def close(self) -> None:
         for hook in self._hooks:
             hook.remove()
-        self.sums = {name: total.triu() + total.triu(1).T for name, total in self.sums.items()}
+        if not self._columns:
+            self.sums = {name: total.triu() + total.triu(1).T for name, total in self.sums.items()}
 
     def _add(self, name: str, part: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         x = inputs[0]
@@ -174,6 +175,9 @@ class Grams:
             return
         self._last, self.same_as[name] = (name, x), name
         rows = x.reshape(-1, x.shape[-1])[self._real.reshape(-1)].float()
+        if self._columns:
+            self.sums[name] = self.sums.get(name, 0) + torch.stack([rows.abs().sum(0), rows.square().sum(0)])
+            return
         total = self.sums.setdefault(name, rows.new_zeros(rows.shape[1], rows.shape[1]))
         for at in range(0, len(total), _STRIP):  # what lies below the diagonal is known once all is summed
             total[at : at + _STRIP, at:].addmm_(rows[:, at : at + _STRIP].T, rows[:, at:])

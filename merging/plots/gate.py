@@ -1,4 +1,5 @@
-"""A method's gate as a strip over the layers: one mark a matrix and expert, hollow where the gate changed it."""
+"""A method's gate, or its densities, as a strip over the layers: one mark a matrix and expert, hollow where the gate
+changed it."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,13 +14,15 @@ _ROOM = 0.7  # of a layer's width that its kinds of matrix share
 
 
 def gate_strip(look: Look) -> Picture:
-    """x the layer, its kinds of matrix side by side in their order; y what the gate sees; the line is the threshold.
+    """x the layer, its kinds of matrix side by side in their order; y what the gate sees with its threshold as the
+    line, or the density.
 
     An expert that the gate leaves alone has no marks. customdata is [layer, kind], as in the maps.
     """
     gate, family = look.gate, look.family
     assert gate is not None
     kinds, colours = len(family.kinds), roles(family.experts)
+    says = ("passes", "gated") if gate.threshold is not None else ("kept", "")
     size = 8 if family.n_layers <= VALUES_UP_TO else 5
     data: list[dict[str, Any]] = []
     for expert, seen in zip(family.experts, gate.values, strict=True):
@@ -28,7 +31,8 @@ def gate_strip(look: Look) -> Picture:
         if not cells:
             continue
         role = colours[expert]
-        below = [bool(seen[kind, layer] < gate.threshold[kind, layer]) for layer, kind in cells]
+        below = [gate.threshold is not None and bool(seen[kind, layer] < gate.threshold[kind, layer])
+                 for layer, kind in cells]  # fmt: skip
         data.append({
             "type": "scatter", "mode": "markers", "name": text(expert),
             "x": [round(_place(layer, kind, kinds), 3) for layer, kind in cells],
@@ -37,7 +41,7 @@ def gate_strip(look: Look) -> Picture:
             "marker": {"symbol": [f"{SYMBOLS[role]}{'-open' if one else ''}" for one in below], "size": size,
                        "color": f"@{role}", "opacity": 1, "line": {"color": f"@{role}", "width": 1.5}},
             "hovertemplate": [f"<b>layer {layer} · {text(family.kinds[kind])}</b><br>{text(expert)}: %{{y}}, "
-                              f"{'gated' if one else 'passes'}<extra></extra>"
+                              f"{says[one]}<extra></extra>"
                               for (layer, kind), one in zip(cells, below, strict=True)],
         })  # fmt: skip
     layout = {
@@ -45,9 +49,10 @@ def gate_strip(look: Look) -> Picture:
         "xaxis": {"range": [-0.5, family.n_layers - 0.5], "dtick": 1 if family.n_layers <= 8 else None, "nticks": 12,
                   "showgrid": False, "zeroline": False},
         "yaxis": {"range": [-0.05, 1.05], "nticks": 5, "zeroline": False},
-        "shapes": _lines(gate.threshold),
+        "shapes": [] if gate.threshold is None else _lines(gate.threshold),
     }  # fmt: skip
-    return Picture({"data": data, "layout": layout}, {}, "What the gate sees of each matrix, by layer", GATE_HEIGHT)
+    words = "How dense each matrix stays" if gate.threshold is None else "What the gate sees of each matrix"
+    return Picture({"data": data, "layout": layout}, {}, f"{words}, by layer", GATE_HEIGHT)
 
 
 def _place(layer: int, kind: int, kinds: int) -> float:

@@ -20,7 +20,7 @@ from merging.live import LiveMerge
 from merging.live_events import LookReady
 from merging.methods.output_fit import fit_weights
 from merging.plan import make_plan
-from merging.recipe import parse_recipe
+from merging.recipe import load_recipe, parse_recipe
 from tests.eval.test_side_path import made
 from tests.forked import forked
 from tests.pico import make_family
@@ -97,6 +97,17 @@ def test_it_measures_what_a_forward_pass_reads(tmp_path, kind):
         gram = found.inputs(own, found.about.experts).gram
         assert gram is not None, name
         torch.testing.assert_close(gram(1).double(), stacked.T @ stacked / len(stacked), atol=1e-4, rtol=1e-4)
+
+    read: list[torch.Tensor] = []
+    base = AutoModelForCausalLM.from_pretrained(tmp_path / "base", dtype=torch.float64)
+    last = [name for name in seen if ".1." in name][-1]  # the last matrix of the last layer
+    base.get_submodule(last).register_forward_pre_hook(lambda _, x: read.append(x[0][0].detach()))
+    for one in ids:
+        base(torch.tensor([one]))
+    columns, x = found.inputs(f"{last}.weight", found.about.experts).base_columns, torch.cat(read)
+    assert columns
+    torch.testing.assert_close(columns()[1].double(), torch.stack([x.abs().mean(0), x.square().mean(0)]), atol=1e-4,
+                               rtol=1e-4)  # fmt: skip
     counts = found.inputs(found.about.embedding, found.about.experts).counts
     assert counts is not None
     expected = Counter(token for one in ids for token in one)
@@ -224,6 +235,34 @@ def test_fitted_weights_are_those_that_output_fit_finds_for_all_matrices_togethe
     assert said["steps"] == 1
     assert all(after < 1 for after in said["kept"])
     assert sum(said["kept"]) > sum(said["kept_before"])
+
+
+def test_lewis_densities_come_from_the_measurement(family, capsys):
+    """Of one matrix: the expert's columns against the base's, each as long as the inputs that it met."""
+    names = ("helpful", "honest")
+    run(calibrate(recipe(family, names), family / "cal", texts(family, names), device="cpu"))
+    (family / "recipe.yml").write_text(recipe(family, names, "ties", calibration="cal").to_yaml())
+    assert main(["fit", str(family / "recipe.yml"), "--densities", str(family / "dense.yml"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["densities"] == [0.3, 0.8]
+    plan = make_plan(load_recipe(family / "dense.yml"))
+    found = {t.name: t.settings["density"] for t in plan.tensors if ".layers." in t.name and len(t.shape) == 2}
+    for t in range(2):
+        assert min(one[t] for one in found.values()) == 0.3
+        assert max(one[t] for one in found.values()) == 0.8
+    assert plan.tensor("model.norm.weight").settings["density"] == (1.0, 1.0)
+    inputs, change = open_calibration(family / "cal"), {}
+    for name in found:
+        measured = inputs.inputs(name, [plan.experts[1].fingerprint])
+        assert measured.gram
+        assert measured.base_columns
+        lengths = [measured.base_columns()[0, 1].sqrt(), measured.gram(0).diagonal().sqrt()]
+        before, after = ((m.read(name).float() * x).norm() for m, x in zip((plan.base, plan.experts[1]), lengths,
+                                                                           strict=True))  # fmt: skip
+        change[name] = float((after - before).abs())
+    by_kind = {name: change[name] / sum(v for n, v in change.items() if n.split(".")[-2] == name.split(".")[-2])
+               for name in change}  # fmt: skip
+    assert sorted(by_kind, key=by_kind.__getitem__) == sorted(found, key=lambda name: found[name][1])
+    assert main(["fit", str(family / "recipe.yml"), "--densities", str(family / "dense.yml")]) == 2, "never over it"
 
 
 def test_a_fit_needs_a_measurement(family, capsys):

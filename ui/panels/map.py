@@ -45,7 +45,7 @@ class MapPanel:
     titles: tuple[gr.HTML, ...]
     maps: tuple[Figure, ...]
     bar: gr.HTML
-    gates: gr.Column  # there while the method has a gate
+    gates: gr.Column  # there while the method has a gate, or densities that differ
     gate_finding: gr.HTML
     gate: Figure
     matrix_title: gr.HTML
@@ -80,6 +80,7 @@ def build() -> MapPanel:
         fit: dict[What, gr.Button] = {
             "scale": gr.Button("Fit scale", size="sm", min_width=0),
             "weights": gr.Button("Fit weights", size="sm", min_width=0),
+            "densities": gr.Button("LEWIS densities", size="sm", min_width=0),
         }
         fitted = static(elem_classes=["help"])
     pair_ = gr.Dropdown([], label="Pair in the middle", visible=False, interactive=True, elem_classes=["slim"])
