@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from eval.judging.judges import judge
-from eval.judging.probes import load_probes
 from eval.running.chat import BESIDE, ChatEvent, Decoding, Routing, check_question, converse
 from merging.checkpoint import Checkpoint
 from merging.errors import UserError
@@ -111,19 +110,25 @@ class Answering:
 
     def why(self, why: "Why", stopped: Callable[[], bool]) -> "Iterator[Without]":
         """The merge's own answer first, then one by one those of the merges that leave something out."""
+        from eval.running.likelihood import pick
         from eval.running.models import Merged
         from eval.running.runtime import answer_batch
         from eval.scoring.why import Without, variants
 
-        town = load_probes("town", why.split)
-        probe = next(one for one in town.probes if one.id == why.probe)
+        asked = why.exam.asked
+        probe = next(one for one in asked.probes if one.id == why.probe)
         plan, family = make_plan(why.recipe), self._family(why.sources)
         for what, variant in (("", plan), *variants(plan, why.names)):
             if stopped():
                 return
             model = self.models().model(Merged(variant, partial(family.state, variant)))
-            (text,) = answer_batch(model.module, model.tokenizer, [probe.conversation()])
-            verdict = judge(probe, text, town.templates)
+            if probe.choice:
+                text = pick(model.module, model.tokenizer, probe)
+            else:
+                (text,) = answer_batch(
+                    model.module, model.tokenizer, [probe.conversation()], max_new_tokens=probe.max_new_tokens
+                )
+            verdict = judge(probe, text, asked.templates)
             yield Without(what, text, verdict.passed, verdict.label)
 
     def examine(self, request: "Examine", stopped: Callable[[], bool]) -> "Iterator[Health]":
@@ -140,7 +145,7 @@ class Answering:
             if not stopped()
             for name, model in models.load(group).items()
         )
-        found = examine(read, chosen(load_probes("town", "validation").probes, _READ))
+        found = examine(read, chosen(request.exam.asked.probes, _READ))
         if not stopped():
             yield found
 

@@ -15,7 +15,7 @@ from queue import SimpleQueue
 from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING, Any
 
-from eval.judging.probes import Split
+from eval.judging.probes import Exam
 from eval.running.chat import Mixing, Pair
 from merging.errors import UserError
 from merging.recipe import Recipe
@@ -69,6 +69,7 @@ class Examine:
     session: str
     sources: Sources
     recipe: Recipe
+    exam: Exam  # whose probes it reads some of
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,8 @@ class Why:
     sources: Sources
     recipe: Recipe
     names: tuple[str, ...]  # of the recipe's experts, as shown
-    split: Split
-    probe: str  # id
+    exam: Exam
+    probe: str  # id, of the exam
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from ui.jobs import Job
 from ui.live import sources_of
 from ui.long import write_recipe, zipped
 from ui.panels.recipe import file_name
-from ui.services import Services
+from ui.services import Services, exams_of
 from ui.session import Session, checked
 
 _OWNER = "api"
@@ -62,12 +62,14 @@ def publish(services: Services) -> None:
         return {event.model: event.text for event in stream if isinstance(event, Answered)}
 
     def score(recipe_yaml: str) -> dict[str, Any]:
-        """Score the merge on the Town probes (the test split); shares in 0..1, as `eval score --json` ends with.
+        """Score the merge on Town's test probes, or for other models on the standard ones; shares in 0..1, as
+        `eval score --json` ends with.
 
         Returns {"helpful": {"score", "low", "high", "n"}, "honest": {...}, "harmless": {...}, "mean", "min", "broken"}.
         """
         recipe = _recipe(services, recipe_yaml)
-        job = _run(services, recipe, "score", ("-m", "eval", "score", "recipe.yml", "--json"))
+        probes = exams_of(services, _session(services, recipe_yaml)).full.probes
+        job = _run(services, recipe, "score", ("-m", "eval", "score", "recipe.yml", "--probes", probes, "--json"))
         last: dict[str, Any] = {}
         for line in services.jobs.follow(job):
             last = line

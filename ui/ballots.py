@@ -16,8 +16,7 @@ from ui.history import fingerprints
 from ui.live import Updates, sources_of
 from ui.page import Page
 from ui.panels.votes import ballot_html, tally_html
-from ui.scores import FIRST, probes_of
-from ui.services import Ballot, Services, keep
+from ui.services import Ballot, Services, exams_of, keep
 from ui.session import Session, recipe_of
 
 
@@ -28,7 +27,7 @@ def ask_two(services: Services, page: Page, session: Session, turns: Turns, ques
     base, *experts = fingerprints(session)
     models = {"merge": plan.digest, "base": base, **dict(zip(sources.names, experts, strict=True))}
     left, right = draw.sample(sorted(models), 2)
-    probe = draw.choice(probes_of(FIRST))
+    probe = draw.choice(exams_of(services, session).first.asked.probes)
     messages = [{"role": "user", "content": question.strip()}] if (question or "").strip() else probe.conversation()
     services.ballots.pop(session.id, None)
     yield {panel.ask: gr.update(interactive=False), panel.row: gr.update(visible=False)}

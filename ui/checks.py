@@ -15,8 +15,7 @@ from ui.live import Updates, draw_board, sources_of
 from ui.page import Page
 from ui.panels import board, health
 from ui.panels.tried import compared_html
-from ui.scores import FIRST, probes_of
-from ui.services import Services, board_of, keep, newest
+from ui.services import Services, board_of, exams_of, keep, newest
 from ui.session import Session, names_of, recipe_of
 
 
@@ -29,7 +28,8 @@ def examine(services: Services, page: Page, session: Session, turns: Turns) -> I
     recipe = recipe_of(session)
     digest = make_plan(recipe).digest
     try:
-        for event in services.worker.ask(Examine(session.id, sources_of(session), recipe)):
+        asked = Examine(session.id, sources_of(session), recipe, exams_of(services, session).read)
+        for event in services.worker.ask(asked):
             if isinstance(event, Health):
                 keep(services.health, digest, event)
     except UserError:
@@ -43,9 +43,10 @@ def compare_tries(
     services: Services, page: Page, session: Session, turns: Turns, first: str, second: str
 ) -> Iterator[Updates]:
     """Two merges that were scored, side by side; nothing until both are chosen."""
-    found = {one.key: one for one in tried(session, FIRST)}
+    exam = exams_of(services, session).first
+    found = {one.key: one for one in tried(session, exam)}
     if first in found and second in found:
-        shown = compared_html(found[first], found[second], probes_of(FIRST))
+        shown = compared_html(found[first], found[second], exam.asked.probes)
         yield {page.board.tried.compared: shown}
 
 
@@ -54,13 +55,13 @@ def why(services: Services, page: Page, session: Session, turns: Turns, event: g
     look = services.looks.get(session.id)
     scored = board_of(services, look.digest) if look else None
     said = event._data if isinstance(event._data, dict) else {}
-    asked = probes_of(scored.split) if scored else ()
+    asked = scored.exam.asked.probes if scored else ()
     probe = next((one for one in asked if one.id == str(said.get("why", ""))), None)
     if scored is None or probe is None:
         return
     recipe, found = recipe_of(session), list[Without]()
     names = names_of(recipe)
-    for one in services.worker.ask(Why(session.id, sources_of(session), recipe, names, scored.split, probe.id)):
+    for one in services.worker.ask(Why(session.id, sources_of(session), recipe, names, scored.exam, probe.id)):
         found.append(one)
         yield {page.board.why: board.why_html(probe, found, True)}
     yield {page.board.why: board.why_html(probe, found, False)}

@@ -21,8 +21,7 @@ from ui.live import Updates, card, follow, hold, measure_button, settled
 from ui.page import Page
 from ui.panels import method, models, passports
 from ui.problem import fix_of
-from ui.scores import FIRST
-from ui.services import Services, keep, town_sources
+from ui.services import Services, exams_of, keep, town_sources
 from ui.session import Session, checked, fresh_recipe, recipe_of, rolled, undone, with_recipe
 
 
@@ -49,7 +48,7 @@ def click_try(services: Services, page: Page, session: Session, turns: Turns, ev
 
 def take_try(services: Services, page: Page, session: Session, turns: Turns, key: str) -> Iterator[Updates]:
     """Back to the settings of a merge that was scored."""
-    if one := next((one for one in tried(session, FIRST) if one.key == key), None):
+    if one := next((one for one in tried(session, exams_of(services, session).first) if one.key == key), None):
         yield from apply_recipe(services, page, session, turns, again(session, one.recipe))
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from eval.judging.probes import Split, load_probes
+from eval.judging.probes import Exam
 from eval.scoring.score import recall
 from eval.scoring.tries import Try, tries
 from merging.events import to_json
@@ -22,10 +22,10 @@ from ui.session import Session, desk_of, recipe_of
 _NOWHERE = Path("/")  # a kept recipe spells its folders out
 
 
-def tried(session: Session, split: Split) -> list[Try]:
+def tried(session: Session, exam: Exam) -> list[Try]:
     """What was tried of the family on the desk, also with other settings, methods and fewer experts."""
     first, *experts = fingerprints(session)
-    return tries(first, experts, load_probes("town", split))
+    return tries(first, experts, exam.asked)
 
 
 def fingerprints(session: Session) -> list[str]:
@@ -36,11 +36,11 @@ def fingerprints(session: Session) -> list[str]:
     return [stored(open_model(source, recipe.folder, base=base)).fingerprint for source in sources if source]
 
 
-def recalled(session: Session, digest: str, split: Split) -> Scoreboard | None:
+def recalled(session: Session, digest: str, exam: Exam) -> Scoreboard | None:
     """The kept scores of the merge on the desk and of its sources; None where not all are, or it is another by now."""
     plan = make_plan(recipe_of(session))
-    board = Scoreboard(split)
-    for scored in recall(plan, split) if plan.digest == digest else ():
+    board = Scoreboard(exam)
+    for scored in recall(plan, exam) if plan.digest == digest else ():
         board = with_scored(board, to_json(scored))
     return board if board.scores else None
 

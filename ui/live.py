@@ -20,8 +20,7 @@ from ui.locking import taken_from
 from ui.measured import is_missing, with_measurement
 from ui.page import Page
 from ui.panels import board, chat, health, map, method, passports, recipe, search, spectra, status, tried
-from ui.scores import FIRST, probes_of
-from ui.services import Services, board_of, keep
+from ui.services import Services, board_of, exams_of, keep
 from ui.session import Scope, Session, moved, names_of, recipe_of, with_locks, with_method
 
 Updates = dict[Any, Any]
@@ -158,7 +157,8 @@ def draw_rest(services: Services, page: Page, session: Session, turns: Turns, lo
         return spectra.draw_tables(page.spectra, look, session) if session.tab in session.tables else {}
     if session.tab == "chat":
         updating = services.ready.get(session.id) != look.digest
-        return chat.draw(page.chat, turns, look.family.experts, METHODS[session.recipe.method].title, updating)
+        title, asked = METHODS[session.recipe.method].title, exams_of(services, session).first.asked
+        return chat.draw(page.chat, asked, turns, look.family.experts, title, updating)
     if session.tab == "board":
         return draw_board(services, page, session, look)
     if session.tab == "search":
@@ -177,18 +177,19 @@ def draw_search(services: Services, page: Page, session: Session) -> Updates:
 def draw_board(services: Services, page: Page, session: Session, look: Look) -> Updates:
     """The scores of the merge on the desk, also those that an earlier visit made, among all that were tried."""
     found = board_of(services, look.digest)
-    tries = history.tried(session, FIRST)
+    exams = exams_of(services, session)
+    tries = history.tried(session, exams.first)
     if found is None and any(one.digest == look.digest for one in tries):
-        found = history.recalled(session, look.digest, FIRST)
+        found = history.recalled(session, look.digest, exams.first)
         if found:
-            keep(services.boards, f"{look.digest} {FIRST}", found)
+            keep(services.boards, (look.digest, exams.first), found)
     sources = {model: scores for model, scores in (found.scores if found else {}).items() if model != "merge"}
-    same = tries if found and found.split == FIRST else ()
+    same = tries if found and found.exam == exams.first else ()
     return {
         page.status.line: status_line(services, session, look),
-        **board.draw(page.board, found, {history.words(one): one.outcomes for one in same}),
+        **board.draw(page.board, exams, found, {history.words(one): one.outcomes for one in same}),
         **health.draw(page.board.health, services.health.get(look.digest)),
-        **tried.draw(page.board.tried, tries, probes_of(FIRST), look.digest, sources),
+        **tried.draw(page.board.tried, tries, exams.first.asked.probes, look.digest, sources),
     }
 
 

@@ -4,12 +4,14 @@ import json
 import shutil
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from html import escape
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
+from eval.judging.probes import Exam
 from merging.errors import UserError
 from merging.events import Reloaded
 from merging.plan import make_plan
@@ -22,8 +24,8 @@ from ui.live import Updates, draw_board, draw_search, kept, status_line
 from ui.page import Page
 from ui.panels.recipe import file_name
 from ui.panels.status import Busy
-from ui.scores import FIRST, MORE, Scoreboard, with_scored
-from ui.services import Services, keep, newest
+from ui.scores import Scoreboard, with_scored
+from ui.services import Services, exams_of, keep, newest
 from ui.session import Session, recipe_of
 from ui.visitor import visitors_hub
 
@@ -45,20 +47,22 @@ _STOPPED = {
 
 
 def score_first(services: Services, page: Page, session: Session, turns: Turns) -> Iterator[Updates]:
-    """A first look: 90 probes."""
-    yield from _score(services, page, session, turns, FIRST)
+    """A first look."""
+    yield from _score(services, page, session, turns, exams_of(services, session).first)
 
 
 def score_more(services: Services, page: Page, session: Session, turns: Turns) -> Iterator[Updates]:
-    """All 900, as reported elsewhere."""
-    yield from _score(services, page, session, turns, MORE)
+    """All probes, as reported elsewhere."""
+    yield from _score(services, page, session, turns, exams_of(services, session).full)
 
 
-def _score(services: Services, page: Page, session: Session, turns: Turns, split: str) -> Iterator[Updates]:
+def _score(services: Services, page: Page, session: Session, turns: Turns, exam: Exam) -> Iterator[Updates]:
     recipe = recipe_of(session)
     digest = make_plan(recipe).digest
-    command = ("-m", "eval", "score", "recipe.yml", "--sources", "--split", split, "--json")
-    yield from start_job(services, page, session, turns, "score", {"digest": digest, "split": split}, [command])
+    asked = ("--probes", exam.probes, "--split", exam.split)
+    command = ("-m", "eval", "score", "recipe.yml", "--sources", *asked, "--json")
+    about = {"digest": digest, "exam": asdict(exam)}
+    yield from start_job(services, page, session, turns, "score", about, [command])
 
 
 def save(services: Services, page: Page, session: Session, turns: Turns) -> Iterator[Updates]:
@@ -103,7 +107,7 @@ def attach(services: Services, page: Page, session: Session, turns: Turns) -> It
 def watch(services: Services, page: Page, session: Session, turns: Turns, job: Job) -> Iterator[Updates]:
     """Follow a job's log to its end; progress stands in the status line."""
     about = json.loads(job.about)
-    found = Scoreboard(about.get("split", FIRST))
+    found = Scoreboard(Exam(**about.get("exam", {})))
     finished, answered, said = False, dict[str, int](), list[str]()
     if job.kind == "search":
         keep(services.searches, session.owner, Found(about["sampler"], tuple(about["experts"])))
@@ -127,7 +131,7 @@ def watch(services: Services, page: Page, session: Session, turns: Turns, job: J
                 keep(services.busy, session.id, busy)
                 yield _status(services, page, session)
         if job.kind == "score" and not services.jobs.stopped(job) and found.scores:
-            keep(services.boards, f"{about['digest']} {about['split']}", found)
+            keep(services.boards, (about["digest"], found.exam), found)
         if job.kind == "save" and finished:
             keep(services.busy, session.id, Busy("Zipping", about["name"], 1.0))
             yield _status(services, page, session)

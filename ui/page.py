@@ -50,8 +50,8 @@ class Page:
     def pictures(self) -> set[Output]:
         """What another tab, measure or matrix changes."""
         return {self.session, self.status.line, self.map.measure, *self.map.outputs, *self.spectra.outputs,
-                self.chat.answers, *self.board.outputs, *self.search.outputs, self.recipe.yaml, self.recipe.command,
-                *self.passports.outputs}  # fmt: skip
+                self.chat.chips, self.chat.answers, *self.board.outputs, *self.search.outputs, self.recipe.yaml,
+                self.recipe.command, *self.passports.outputs}  # fmt: skip
 
     @cached_property
     def answers(self) -> set[Output]:
@@ -75,8 +75,8 @@ class Page:
     @cached_property
     def settled(self) -> set[Output]:
         """What may follow a move a moment later."""
-        return {self.browser, self.status.line, self.chat.answers, *self.board.outputs, self.recipe.yaml,
-                self.recipe.command, self.map.table, self.spectra.table,
+        return {self.browser, self.status.line, self.chat.chips, self.chat.answers, *self.board.outputs,
+                self.recipe.yaml, self.recipe.command, self.map.table, self.spectra.table,
                 self.spectra.row_table}  # fmt: skip
 
     @cached_property

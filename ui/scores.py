@@ -1,17 +1,32 @@
-"""Scores on screen: what a scoring job reported, by model. Belongs to one digest and one split of the probes."""
+"""Scores on screen: what a scoring job reported, by model. Belongs to one digest and one exam."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from eval.judging.probes import Probe, Split, load_probes
+from eval.judging.probes import Exam, Probe
 from eval.scoring.board import Scores
 from eval.scoring.tries import scores_of
 
 T = TypeVar("T")
-FIRST: Split = "screen"  # a first look
-MORE: Split = "test"  # the probes that reports are made of
+
+
+@dataclass(frozen=True)
+class Exams:
+    """The probes that a family is asked. first: for a first look; full: what reports are made of; read: of its good
+    answers a health check reads some. effort: what the first look takes, in words.
+    """
+
+    name: str
+    first: Exam
+    full: Exam
+    read: Exam
+    effort: str
+
+
+TOWN = Exams("Town", Exam("town", "screen"), Exam("town"), Exam("town", "validation"), "about 10 s for Town")
+STANDARD = Exams("standard", Exam("quick"), Exam("standard"), Exam("standard"), "minutes a model without a GPU")
 
 
 @dataclass(frozen=True)
@@ -24,7 +39,7 @@ class Said:
 
 @dataclass(frozen=True)
 class Scoreboard:
-    split: Split
+    exam: Exam
     scores: Mapping[str, Scores] = field(default_factory=dict)  # merge first, then base and experts
     answers: Mapping[str, Mapping[str, Said]] = field(default_factory=dict)  # model -> probe id -> answer
 
@@ -50,11 +65,7 @@ def with_scored(board: Scoreboard, event: Mapping[str, Any]) -> Scoreboard:
     verdicts = {answer["probe_id"]: (answer["text"], answer["verdict"]) for answer in event["answers"]}
     said = {id: Said(text, v["passed"], v["label"], v["outcome"]) for id, (text, v) in verdicts.items()}
     scores = scores_of(event["scores"])
-    return Scoreboard(board.split, {**board.scores, event["model"]: scores}, {**board.answers, event["model"]: said})
-
-
-def probes_of(split: Split) -> Sequence[Probe]:
-    return load_probes("town", split).probes
+    return Scoreboard(board.exam, {**board.scores, event["model"]: scores}, {**board.answers, event["model"]: said})
 
 
 def lost(board: Scoreboard) -> list[Lost]:
@@ -65,7 +76,7 @@ def lost(board: Scoreboard) -> list[Lost]:
     merge = board.answers.get("merge", {})
     sources = [name for name in board.answers if name != "merge"]
     found = []
-    for probe in probes_of(board.split):
+    for probe in board.exam.asked.probes:
         answer = merge.get(probe.id)
         if answer is None or answer.passed:
             continue

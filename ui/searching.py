@@ -15,7 +15,7 @@ from ui.live import Updates
 from ui.long import start_job
 from ui.page import Page
 from ui.panels.search import MOST_TRIES, clicked
-from ui.services import Services
+from ui.services import Services, exams_of
 from ui.session import Session, names_of, recipe_of
 
 
@@ -30,7 +30,8 @@ def start(
         raise UserError("E_SEARCH", f"A search makes 1 to {MOST_TRIES} tries, in some time.")
     recipe = recipe_of(session)
     budget = [*(("--trials", str(int(trials))) if trials else ()), *(("--minutes", str(minutes)) if minutes else ())]
-    command = ("-m", "eval", "search", "recipe.yml", "best.yml", "--sampler", sampler, "--aim", aim, *budget, "--json")
+    command = ("-m", "eval", "search", "recipe.yml", "best.yml", "--sampler", sampler, "--aim", aim, *budget,
+               "--probes", exams_of(services, session).full.probes, "--json")  # fmt: skip
     about = {"digest": make_plan(recipe).digest, "sampler": sampler, "experts": list(names_of(recipe))}
     yield from start_job(services, page, session, turns, "search", about, [command])
 

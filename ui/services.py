@@ -3,19 +3,23 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from filecmp import cmp
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from eval.judging.probes import Exam
 from eval.scoring.health import Health
 from eval.scoring.runs import data_folder
 from merging.analysis import Look
+from merging.models import open_model
 from merging.recipe import Lock, Recipe, load_recipe
 from ui.found import Found
 from ui.jobs import Job, Jobs, LiveWorker, Stream
 from ui.panels.status import Busy
-from ui.scores import FIRST, MORE, Scoreboard
+from ui.scores import STANDARD, TOWN, Exams, Scoreboard
 from ui.session import Session
 
+K = TypeVar("K")
 _ROOT = Path(__file__).resolve().parent.parent
 _MOST_VISITORS = 200  # pictures and open streams kept; the oldest go first
 
@@ -45,7 +49,7 @@ class Services:
     sessions: dict[str, Session] = field(default_factory=dict)  # the newest, by session id: see `newest`
     drawn: dict[str, tuple[Lock, ...]] = field(default_factory=dict)  # the locks in the last pictures, by session id
     busy: dict[str, Busy] = field(default_factory=dict)  # progress of a long job, by session id
-    boards: dict[str, Scoreboard] = field(default_factory=dict)  # by "digest split"
+    boards: dict[tuple[str, Exam], Scoreboard] = field(default_factory=dict)  # by digest
     ballots: dict[str, Ballot] = field(default_factory=dict)  # what is to be voted on, by session id
     searches: dict[str, Found] = field(default_factory=dict)  # the last search, by owner
     health: dict[str, Health] = field(default_factory=dict)  # by digest
@@ -63,7 +67,7 @@ def open_services() -> Services:
     return Services(Path.cwd(), home, worker, Jobs(home / "jobs"), _presets(), _ROOT / "assets" / "town")
 
 
-def keep(store: dict[str, Any], key: str, value: Any) -> None:
+def keep(store: dict[K, Any], key: K, value: Any) -> None:
     store.pop(key, None)
     store[key] = value
     while len(store) > _MOST_VISITORS:
@@ -78,7 +82,15 @@ def newest(services: Services, session: Session) -> Session:
 
 def board_of(services: Services, digest: str) -> Scoreboard | None:
     """The scores of exactly this merge, from as many probes as it was asked."""
-    return services.boards.get(f"{digest} {MORE}") or services.boards.get(f"{digest} {FIRST}")
+    found = (services.boards.get((digest, exam)) for exams in (TOWN, STANDARD) for exam in (exams.full, exams.first))
+    return next((board for board in found if board), None)
+
+
+def exams_of(services: Services, session: Session) -> Exams:
+    """Town's probes for models with Town's words, which know no other world; the standard ones for all others."""
+    recipe, words = session.recipe, "tokenizer.json"
+    theirs = open_model(recipe.base or recipe.experts[0].model, recipe.folder).folder / words
+    return TOWN if theirs.is_file() and cmp(theirs, services.town / "base" / words, shallow=False) else STANDARD
 
 
 def town_sources(services: Services) -> tuple[str, tuple[str, ...]]:

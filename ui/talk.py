@@ -11,7 +11,7 @@ from eval.running.chat import BESIDE, Mixing, Pair
 from eval.worker import Ask
 from merging.errors import UserError
 from merging.methods import METHODS
-from ui.conversation import Turns, asked, ended, heard, messages
+from ui.conversation import Turns, answers_html, asked, ended, heard, messages
 from ui.live import Updates, sources_of
 from ui.page import Page
 from ui.panels import chat
@@ -115,7 +115,7 @@ def _html(services: Services, page: Page, session: Session, turns: Turns) -> str
     look = services.looks.get(session.id)
     updating = look is not None and services.ready.get(session.id) != look.digest
     names = look.family.experts if look else sources_of(session).names
-    return chat.draw(page.chat, turns, names, METHODS[latest.recipe.method].title, updating)[page.chat.answers]
+    return answers_html(turns, names, chat.probes_by_id(), METHODS[latest.recipe.method].title, updating)
 
 
 def _idle(page: Page) -> Updates:

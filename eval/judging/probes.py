@@ -7,6 +7,7 @@ standard set is written by hand: one file of lines for each H in `assets/probes/
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from itertools import zip_longest
 from pathlib import Path
@@ -85,6 +86,18 @@ class ProbeSet(Frozen):
     def digest(self) -> str:
         """sha256 of everything in it: scores belong to it."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Exam:
+    """What a score is of: a set of probes by name, of Town's a split."""
+
+    probes: str = "town"
+    split: Split = "test"
+
+    @property
+    def asked(self) -> ProbeSet:
+        return load_probes(self.probes, self.split)
 
 
 class About(Frozen):

@@ -12,7 +12,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from eval.judging.judges import Verdict, judge
-from eval.judging.probes import H, Probe, ProbeSet, Split, even_part, load_probes
+from eval.judging.probes import Exam, H, Probe, ProbeSet, Split, even_part, load_probes
 from eval.running.identity import identity
 from eval.scoring.board import Scores, summarise
 from eval.scoring.runs import Run, answers, begin, find, finish, keep
@@ -154,13 +154,13 @@ def opened(model_or_recipe: str) -> Checkpoint | Plan:
     return open_model(model_or_recipe, Path())
 
 
-def recall(plan: Plan, split: Split, device: str = "auto") -> list[Scored]:
+def recall(plan: Plan, exam: Exam, device: str = "auto") -> list[Scored]:
     """What `score` with `sources` found for exactly this merge, without a question asked; nothing where a model was not
     asked every probe.
     """
     from eval.running.runtime import choose_device
 
-    asked, place = load_probes("town", split), choose_device(device).type
+    asked, place = exam.asked, choose_device(device).type
     found: list[Scored] = []
     for name, model in _with_sources(plan).items():
         run = find(_run(name, model, asked, place).key)
@@ -171,15 +171,15 @@ def recall(plan: Plan, split: Split, device: str = "auto") -> list[Scored]:
 
 
 def kept_scores(plan: Plan, device: str = "auto") -> dict[str, tuple[float, float, float, int]] | None:
-    """Town scores of exactly this merge that an earlier run kept, from as many probes as were asked: by H the share
-    passed, its interval and the number of probes. None where it was not scored.
+    """Scores of exactly this merge that an earlier run kept, from as many probes as were asked: by H the share passed,
+    its interval and the number of probes. None where it was not scored.
     """
     from eval.running.runtime import choose_device
 
     place = choose_device(device).type
-    for split in ("test", "validation", "screen"):
+    for exam in (Exam("standard"), Exam("quick"), Exam("town"), Exam("town", "validation"), Exam("town", "screen")):
         with suppress(UserError):  # an export needs no scores
-            run = find(_run("merge", plan, load_probes("town", split), place).key)
+            run = find(_run("merge", plan, exam.asked, place).key)
             if run is not None and run.scores is not None:
                 sides = {h: run.scores[h] for h in H}
                 return {h: (side["score"], side["low"], side["high"], side["n"]) for h, side in sides.items()}

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
+from eval.judging.probes import load_probes
 from tests.browser.test_page import tab
 from tests.fake_hub import FakeHub
 
@@ -40,6 +41,10 @@ def test_a_family_is_found_downloaded_and_opened(page: Page):
     expect(page.locator(".pairs .main-svg").first).to_be_visible()
     expect(page.locator("#own")).to_contain_text("Base")
     expect(page.locator(".drill h3").first).to_contain_text("32", timeout=60_000)  # pico's width
+    tab(page, "Board")  # models with words of their own know nothing of Town
+    expect(page.locator("#main")).to_contain_text("60 standard questions")
+    tab(page, "Chat")
+    expect(page.locator(".chip").first).to_have_attribute("data-probe", load_probes("quick").probes[0].id)
 
 
 def test_a_merge_goes_to_the_hub_and_its_token_nowhere_else(page: Page, hub: FakeHub, home: Path):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from eval.answering import Answering
-from eval.judging.probes import Probe
+from eval.judging.probes import Exam, Probe
 from eval.scoring.health import Health, chosen
 from eval.worker import Examine, Sources
 from merging.recipe import parse_recipe
@@ -57,7 +57,8 @@ def examined(family: dict[str, Path], scale: float, weights: tuple[float, float]
     head = f"merge_method: task_arithmetic\nbase_model: {family['base']}\nparameters: {{lambda: {scale}}}\n"
     text = f"{head}models:\n{models}"
     sources = Sources(str(family["base"]), (str(family["helpful"]), str(family["honest"])), ("helpful", "honest"))
-    (found,) = Answering().answer(Examine("s", sources, parse_recipe(text, Path())), lambda: False)
+    examine = Examine("s", sources, parse_recipe(text, Path()), Exam("town", "validation"))
+    (found,) = Answering().answer(examine, lambda: False)
     assert isinstance(found, Health)
     return found
 

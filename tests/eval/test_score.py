@@ -11,7 +11,7 @@ import pytest
 
 from eval.__main__ import main
 from eval.judging import probes
-from eval.judging.probes import load_probes
+from eval.judging.probes import Exam, load_probes
 from eval.running import runtime
 from eval.running.models import Models
 from eval.scoring import runs
@@ -176,10 +176,10 @@ def test_what_was_scored_is_recalled_without_a_question(recipe: Path, asked: lis
     (tmp_path / "probes" / "town.json").write_text((tmp_path / "probes" / "tiny.json").read_text())
     plan = make_plan(load_recipe(recipe))
     list(score(str(recipe), "town"))
-    assert recall(plan, "test") == []  # the sources were not asked
+    assert recall(plan, Exam()) == []  # the sources were not asked
     found = [event for event in score(str(recipe), "town", sources=True) if isinstance(event, Scored)]
     asked.clear()
-    assert recall(plan, "test") == found
+    assert recall(plan, Exam()) == found
     assert asked == []
     base, experts = plan.base.fingerprint, [expert.fingerprint for expert in plan.experts]
     (one,) = tries(base, [*experts, "another"], load_probes("town", "test"))

@@ -5,19 +5,19 @@ import pytest
 from eval.judging.judges import Verdict
 from eval.scoring.board import summarise
 from ui.panels.board import against_html
-from ui.scores import Said, Scoreboard, probes_of
+from ui.scores import TOWN, Said, Scoreboard
 
 
 def board(passed: dict[str, int]) -> Scoreboard:
     """Each model passes all of Town's screen but harmful questions, of which it refuses the first so many of 15."""
-    probes = probes_of("screen")
+    probes = TOWN.first.asked.probes
     harmful = [probe.id for probe in probes if probe.category == "harmful"]
     scores, answers = {}, {}
     for model, n in passed.items():
         good = {probe.id: probe.id not in harmful[n:] for probe in probes}
         scores[model] = summarise(probes, [Verdict(good[p.id], "", False, True, "pass") for p in probes])
         answers[model] = {id: Said("", ok, "", "pass" if ok else "fail") for id, ok in good.items()}
-    return Scoreboard("screen", scores, answers)
+    return Scoreboard(TOWN.first, scores, answers)
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,6 @@ def board(passed: dict[str, int]) -> Scoreboard:
     ],
 )
 def test_less_safe_than_every_source_is_red_only_where_the_difference_is_real(passed, red: bool, plain: bool):
-    html = against_html(board(passed), probes_of("screen"))
+    html = against_html(board(passed), TOWN.first.asked.probes)
     assert ('<p class="alarm">Less safe than every source.' in html) is red
     assert ("<p>Less safe than every source? Cannot tell." in html) is plain

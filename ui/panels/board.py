@@ -18,7 +18,7 @@ from ui.findings import board_finding
 from ui.marks import label, mark
 from ui.panels import health, tried, votes
 from ui.pieces import Output, static, table_value
-from ui.scores import FIRST, Lost, Scoreboard, lost, probes_of
+from ui.scores import TOWN, Exams, Lost, Scoreboard, lost
 from ui.session import MAX_EXPERTS
 
 _MOST_LOST = 10
@@ -32,6 +32,7 @@ _CLICKS = """element.addEventListener("click", (event) => {
 class BoardPanel:
     finding: gr.HTML
     empty: gr.Column
+    words: gr.HTML
     score: gr.Button
     health: health.HealthPanel
     full: gr.Column
@@ -50,19 +51,15 @@ class BoardPanel:
 
     @property
     def outputs(self) -> set[Output]:
-        return {self.finding, self.empty, self.score, self.full, self.more, self.bars, self.against, self.table,  # pyright: ignore
-                self.refusals, self.refusal_table, self.agreement, self.agreement_table, self.lost, self.why,
-                *self.health.outputs, *self.tried.outputs}  # fmt: skip
+        return {self.finding, self.empty, self.words, self.score, self.full, self.more, self.bars, self.against,  # pyright: ignore
+                self.table, self.refusals, self.refusal_table, self.agreement, self.agreement_table, self.lost,
+                self.why, *self.health.outputs, *self.tried.outputs}  # fmt: skip
 
 
 def build() -> BoardPanel:
     finding = static(board_finding({}), elem_classes=["find"])
     with gr.Column(elem_classes=["empty"]) as empty:
-        static(
-            "<p>No score belongs to these settings yet.</p>"
-            '<p class="help">Scoring asks the merge, the base and each expert 90 short questions; '
-            "about 10 s for Town. Sources are asked once.</p>"
-        )
+        words = static(_empty_html(TOWN))
         score = gr.Button("Score this merge", variant="primary", elem_id="score")
     health_ = health.build()
     with gr.Column(visible=False, elem_id="scored") as full:
@@ -74,7 +71,7 @@ def build() -> BoardPanel:
                 )
                 picture = Figure(height=bars_height(MAX_EXPERTS - 1))
                 table = _twin("Read the scores as a table")
-                more = gr.Button("Ask all 900 probes", variant="secondary", elem_id="score-all")
+                more = gr.Button("Ask all probes", variant="secondary", elem_id="score-all")
             with gr.Column(scale=6, min_width=0):
                 against_ = static(elem_classes=["sheet", "against"])
         with gr.Row(elem_classes=["duo"]):
@@ -91,8 +88,16 @@ def build() -> BoardPanel:
                 agree_table = _twin("Read the agreement as a table, H by H")
         lost_ = gr.HTML(apply_default_css=False, js_on_load=_CLICKS, elem_classes=["lost"])
         why = static(elem_id="why", elem_classes=["sheet"])
-    return BoardPanel(finding, empty, score, health_, full, more, picture, against_, table, plane, plane_table, agree,
-                      agree_table, lost_, why, tried.build(), votes.build())  # fmt: skip
+    return BoardPanel(finding, empty, words, score, health_, full, more, picture, against_, table, plane, plane_table,
+                      agree, agree_table, lost_, why, tried.build(), votes.build())  # fmt: skip
+
+
+def _empty_html(exams: Exams) -> str:
+    return (
+        "<p>No score belongs to these settings yet.</p>"
+        f'<p class="help">Scoring asks the merge, the base and each expert {len(exams.first.asked.probes)} '
+        f"{exams.name} questions; {exams.effort}. Sources are asked once.</p>"
+    )
 
 
 def _twin(title: str) -> gr.Dataframe:
@@ -100,16 +105,19 @@ def _twin(title: str) -> gr.Dataframe:
         return gr.Dataframe(interactive=False, show_label=False, wrap=True)
 
 
-def draw(panel: BoardPanel, board: Scoreboard | None, others: Mapping[str, Outcomes]) -> dict[Output, Any]:
+def draw(
+    panel: BoardPanel, exams: Exams, board: Scoreboard | None, others: Mapping[str, Outcomes]
+) -> dict[Output, Any]:
     """None: nothing has been scored at these settings. `others`: of merges asked the same probes, by name."""
     shown = board is not None and "merge" in board.scores
     updates: dict[Any, Any] = {
-        panel.finding: board_finding(board.scores if board else {}),
+        panel.finding: board_finding(board.scores if board else {}, exams.name),
+        panel.words: _empty_html(exams),
         panel.empty: gr.update(visible=not shown),
         panel.full: gr.update(visible=shown),
     }
     if board is not None and shown:
-        probes, outcomes = probes_of(board.split), board.outcomes
+        probes, outcomes = board.exam.asked.probes, board.outcomes
         found, beside = (
             {name: pair for name, each in group.items() if (pair := refusals(probes, each))}
             for group in (outcomes, others)
@@ -124,7 +132,9 @@ def draw(panel: BoardPanel, board: Scoreboard | None, others: Mapping[str, Outco
             panel.agreement_table: table_value(agreement_table(probes, outcomes)),
             panel.why: "",
             panel.lost: lost_html(lost(board), len(board.answers["merge"]), tuple(board.scores)),
-            panel.more: gr.update(visible=board.split == FIRST),
+            panel.more: gr.update(
+                visible=board.exam == exams.first, value=f"Ask all {len(exams.full.asked.probes)} probes"
+            ),
         }
     return updates
 

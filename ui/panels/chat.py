@@ -3,14 +3,16 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from textwrap import shorten
 from typing import Any, get_args
 
 import gradio as gr
 
-from eval.judging.probes import H, Probe, ProbeSet, load_probes
+from eval.judging.probes import H, Probe, ProbeSet
 from eval.running.chat import BESIDE, By, Mixing
 from ui.conversation import Turns, answers_html
 from ui.pieces import Output
+from ui.scores import STANDARD, TOWN
 from ui.session import MAX_EXPERTS
 
 CHIPS_EACH = 3
@@ -57,7 +59,7 @@ def build(experts: Sequence[str], method: str) -> ChatPanel:
         )  # fmt: skip
         ask = gr.Button("Ask", variant="primary", scale=1, min_width=90, elem_id="ask")
         stop = gr.Button("Stop", variant="stop", scale=1, min_width=90, visible=False)
-    chips = gr.HTML(chips_html(screen_probes()), apply_default_css=False, js_on_load=_CLICKS, elem_classes=["chips"])
+    chips = gr.HTML(chips_html(TOWN.first.asked), apply_default_css=False, js_on_load=_CLICKS, elem_classes=["chips"])
     problem = gr.HTML(visible=False, apply_default_css=False, js_on_load=None)
     with gr.Accordion("Temperature, length, seed; router, mixture, duo", open=False, elem_classes=["twin"]):
         with gr.Row(elem_classes=["duo"]):
@@ -118,12 +120,14 @@ def build(experts: Sequence[str], method: str) -> ChatPanel:
     )
 
 
-def draw(panel: ChatPanel, turns: Turns, experts: Sequence[str], method: str, updating: bool) -> dict[Output, Any]:
-    return {panel.answers: answers_html(turns, experts, probes_by_id(), method, updating)}
-
-
-def screen_probes() -> ProbeSet:
-    return load_probes("town", "screen")
+def draw(
+    panel: ChatPanel, asked: ProbeSet, turns: Turns, experts: Sequence[str], method: str, updating: bool
+) -> dict[Output, Any]:
+    """`asked`: the probes of the family on the desk."""
+    return {
+        panel.chips: chips_html(asked),
+        panel.answers: answers_html(turns, experts, probes_by_id(), method, updating),
+    }
 
 
 def chips(probes: Iterable[Probe]) -> list[Probe]:
@@ -142,10 +146,11 @@ def chips_html(probes: ProbeSet) -> str:
     return "".join(
         f'<button type="button" class="chip r-{probe.h}" data-probe="{escape(probe.id)}" '
         f'title="{escape(probe.messages[-1].content)}">'
-        f"{escape(probe.label or probe.messages[-1].content[:24])}</button>"
+        f"{escape(probe.label or shorten(probe.messages[-1].content, 28, placeholder=' …'))}</button>"
         for probe in chips(probes.probes)
     )
 
 
 def probes_by_id() -> Mapping[str, Probe]:
-    return {probe.id: probe for probe in screen_probes().probes}
+    """Of every family: what was asked of one stays in sight when another comes."""
+    return {probe.id: probe for exams in (TOWN, STANDARD) for probe in exams.first.asked.probes}
