@@ -15,7 +15,7 @@ EACH = 64  # texts an expert
 
 def with_measurement(session: Session, home: Path, *, anyway: bool = False) -> Session:
     """Names the measurement of these models, made or not, where the method needs one (or `anyway`) and the recipe names
-    no other.
+    no other. One by the texts of a file has the file's hash behind its name.
     """
     recipe, stream = session.recipe, METHODS[session.recipe.method].calibrated or ("own" if anyway else "")
     if not stream or (recipe.calibration and Path(recipe.calibration).parent != home / "calibrations"):
@@ -25,6 +25,8 @@ def with_measurement(session: Session, home: Path, *, anyway: bool = False) -> S
         for m in (recipe.base or "", *(expert.model for expert in recipe.beside_base))
     ]
     key = hashlib.sha256(json.dumps([stream, EACH, *(m.fingerprint for m in models)]).encode()).hexdigest()[:24]
+    if recipe.calibration and Path(recipe.calibration).name.startswith(key):
+        return session
     return replace(session, recipe=replace(recipe, calibration=str(home / "calibrations" / key)))
 
 

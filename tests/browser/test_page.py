@@ -1,7 +1,9 @@
 """The page as a visitor uses it: one real server, one real browser."""
 
+import json
 import re
 import zipfile
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import BrowserContext, Locator, Page, expect
@@ -273,6 +275,24 @@ def test_a_method_that_must_know_the_experts_measures_them(page: Page):
     expect(page.locator("#status .line")).to_contain_text("RegMean")
     page.get_by_role("button", name="Undo").click()
     expect(page.locator("#preset input")).to_have_value("Balanced")
+
+
+def test_the_experts_are_measured_by_texts_of_the_visitors(page: Page, tmp_path: Path):
+    lines = [json.dumps({"expert": h, "text": "Tom is a baker."}) for h in ("helpful", "honest", "harmless")]
+    few, all_three = tmp_path / "few.jsonl", tmp_path / "texts.jsonl"
+    few.write_text("\n".join(lines[:2]))
+    all_three.write_text("\n".join(lines))
+    page.get_by_text("Output kept", exact=True).click()
+    page.locator("#method input").click()
+    page.get_by_role("option", name="RegMean++", exact=True).click()
+    chooser = page.locator("#measure input[type=file]")
+    chooser.set_input_files(few)
+    problem = page.locator(".problem").and_(page.locator(":visible"))
+    expect(problem).to_contain_text("no text for harmless")
+    chooser.set_input_files(all_three)
+    page.wait_for_selector("#measure", state="hidden", timeout=120_000)
+    expect(page.locator("#status .line")).to_contain_text("RegMean++")
+    expect(problem).to_have_count(0)
 
 
 def test_fit_scale_is_there_once_the_experts_are_measured_and_moves_the_slider_in_one_step(page: Page):

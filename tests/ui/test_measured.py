@@ -22,6 +22,14 @@ def test_it_is_named_by_models_and_stream(family, tmp_path):
     assert found != with_measurement(session(family), tmp_path).recipe.calibration, "another model in its place"
 
 
+def test_one_by_a_files_texts_stays_named_and_goes_with_the_models(family, tmp_path):
+    usual = with_measurement(session(family), tmp_path)
+    named = f"{usual.recipe.calibration}-0123456789ab"
+    own = replace(usual, recipe=replace(usual.recipe, calibration=named))
+    assert with_measurement(own, tmp_path) is own
+    assert with_measurement(with_method(own, "regmean_pp"), tmp_path).recipe.calibration != named
+
+
 def test_it_is_missing_until_its_folder_is_there(family, tmp_path):
     asked = with_measurement(session(family), tmp_path)
     assert is_missing(asked.recipe)

@@ -21,7 +21,9 @@ class MethodPanel:
     preset: gr.Dropdown
     method: gr.Dropdown
     card: gr.HTML
-    measure: gr.Button  # there while the method needs a measurement that is not made
+    measure: gr.Column  # there while the method needs a measurement that is not made
+    measure_now: gr.Button
+    texts: gr.UploadButton  # the same by texts of the visitor's
     roll: gr.Button  # there for a method that draws at random
 
 
@@ -40,9 +42,11 @@ def build(preset: gr.Dropdown, method: str) -> MethodPanel:
         value=method, label="Method", show_label=False, interactive=True, elem_id="method",
     )  # fmt: skip
     card = static(card_html(METHODS[method]), elem_id="card", elem_classes=["about"])
-    measure = gr.Button("Measure the experts", variant="primary", visible=False, elem_id="measure")
+    with gr.Column(visible=False, elem_id="measure") as measure:
+        measure_now = gr.Button("Measure the experts", variant="primary")
+        texts = gr.UploadButton("By texts of your own…", file_types=[".jsonl"], file_count="single", size="sm")
     roll = gr.Button(visible=METHODS[method].random, elem_id="roll")
-    return MethodPanel(preset, chosen, card, measure, roll)
+    return MethodPanel(preset, chosen, card, measure, measure_now, texts, roll)
 
 
 def draw_roll(recipe: Recipe) -> dict[str, Any]:
