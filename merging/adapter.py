@@ -56,6 +56,9 @@ class AdapterCheckpoint(Checkpoint):
                             where=f"{self.source}: {shown(name)[1:-1]}", do="Use an undamaged adapter.")  # fmt: skip
         return tensor
 
+    def is_stored(self, name: str) -> bool:
+        return name not in self.changes and self.over.is_stored(name)
+
     @contextmanager
     def parts(self, name: str) -> Iterator[Part]:
         if name in self.changes:

@@ -1,10 +1,9 @@
-"""The merge of one tensor: reads what its plan names, computes in float32, casts once at the end."""
+"""The merge of one tensor: reads what its plan names, and computes in float32."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
 from dataclasses import replace
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
@@ -12,35 +11,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from merging.blocks import Blocks, blocks_shape
+from merging.blocks import Blocks
 from merging.checkpoint import Checkpoint
 from merging.decompose import noise_floor
 from merging.locks import BASE
 from merging.ops import weighted_sum
-from merging.random_bits import Numbers, uniform_bits, uniform_number
+from merging.random_bits import uniform_bits, uniform_number
 from merging.shaping import after, enter, is_plain, shaped
 from merging.spectral import Factors, Fold
 
 if TYPE_CHECKING:  # a plan may hold a merge that feeds it, which is computed here
-    from merging.facts import MatrixFacts
     from merging.method import Method
     from merging.plan import Plan, TensorPlan
-
-
-def merged_tensor(
-    plan: Plan, tensor: TensorPlan, peak: Tensor | None, device: str = "cpu", facts: MatrixFacts | None = None
-) -> Tensor:
-    """One tensor of the merge, in its output dtype, on the CPU. `facts` of the plan's experts save passes."""
-    if tensor.action == "copy" or tensor.held is not None:
-        return kept_tensor(plan, tensor)
-    if device == "cpu" and _in_blocks(plan, tensor):
-        return merged_in_blocks(plan, tensor, facts)
-    if plan.space == "weights":
-        return merged_weights(plan, tensor, read_models(plan, tensor, device)).to(tensor.dtype).cpu()
-    base, factors = read_deltas(plan, tensor, device)
-    delta = merged_delta(plan, tensor, base, factors, peak)
-    merged = base.float() + (delta.dense() if isinstance(delta, Fold) else delta)
-    return merged.to(tensor.dtype).cpu()
 
 
 def kept_tensor(plan: Plan, tensor: TensorPlan) -> Tensor:
@@ -50,17 +32,6 @@ def kept_tensor(plan: Plan, tensor: TensorPlan) -> Tensor:
         return plan.base.read(tensor.base_name).to(tensor.dtype)
     held = tensor.inputs[part]
     return plan.experts[held.model].read(held.name).to(tensor.dtype)
-
-
-def _in_blocks(plan: Plan, tensor: TensorPlan) -> bool:
-    """Whether the merge of this tensor is element-wise and its deltas are plain differences."""
-    aside = plan.method.spectral and not is_matrix(tensor) and not is_stack(tensor)
-    if not (plan.method.blocks or aside) or not kept_inputs(plan, tensor):
-        return False
-    return plan.space == "weights" or not (
-        (not is_plain(tensor.settings) and (is_matrix(tensor) or is_stack(tensor)))
-        or any(plan.experts[part.model].over is not None for part in tensor.inputs)  # an adapter's delta is B A
-    )
 
 
 def settings_by_block(method: Method, blocks: Blocks, knobs: Mapping[str, Any]) -> Callable[[int, int], dict[str, Any]]:
@@ -76,52 +47,6 @@ def settings_by_block(method: Method, blocks: Blocks, knobs: Mapping[str, Any]) 
         return settings
 
     return own
-
-
-def merged_in_blocks(plan: Plan, tensor: TensorPlan, facts: MatrixFacts | None = None) -> Tensor:
-    """The same tensor as the method makes of whole stacks, block by block in little memory."""
-    method, keep = plan.method, kept_inputs(plan, tensor)
-    shape = blocks_shape(tensor.shape, method.blocks == "rows")
-    weights = torch.tensor([tensor.weights[t] for t in keep], dtype=torch.float32)
-    knobs = method_settings(plan, tensor, keep)
-    with ExitStack() as files:
-        inputs = [tensor.inputs[t] for t in keep]
-        parts = [files.enter_context(plan.experts[part.model].parts(part.name)) for part in inputs]
-        base = None if plan.space == "weights" else files.enter_context(plan.base.parts(tensor.base_name))
-
-        scratch = torch.empty(len(parts), 0)  # fresh memory for every block would cost more than the arithmetic
-
-        def read(start: int, stop: int) -> tuple[Tensor, Tensor | None]:
-            nonlocal scratch
-            first, last = start * blocks.width, stop * blocks.width
-            if scratch.shape[1] < last - first:
-                scratch = torch.empty(len(parts), last - first)
-            stack = scratch[:, : last - first]
-            for row, part in zip(stack, parts, strict=True):
-                row.copy_(part(first, last))
-            below = None
-            if base is not None:
-                below = base(first, last).float()
-                stack -= below
-            return stack.view(len(parts), stop - start, *shape[1:]), below
-
-        numbers = [Numbers(plan.recipe.seed, plan.experts[part.model].fingerprint, tensor.name) for part in inputs]
-
-        def bits(t: int, start: int, stop: int) -> Tensor:
-            found = numbers[t].part(start * blocks.width, stop * blocks.width)
-            return found.view(stop - start, *shape[1:])
-
-        counts = tuple(facts.deltas[part.model].magnitudes for part in inputs) if facts else ()
-        blocks = Blocks(shape, lambda start, stop: read(start, stop)[0], bits if method.random else None, counts)
-        own = settings_by_block(method, blocks, knobs)
-        out = torch.empty(shape, dtype=tensor.dtype)
-        for start, stop in blocks.spans():
-            stack, below = read(start, stop)
-            merged = _weighed(stack, weights, tensor) if method.spectral else method(stack, weights, **own(start, stop))
-            if below is not None:
-                merged += below.view_as(merged)
-            out[start:stop] = merged
-    return out.view(tensor.shape)
 
 
 def read_models(plan: Plan, tensor: TensorPlan, device: str = "cpu") -> Tensor:
@@ -201,7 +126,7 @@ def merged_delta(
     weights = torch.tensor([tensor.weights[t] for t in keep], dtype=deltas.dtype, device=deltas.device)
     if not is_matrix(tensor):
         if plan.method.spectral:
-            return _weighed(deltas[keep], weights, tensor)
+            return weighed(deltas[keep], weights, tensor)
         return plan.method(deltas[keep], weights, **_delta_settings(plan, tensor, keep, base, deltas))
     chosen = factors.select(keep)
     space = enter(chosen, tensor.settings)
@@ -218,7 +143,7 @@ def merged_delta(
     return _scaled(shaped(shaper, merged, chosen, weights, tensor.settings), scale) if shaper else merged
 
 
-def _weighed(deltas: Tensor, weights: Tensor, tensor: TensorPlan) -> Tensor:
+def weighed(deltas: Tensor, weights: Tensor, tensor: TensorPlan) -> Tensor:
     """What becomes of a tensor that a spectral method does not take."""
     return weighted_sum(deltas, weights, normalize=False).mul_(tensor.settings["lambda"] / len(deltas))
 

@@ -4,6 +4,8 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 import torch
@@ -11,10 +13,11 @@ from torch import Tensor
 
 from merging import analysis, writer
 from merging.card import Scores
-from merging.compute import across_layers, merged_tensor, read_deltas
+from merging.compute import across_layers, read_deltas
 from merging.cores import cores
 from merging.events import Event
 from merging.facts import MatrixFacts, Profile
+from merging.pieces import pieces
 from merging.plan import Plan, TensorPlan
 from merging.store import Store
 from merging.view import View, stored
@@ -28,7 +31,7 @@ def merge(plan: Plan, out: Path, *, device: str = "cpu", resume: bool = False, a
     """
 
     def tensors(skip: Collection[str]) -> Iterator[tuple[str, Tensor]]:
-        return merged_tensors(plan, device=device, skip=skip, profile=profile)
+        return merged_pieces(plan, device=device, skip=skip, profile=profile)
 
     yield from writer.write(plan, out, tensors, resume=resume, accept=accept, scores=scores)
 
@@ -36,9 +39,18 @@ def merge(plan: Plan, out: Path, *, device: str = "cpu", resume: bool = False, a
 def merged_tensors(
     plan: Plan, *, device: str = "cpu", skip: Collection[str] = (), profile: Store | None = None
 ) -> Iterator[tuple[str, Tensor]]:
-    """Every tensor of the merge in plan order, in its output dtype, on the CPU.
+    """Every tensor of the merge in plan order, in its output dtype, on the CPU."""
+    for name, parts in groupby(merged_pieces(plan, device=device, skip=skip, profile=profile), itemgetter(0)):
+        found = [piece for _, piece in parts]
+        yield name, (found[0] if len(found) == 1 else torch.cat(found)).view(plan.tensor(name).shape)
 
-    Matrices are computed side by side; at most two a core are held, so memory does not grow with the model.
+
+def merged_pieces(
+    plan: Plan, *, device: str = "cpu", skip: Collection[str] = (), profile: Store | None = None
+) -> Iterator[tuple[str, Tensor]]:
+    """The same, each tensor in one or more rows of its entries (`merging/pieces.py`).
+
+    Pieces are computed side by side; at most two a core are held, so memory does not grow with the model.
     """
     known = _known(plan, profile)
     workers = 1 if device != "cpu" else cores()
@@ -49,10 +61,11 @@ def merged_tensors(
             for tensor in plan.tensors:
                 if tensor.name in skip:
                     continue
-                waiting.append((tensor.name, pool.submit(merged_tensor, plan, tensor, peak, device, known(tensor))))
-                if len(waiting) > 2 * workers:
-                    name, result = waiting.popleft()
-                    yield name, result.result()
+                for piece in pieces(plan, tensor, peak, device, known(tensor)):
+                    waiting.append((tensor.name, pool.submit(piece)))
+                    if len(waiting) > 2 * workers:
+                        name, result = waiting.popleft()
+                        yield name, result.result()
             while waiting:
                 name, result = waiting.popleft()
                 yield name, result.result()

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from merging.card import opening, recipe_part, section, sources
 from merging.companions import RECIPE, short_names, without_paths
-from merging.compute import across_layers, is_matrix, merged_delta, merged_tensor, read_deltas
+from merging.compute import across_layers, is_matrix, merged_delta, read_deltas
 from merging.decompose import SVD, svd, svd_of_product
 from merging.engine import one_thread_a_matrix
 from merging.errors import UserError
@@ -26,6 +26,7 @@ from merging.events import Event, Finished, LoraLoss, Notice, ShardWritten, Star
 from merging.layers import layer_of
 from merging.manifest import facts_of
 from merging.partial import discard, open_partial, refuse_existing
+from merging.pieces import merged_tensor
 from merging.plan import Plan, TensorPlan
 from merging.shards import Shard, write_shard
 from merging.spectral import Fold

@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any, Protocol
 
 import torch
@@ -63,22 +64,28 @@ def split(tensors: Sequence[Stored], limit: int) -> list[Shard]:
 
 
 def write_shard(partial: Partial, shard: Shard, stream: Iterator[tuple[str, Tensor]]) -> Iterator[Stored]:
-    """Write the shard's tensors, which come next in `stream`, and note it in the journal; yields each one written."""
+    """Write the shard's tensors, which come next in `stream`, each whole or in rows of its entries, and note it in the
+    journal; yields each one written.
+    """
     header, places = _layout(shard)
     path = partial.folder / shard.file
     with path.open("wb") as file:
         file.write(header)
+        digest, in_order = sha256(header), True
         for planned in shard.tensors:
-            name, tensor = next(stream)
-            _check(planned, name, tensor)
-            file.seek(places[name])
-            file.write(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+            in_order = in_order and file.tell() == places[planned.name]
+            file.seek(places[planned.name])
+            for piece in _pieces(planned, stream):
+                data = piece.contiguous().reshape(-1).view(torch.uint8).numpy().data
+                file.write(data)
+                if in_order:
+                    digest.update(data)
             yield planned
         file.flush()
         sync(file.fileno())
     read_header(path, shard.file)
     partial.note(shard.file, {"tensors": [t.name for t in shard.tensors], "bytes": path.stat().st_size,
-                              "sha256": sha256_of(path)})  # fmt: skip
+                              "sha256": digest.hexdigest() if in_order else sha256_of(path)})  # fmt: skip
 
 
 def is_finished(partial: Partial, shard: Shard) -> bool:
@@ -111,13 +118,25 @@ def _layout(shard: Shard) -> tuple[bytes, dict[str, int]]:
     return len(text).to_bytes(8, "little") + text, starts
 
 
-def _check(planned: Stored, name: str, tensor: Tensor) -> None:
-    if (name, tuple(tensor.shape), tensor.dtype) != (planned.name, planned.shape, planned.dtype):
-        raise ValueError(f"{name} {tensor.dtype} {tuple(tensor.shape)} came where the plan has {planned.name}")
-    if not is_finite(tensor):
-        n_bad = int((~torch.isfinite(tensor)).sum())
-        what = f"{n_bad:,} of {tensor.numel():,} merged weights are too large for {NAMES[planned.dtype]}."
+def _pieces(planned: Stored, stream: Iterator[tuple[str, Tensor]]) -> Iterator[Tensor]:
+    """A tensor, or what comes of it one after the other; checked."""
+    n, seen = math.prod(planned.shape), 0
+    while True:
+        name, piece = next(stream)
+        seen += piece.numel()
+        if (name, piece.dtype) != (planned.name, planned.dtype) or seen > n:
+            raise ValueError(f"{name} {piece.dtype} {tuple(piece.shape)} came where the plan has {planned.name}")
+        _refuse_infinite(planned, piece, f"{'the first ' if seen < n else ''}{seen:,}")
+        yield piece
+        if seen == n:
+            return
+
+
+def _refuse_infinite(planned: Stored, piece: Tensor, seen: str) -> None:
+    if not is_finite(piece):
+        n_bad = int((~torch.isfinite(piece)).sum())
+        what = f"{n_bad:,} of {seen} merged weights are too large for {NAMES[planned.dtype]}."
         wider = ", or write `dtype: bfloat16`" if planned.dtype == torch.float16 else ""
         fix = Fix("Write bfloat16", "set", ("out_dtype",), "bfloat16") if wider else None
-        raise UserError("E_NOT_FINITE", what, where=name, kept="Nothing was written.",
+        raise UserError("E_NOT_FINITE", what, where=planned.name, kept="Nothing was written.",
                         do=f"Lower the weights{wider}.", fix=fix)  # fmt: skip

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from merging.checkpoint import DTYPES, Checkpoint, Part, TensorInfo, bytes_to_download, is_finite, parts_of
-from merging.compute import across_layers, merged_tensor, read_deltas
+from merging.compute import across_layers, read_deltas
 from merging.errors import UserError
+from merging.pieces import merged_tensor
 from merging.recipe import Recipe
 from merging.view import stored
 
@@ -39,6 +40,9 @@ class Stage(Checkpoint):
                             where=f"{self.source}: {name}", kept="Nothing was written.",
                             do="Lower the weights, or write another `dtype`.")  # fmt: skip
         return tensor
+
+    def is_stored(self, name: str) -> bool:
+        return False
 
     @contextmanager
     def parts(self, name: str) -> Iterator[Part]:

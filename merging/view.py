@@ -67,6 +67,10 @@ class View(Checkpoint):
             return tensor
         return self.rows.take(tensor, name).to(DTYPES[self.tensors[name].dtype])
 
+    def is_stored(self, name: str) -> bool:
+        moved = self.rows is not None and name in self.vocabulary
+        return not moved and self.model.is_stored(self.names[name])
+
     @contextmanager
     def parts(self, name: str) -> Iterator[Part]:
         if self.rows is not None and name in self.vocabulary:

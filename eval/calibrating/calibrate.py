@@ -21,10 +21,10 @@ from eval.running.models import Models
 from eval.running.runtime import use_cores
 from merging.calibration import BASE, COUNTS, ENDS, GRADIENTS, Calibration, Stream
 from merging.checkpoint import Checkpoint
-from merging.compute import merged_tensor
 from merging.engine import one_thread_a_matrix
 from merging.errors import UserError
 from merging.models import open_model
+from merging.pieces import merged_tensor
 from merging.plan import Plan, make_plan
 from merging.recipe import Recipe
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from eval.searching.scoring import presets
-from merging.compute import merged_tensor
+from merging.pieces import merged_tensor
 from merging.plan import check, make_plan
 from merging.recipe import Recipe
 

@@ -15,9 +15,9 @@ from eval.scoring.score import Asked
 from eval.searching.events import Rung
 from eval.searching.glue import Glued, Grouped, Joined, glue_by
 from eval.searching.search import Measured
-from merging.compute import merged_tensor
 from merging.errors import UserError
 from merging.glue import clusters, delta_cosines, glued, refuse_parts
+from merging.pieces import merged_tensor
 from merging.plan import make_plan
 from merging.recipe import Expert, Recipe, load_recipe, parse_recipe
 from tests.pico import NAMES, make_family

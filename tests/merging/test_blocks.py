@@ -8,14 +8,15 @@ import torch
 import yaml
 
 from benchmarks import family as synthetic
-from merging import blocks, compute
+from merging import blocks, pieces
 from merging.blocks import Cut, find_cuts, whole
 from merging.checkpoint import open_checkpoint
-from merging.compute import merged_delta, merged_tensor, merged_weights, read_deltas, read_models
+from merging.compute import merged_delta, merged_weights, read_deltas, read_models
 from merging.facts import facts_of
 from merging.live import LiveMerge
 from merging.methods import METHODS
 from merging.ops import ascending
+from merging.pieces import merged_tensor
 from merging.plan import make_plan
 from merging.random_bits import BLOCK, Numbers, uniform_bits
 from merging.recipe import Expert, Recipe, load_recipe
@@ -69,10 +70,11 @@ def plan_of(folder, method, **knobs):
 @pytest.mark.parametrize("method", IN_BLOCKS)
 def test_blocks_give_what_the_method_makes_of_the_whole_tensor(family, monkeypatch, method, density, size):
     monkeypatch.setattr(blocks, "BLOCK", size)
+    monkeypatch.setattr(pieces, "PIECE", 3 * size)
     for rescale in (False, True):
         plan = plan_of(family, method, density=density, gamma=0.05, epsilon=0.1, rescale=rescale, select_topk=density)
         for tensor in plan.tensors:
-            assert compute._in_blocks(plan, tensor)
+            assert pieces.in_blocks(plan, tensor)
             if plan.space == "weights":
                 expected = merged_weights(plan, tensor, read_models(plan, tensor))
             else:

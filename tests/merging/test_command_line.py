@@ -182,7 +182,7 @@ def test_ctrl_c_ends_at_once_and_leaves_no_output(family, recipe, capsys, monkey
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("merging.engine.merged_tensors", interrupted)
+    monkeypatch.setattr("merging.engine.merged_pieces", interrupted)
     code, out, err = run(capsys, "merge", recipe, str(family / "out"))
     assert (code, out) == (130, "")
     assert "--resume" in err

@@ -1,17 +1,20 @@
 """The engine on real files: what a plan decides, weight 0, excluded tensors, threads and the live merge."""
 
+import hashlib
+import json
 from pathlib import Path
 
 import pytest
 import torch
 
+from merging import blocks, pieces
 from merging.checkpoint import open_checkpoint
-from merging.engine import merged_tensors
+from merging.engine import merge, merged_pieces, merged_tensors
 from merging.layers import layer_of
 from merging.live import LiveMerge
 from merging.live_events import FocusReady, FoldedReady, LookReady, Stale, StateReady
 from merging.plan import check, make_plan
-from merging.recipe import Expert, Recipe
+from merging.recipe import Expert, Recipe, parse_recipe
 from merging.values import Case
 from tests.pico import make_family
 
@@ -81,6 +84,38 @@ def test_the_densest_layer_is_sought_among_the_matrices_that_ask_for_it(family):
 def test_the_dtype_is_the_bases_unless_the_recipe_says_otherwise(family):
     assert {t.dtype for t in merged(family).values()} == {torch.bfloat16}
     assert {t.dtype for t in merged(family, dtype="float16").values()} == {torch.float16}
+
+
+def test_a_large_tensor_is_written_in_pieces_with_the_same_bytes(family, tmp_path, monkeypatch):
+    plan = make_plan(recipe(family, "model_stock"))
+    before = dict(merged_tensors(plan))
+    list(merge(plan, tmp_path / "whole"))
+    monkeypatch.setattr(blocks, "BLOCK", 256)
+    monkeypatch.setattr(pieces, "PIECE", 512)
+    found = [(name, len(piece)) for name, piece in merged_pieces(plan)]
+    assert [n for name, n in found if name == DOWN] == [512, 512, 512, 512]
+    assert same(before, dict(merged_tensors(plan)))
+    list(merge(plan, tmp_path / "pieces"))
+    data = [(tmp_path / where / "model.safetensors").read_bytes() for where in ("whole", "pieces")]
+    assert data[0] == data[1]
+    journal = json.loads((tmp_path / "pieces" / "mergescope.json").read_text())
+    assert journal["shards"]["model.safetensors"]["sha256"] == hashlib.sha256(data[1]).hexdigest()
+
+
+def test_what_is_computed_to_be_read_is_computed_once(family, monkeypatch):
+    monkeypatch.setattr(pieces, "PIECE", 512)
+    monkeypatch.setattr(blocks, "BLOCK", 256)
+    text = """
+name: first
+merge_method: linear
+models: [{model: helpful}, {model: honest}]
+---
+merge_method: slerp
+base_model: base
+models: [{model: first}]
+"""
+    plan = make_plan(parse_recipe(text, family))
+    assert len(pieces.pieces(plan, plan.tensor(DOWN), None)) == 1
 
 
 def test_the_threads_of_the_process_stay_as_they_were(family):
