@@ -19,6 +19,7 @@ from merging.layers import layer_of
 from merging.ops import outlier_threshold, sparsity
 
 Measure = Literal["sign", "cosine", "shared", "interference", "kept", "output"]
+Tier = Literal["exact", "sketch", "sample"]
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,7 @@ class MatrixView:
     spectra: tuple[Spectrum, ...]  # experts in order, then the merge last
     tails: tuple[Tail, ...]
     dropped: int  # directions lost to the polar tolerance
+    sketched: bool = False  # an exact one follows
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,8 @@ class Look:
     """All pictures of one recipe: what the live worker answers to a slider move.
 
     "output" is not among the conflicts where nobody asked for it and it costs a pass over the matrices.
-    sampled: a first look from a part of the entries (`merging/sample.py`), of "sign" and "cosine" alone.
+    tier: "sample" is a first look from a part of the entries (`merging/sample.py`), of "sign" and "cosine" alone and
+    without views; "sketch" one whose singular values and directions are approximate (`merging/sketch.py`).
     """
 
     digest: str
@@ -137,7 +140,18 @@ class Look:
     seconds: float
     limit: Limit | None = None
     gate: Gate | None = None  # of a method that has one, or densities that differ between matrices
-    sampled: bool = False
+    tier: Tier = "exact"
+
+    def opened(self, focus: str | None) -> Matrix:
+        """The open matrix; where none is open, the one with the most conflict of signs."""
+        by_name = {matrix.name: matrix for matrix in self.family.matrices}
+        if focus in by_name:
+            return by_name[focus]
+        values = self.conflicts["sign"].values
+        if values.size == 0:
+            return self.family.matrices[0]
+        most = np.nan_to_num(values, nan=-1.0).max(0)
+        return max(self.family.matrices, key=lambda matrix: most[place(self.family, matrix)])
 
 
 def cumulative_energy(values: np.ndarray) -> np.ndarray:

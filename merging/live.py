@@ -1,7 +1,7 @@
 """The live merge: one family held in memory, and only what a slider move made stale computed again.
 
 `move` yields the open matrix first, then all pictures (before them, of a family that is new and not held whole, maps
-from a sample), then the news that the merge is there by its folds, and at last
+from a sample and pictures from sketches), then the news that the merge is there by its folds, and at last
 its weights. What is remembered lives in the `Factors` of each matrix; weights and scale reuse everything but a vector.
 """
 
@@ -33,6 +33,7 @@ from merging.folded import Folded
 from merging.live_deltas import LiveDeltas, Step
 from merging.live_events import FocusReady, FoldedReady, LiveEvent, LookReady, SampleReady, Stale, StateReady
 from merging.live_pictures import Pictures, Seen
+from merging.live_sketch import Sketches
 from merging.plan import Plan, TensorPlan, make_plan
 from merging.recipe import Recipe
 from merging.resident import BUDGET, WHOLE, Resident, needed, room_for
@@ -73,6 +74,8 @@ class LiveMerge:
         self._pictures = Pictures(self.family, profile, self._held)
         new = lean and len(experts) > 1 and not profile.whole and all(model.places for model in (base, *experts))
         self._sample = Sample(self.family, base, experts) if new else None  # until the first exact look
+        drafts = None if folder is None else folder / "sketches"
+        self._sketches = Sketches(self.family, base, experts, profile, share, drafts)
         self._states: OrderedDict[str, dict[str, Tensor]] = OrderedDict()
         self._folded: Folded | None = None  # of the latest move
         self._last: Plan | None = None
@@ -101,14 +104,29 @@ class LiveMerge:
                 for _ in self._pool.map(lambda m: cancelled() or sample.learn(m), self.family.matrices):
                     if cancelled():
                         return
-                yield SampleReady(sample.look(plan.digest, time.perf_counter() - start))
+                first = sample.look(plan.digest, time.perf_counter() - start)
+                focus = self._focus = first.opened(focus).name  # what the page opens on it
+                yield SampleReady(first)
             matrices = {matrix.name: matrix for matrix in self.family.matrices}
             seen: dict[str, Seen] = {}
             merged: dict[str, Merged] = {}
+            rough = self._sketches.wanted(plan, self._held)
+            if focus in rough:
+                view = self._sketches.view(step, matrices[focus])
+                yield FocusReady(view, plan.digest, time.perf_counter() - start)
             if focus in matrices:
                 found = self._merge(step, matrices[focus])
                 yield FocusReady(found[1], plan.digest, time.perf_counter() - start)
                 seen[focus], merged[focus] = self._measure(step, matrices.pop(focus), *found)
+            if rough & matrices.keys():
+                sketched = dict(seen)
+                for name, found in self._pool.map(
+                    lambda m: (m.name, None if cancelled() else self._sketches.see(step, m)), matrices.values()
+                ):
+                    if found is None:
+                        return
+                    sketched[name] = found
+                yield SampleReady(self._sketches.look(step, sketched, time.perf_counter() - start))
             little = plan.method.triplets and what in ("nothing", "diagonal")  # less than a thread's errand costs
             each = map if little else self._pool.map
             for found in each(lambda m: None if cancelled() else (m.name, *self._see(step, m)), matrices.values()):
@@ -116,6 +134,8 @@ class LiveMerge:
                     return
                 name, seen[name], merged[name] = found
             self._sample = None
+            if rough:
+                self._sketches.forget()
             yield LookReady(self._pictures.look(step, seen, time.perf_counter() - start))
             yield from self._weights(step, merged, cancelled, start)
 

@@ -15,14 +15,14 @@ class Stale:
 
 @dataclass(frozen=True)
 class SampleReady:
-    """A first look at a family that takes long to read, until its first exact one is there."""
+    """A first look at a family that takes long to read, until its first exact one is there; its tier says from what."""
 
     look: Look
 
 
 @dataclass(frozen=True)
 class FocusReady:
-    """The open matrix, ahead of the others."""
+    """The open matrix, ahead of the others; a sketch first where an exact one takes long."""
 
     view: MatrixView
     digest: str

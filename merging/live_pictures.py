@@ -49,7 +49,8 @@ class Pictures:
             tails = tuple(replace(one, outlier_weight=w) for one, w in zip(tails, weights, strict=True))
         strengths = delta.singular_values() if isinstance(delta, Fold) else singular_values(delta)
         merged = analysis.spectrum("merge", strengths, None)
-        return MatrixView(matrix, (*spectra, merged), tails, delta.dropped if isinstance(delta, Fold) else 0)
+        dropped = delta.dropped if isinstance(delta, Fold) else 0
+        return MatrixView(matrix, (*spectra, merged), tails, dropped, factors.sketched)
 
     def measures(self, step: Step, matrix: Matrix, delta: Tensor | Fold) -> Measures:
         tensor, factors = step.plan.tensor(matrix.name), self._held.matrix(matrix.name)

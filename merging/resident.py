@@ -79,13 +79,15 @@ class Resident:
 
     share: of its full rank, what the leading triplets of all experts of a lean matrix together are cut to.
     base_norm: the norm of a base tensor where it is known without reading it.
+    sketched: a first picture's, of a lean family; its files are never taken for exact ones.
     """
 
     def __init__(
         self, base: Checkpoint, experts: Sequence[Checkpoint], store: Store | None, *, lean: bool,
-        share: float, base_norm: Callable[[str], float | None],
+        share: float, base_norm: Callable[[str], float | None], sketched: bool = False,
     ) -> None:  # fmt: skip
         self._base, self._experts, self._store, self.lean = base, tuple(experts), store, lean
+        self._sketched = sketched
         self.share = share if lean else 1.0
         self.fingerprints = tuple(expert.fingerprint for expert in experts)
         self._base_norm = base_norm
@@ -98,7 +100,7 @@ class Resident:
             return self._whole[name]
         base = self._base.read(name)
         parts = [expert_delta(expert, name, self._base, name, base) for expert in self._experts]
-        factors = delta_factors(base, parts)
+        factors = replace(delta_factors(base, parts), sketched=self._sketched)
         if self.lean:
             return base, factors
         ahead = factors.full_rank // len(parts) if base.dim() == 2 else 0
@@ -113,9 +115,22 @@ class Resident:
             self._lean[name] = self._held(name)
         return self._lean[name]
 
+    def has(self, name: str) -> bool:
+        """Whether the factors of a matrix are there or cost little, as those of a whole family and of adapters do."""
+        store, experts = self._store, list(enumerate(self._experts))
+        if not self.lean or name in self._lean:
+            return True
+        return all(expert.over or (store and store.has(self._key(name, t))) for t, expert in experts)
+
+    def forget(self) -> None:
+        """Let go all factors of a lean family, and what its store holds."""
+        self._lean.clear()
+        if self._store is not None:
+            self._store.trim(0)
+
     def settle(self, name: str, *, shown: bool = False) -> None:
         """Let go what a matrix needs no longer: folds of earlier moves, and deltas that are read again."""
-        keep = STOPS if not self.lean else BESIDE if shown else 1
+        keep = STOPS if not self.lean else BESIDE if shown else int(not self._sketched)
         if self.lean:
             factors = self._lean[name]
             cast("Deltas", factors.deltas).release()
@@ -123,7 +138,7 @@ class Resident:
             factors = self._whole[name][1]
         for kind in ("fold", "crossed"):
             folds = [key for key in factors.memo if isinstance(key, tuple) and key[0] == kind]
-            for key in folds[:-keep]:
+            for key in folds[::-1][keep:]:
                 del factors.memo[key]
 
     def most(self, shape: tuple[int, ...]) -> int:
@@ -146,7 +161,7 @@ class Resident:
             held = replace(dense(), deltas=deltas, ahead=most, most=limit, memo={})
         else:
             noise = rounding_noise(DTYPES[info.dtype], base_norm / prod(shape) ** 0.5, *shape)
-            held = Factors(deltas, noise, ahead=most, most=limit)
+            held = Factors(deltas, noise, ahead=most, most=limit, sketched=self._sketched)
         for t, low in enumerate(held.low):
             if low is None:  # an adapter's triplets are found anew as fast as they are read
                 triplets, spectrum = self._triplets(name, t, shape, most, dense)
@@ -154,10 +169,14 @@ class Resident:
                 held.memo["spectrum", t] = spectrum
         return held
 
+    def _key(self, name: str, t: int) -> str:
+        tier = "sketch" if self._sketched else "factors"
+        return key_of(tier, VERSION, self._base.fingerprint, self._experts[t].fingerprint, name)
+
     def _triplets(
         self, name: str, t: int, shape: tuple[int, int], k: int, dense: Callable[[], Factors]
     ) -> tuple[Packed, Tensor]:
-        key = key_of("factors", VERSION, self._base.fingerprint, self._experts[t].fingerprint, name)
+        key = self._key(name, t)
         found = self._store.load(key) if self._store else None
         if found is None or not _fits(found, *shape, k):
             made, spectrum = dense().svd(t, k), dense().spectrum(t)

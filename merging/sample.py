@@ -48,7 +48,7 @@ class Sample:
             "sign": Conflict("sign", rows, signs),
             "cosine": Conflict("cosine", rows, cosines),
         }
-        return Look(digest, family, conflicts, {}, seconds, sampled=True)
+        return Look(digest, family, conflicts, {}, seconds, tier="sample")
 
 
 def starts(n: int) -> list[int]:

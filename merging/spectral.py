@@ -15,6 +15,7 @@ from torch import Tensor
 from merging.decompose import SMALL, SVD, real_rank, singular_values, svd, svd_of_product, triangle
 from merging.eigen import eigenvalues
 from merging.polar import polar
+from merging.sketch import sketch, with_tail
 
 MEMO_LIMIT = 64  # results remembered a matrix: a few slider positions of three experts
 
@@ -29,6 +30,7 @@ class Factors:
     side: smaller side of the matrix that they stand for, where that is not their own (see `merging/spaces.py`).
     ahead: triplets found at least where any are asked for, so that a rank slider finds its next stops there.
     most: triplets of a delta that there are at most, where a cache has no room for more; 0 where nothing limits them.
+    sketched: its triplets are a first picture's (`merging/sketch.py`); nothing that is kept may come of them.
     """
 
     deltas: Tensor
@@ -38,6 +40,7 @@ class Factors:
     side: int = 0
     ahead: int = 0
     most: int = 0
+    sketched: bool = False
     memo: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
     lock: RLock = field(default_factory=RLock, repr=False, compare=False)
 
@@ -86,10 +89,13 @@ class Factors:
         if self.most and (low is None or change is not None):
             k = self.most if k is None else min(k, self.most)
         if change is not None:
-            return self.extend(name, k, lambda wanted: svd(change(self.deltas[t]), wanted))
+            return self.extend(name, k, lambda wanted: self._find(change(self.deltas[t]), wanted))
         if low is not None:
             return self.remember(name, lambda: svd_of_product(*low)).head(k)
-        return self.extend(name, k, lambda wanted: svd(self.deltas[t], wanted))
+        return self.extend(name, k, lambda wanted: self._find(self.deltas[t], wanted))
+
+    def _find(self, a: Tensor, k: int) -> SVD:
+        return sketch(a, k) if self.sketched and min(a.shape) >= SMALL else svd(a, k)
 
     def extend(self, name: Hashable, k: int | None, make: Callable[[int], SVD]) -> SVD:
         """The first k (None: all) triplets of `make(k)`, or of what it gave for a larger k."""
@@ -104,7 +110,14 @@ class Factors:
         """All singular values of delta t, descending, without triplets where those would cost more."""
         if self.low[t] is not None or min(self.deltas.shape[1:]) < SMALL:
             return self.svd(t).s
-        return self.remember(("spectrum", self.ids[t]), lambda: singular_values(self.deltas[t]))
+        return self.remember(("spectrum", self.ids[t]), lambda: self._values(t))
+
+    def _values(self, t: int) -> Tensor:
+        delta = self.deltas[t]
+        if not self.sketched:
+            return singular_values(delta)
+        found = self.memo.get(("svd", self.ids[t], "raw")) or self.svd(t, self.full_rank // len(self.ids))
+        return with_tail(found.s, float(delta.norm()), min(delta.shape))
 
     def rank_within(
         self, t: int, k: int, key: Hashable = "raw", change: Callable[[Tensor], Tensor] | None = None

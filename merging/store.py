@@ -34,6 +34,9 @@ class Store:
             return None
         return found
 
+    def has(self, key: str) -> bool:
+        return self._path(key).exists()
+
     def save(self, key: str, tensors: Mapping[str, Tensor]) -> None:
         data = save({name: tensor.contiguous() for name, tensor in tensors.items()})
         with suppress(OSError):  # a full disk or a folder without leave to write: the next start computes anew

@@ -27,8 +27,10 @@ def map_finding(look: Look, measure: Measure) -> str:
     conflict = look.conflicts[measure]
     if not conflict.rows:
         return finding("One expert alone has nobody to clash with.", "A map needs two experts with a weight.")
-    if look.sampled:
+    if look.tier == "sample":
         return finding("Sampled: a first map from one weight in sixteen.", "The exact map follows when all are read.")
+    if look.tier == "sketch" and measure not in ("sign", "cosine"):  # these two are exact by then
+        return finding("Sketched: a first map from approximate directions.", "The exact map follows, matrix by matrix.")
     if measure == "output" and not np.isfinite(conflict.values).any():
         return finding("What the experts put out is not measured yet.",
                      "Press Measure the experts, beside the method.")  # fmt: skip
@@ -121,7 +123,7 @@ def spectra_finding(look: Look, matrix: Matrix) -> str:
     experts = [s for s in view.spectra if s.model != "merge"]
     moved = [s for s in experts if s.values.size and s.values[0] > 0]
     kept = [s.kept for s in experts if s.kept is not None]
-    read = "A curve that falls fast is easy to merge."
+    read = "A sketch, exact numbers follow." if view.sketched else "A curve that falls fast is easy to merge."
     if not kept:
         read += " This method cuts no directions."
     elif min(kept) >= whole:

@@ -12,7 +12,7 @@ from merging.errors import UserError
 from merging.live_events import FocusReady, FoldedReady, LookReady, SampleReady, StateReady
 from merging.methods import METHODS
 from merging.plan import check
-from merging.plots import MEASURES, matrix_spectrum
+from merging.plots import MEASURES
 from merging.sources import absolute
 from ui import controls, history
 from ui.conversation import Turns
@@ -94,26 +94,26 @@ def follow(services: Services, page: Page, session: Session, *, whole: bool = Fa
     locks do so too)."""
     locks = session.recipe.locks
     whole = whole or services.drawn.get(session.id, locks) != locks
-    before = None if whole else services.looks.get(session.id)
+    shown = services.looks.get(session.id)
+    before = shown if shown and shown.tier == "exact" and not whole else None
     outputs = session.tab == "map" and session.measure == "output"
     stream = services.worker.ask(Move(session.id, sources_of(session), recipe_of(session), session.focus, outputs))
     keep(services.moves, session.id, stream)
     for event in stream:
-        if isinstance(event, FocusReady) and session.tab == "map" and before and _is_slow(event, before):
-            yield {page.map.matrix: matrix_spectrum(event.view)}
+        if isinstance(event, FocusReady) and session.tab == "map" and shown:
+            before = None if event.view.sketched else before
+            if event.seconds * len(shown.family.matrices) > 1.0:  # the others take long: worth a message of its own
+                found = map.draw_matrix(page.map, event.view)
+                yield found if before is None else {page.map.matrix: found[page.map.matrix]}
         elif isinstance(event, SampleReady) and (before is None or before.family != event.look.family):
+            keep(services.looks, session.id, event.look)
             yield draw(services, page, session, event.look, None)
-            before = None  # all of it is drawn again
+            shown, before = event.look, None  # all of it is drawn again
         elif isinstance(event, LookReady):
             keep(services.looks, session.id, event.look)
             keep(services.drawn, session.id, locks)
             yield draw(services, page, session, event.look, before)
             return
-
-
-def _is_slow(event: FocusReady, before: Look) -> bool:
-    """Whether the other matrices take long enough for the open one to be worth a message of its own."""
-    return event.seconds * len(before.views) > 1.0
 
 
 def settled(services: Services, page: Page, session: Session, turns: Turns) -> Iterator[Updates]:
@@ -143,7 +143,7 @@ def draw(services: Services, page: Page, session: Session, look: Look, before: L
     updates: Updates = {page.status.line: status_line(services, session, look)}
     if session.tab == "map":
         updates |= map.draw(page.map, look, session, before)
-    elif session.tab == "spectra" and not look.sampled:
+    elif session.tab == "spectra" and look.views:
         updates |= spectra.draw(page.spectra, look, session, before)
     return updates
 
@@ -154,7 +154,7 @@ def draw_rest(services: Services, page: Page, session: Session, turns: Turns, lo
         there = session.tab in session.tables and session.measure in look.conflicts
         return map.draw_table(page.map, look, session) if there else {}
     if session.tab == "spectra":
-        return spectra.draw_tables(page.spectra, look, session) if session.tab in session.tables else {}
+        return spectra.draw_tables(page.spectra, look, session) if look.views and session.tab in session.tables else {}
     if session.tab == "chat":
         updating = services.ready.get(session.id) != look.digest
         title, asked = METHODS[session.recipe.method].title, exams_of(services, session).first.asked
@@ -197,8 +197,8 @@ def status_line(services: Services, session: Session, look: Look) -> str:
     scored = board_of(services, look.digest)
     return status.line_html(
         session.recipe,
-        "from a sample, exact numbers follow" if look.sampled else f"live in {look.seconds:.2f} s",
-        stale=look.sampled,
+        status.fresh(look),
+        stale=look.tier != "exact",
         saved=services.saved.get(session.owner) == look.digest,
         scores=scored.scores["merge"] if scored else None,
         busy=services.busy.get(session.id),
@@ -292,7 +292,7 @@ def _show(services: Services, page: Page, session: Session, turns: Turns) -> Ite
     """The tab in front from the pictures at hand; from the worker where there are none."""
     held = hold(services, page, session)
     look = services.looks.get(session.id)
-    if look and (session.tab != "map" or session.measure in look.conflicts):
+    if look and (session.tab != "map" or (session.measure in look.conflicts and look.tier != "sample")):
         rest = draw_rest(services, page, session, turns, look)
         yield held | draw(services, page, session, look, None) | rest
     else:

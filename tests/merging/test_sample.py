@@ -7,7 +7,7 @@ from benchmarks import family as synthetic
 from merging import analysis
 from merging.checkpoint import Checkpoint, open_checkpoint
 from merging.live import LiveMerge
-from merging.live_events import LookReady, SampleReady, Stale, StateReady
+from merging.live_events import FocusReady, LookReady, SampleReady, Stale, StateReady
 from merging.plan import make_plan
 from merging.recipe import Expert, Recipe
 from merging.sample import PIECE, Sample, starts
@@ -44,7 +44,7 @@ def test_sampled_measures_lie_within_the_stated_bound(tmp_path, monkeypatch):
     for matrix in family.matrices:
         sample.learn(matrix)
     look = sample.look("digest", 0.0)
-    assert look.sampled
+    assert look.tier == "sample"
     assert set(look.conflicts) == {"sign", "cosine"}
     for matrix in family.matrices:
         below = base.read(matrix.name).float()
@@ -89,12 +89,15 @@ class TestLive:
         assert isinstance(next(moving), Stale)
         event = next(moving)
         assert isinstance(event, SampleReady)
-        assert event.look.sampled
+        assert event.look.tier == "sample"
         assert event.look.views == {}
         assert not list(cache.rglob("*"))
+        opened = next(moving)
+        assert isinstance(opened, FocusReady)
+        assert opened.view.matrix == event.look.opened(None)
         exact = next(moving)
         assert isinstance(exact, LookReady)
-        assert not exact.look.sampled
+        assert exact.look.tier == "exact"
         assert len(exact.look.views) == 14
         assert [type(event) for event in moving] == [StateReady]
         assert self.kinds(live, self.plan(tmp_path, 0.5)) == [Stale, LookReady, StateReady]

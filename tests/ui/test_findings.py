@@ -45,7 +45,7 @@ def said(html: str) -> tuple[str, str]:
 
 def test_a_sampled_map_says_so_whatever_it_shows():
     for measure in ("sign", "cosine"):
-        sentence, read = said(map_finding(replace(look(measure, 0.46, 0.63), sampled=True), measure))
+        sentence, read = said(map_finding(replace(look(measure, 0.46, 0.63), tier="sample"), measure))
         assert sentence == "Sampled: a first map from one weight in sixteen."
         assert read == "The exact map follows when all are read."
 
@@ -165,3 +165,12 @@ def test_a_difference_within_noise_is_none():
     assert compare(ten_more[1], ten_more[0]) == 0
     assert compare(ten_more[2], ten_more[0]) == 1
     assert compare(ten_more[0], ten_more[2]) == -1
+
+
+def test_a_sketched_map_says_so_where_its_numbers_are_not_exact_yet():
+    for measure in ("shared", "interference", "kept"):
+        sentence, read = said(map_finding(replace(look(measure, 0.46, 0.63), tier="sketch"), measure))
+        assert sentence == "Sketched: a first map from approximate directions."
+        assert "exact map follows" in read
+    exact, sketched = (map_finding(replace(look("sign", 0.46, 0.63), tier=t), "sign") for t in ("exact", "sketch"))
+    assert exact == sketched

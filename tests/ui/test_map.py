@@ -3,7 +3,7 @@
 import gradio as gr
 import numpy as np
 
-from merging.analysis import Conflict, Family, Look, Matrix
+from merging.analysis import Conflict, Family, Look, Matrix, MatrixView, Spectrum, Tail
 from merging.recipe import Expert, Recipe
 from ui.panels import map
 from ui.session import Session
@@ -14,7 +14,7 @@ SESSION = Session(Recipe("ties", "base", (Expert("helpful"), Expert("honest"))),
 
 def test_a_sampled_look_draws_its_own_maps_and_nothing_else():
     values = np.array([[[0.4, 0.6]]], dtype=np.float32)
-    look = Look("d", FAMILY, {"sign": Conflict("sign", FAMILY.pairs, values)}, {}, 0.1, sampled=True)
+    look = Look("d", FAMILY, {"sign": Conflict("sign", FAMILY.pairs, values)}, {}, 0.1, tier="sample")
     with gr.Blocks():
         panel = map.build()
     drawn = map.draw(panel, look, SESSION, None)
@@ -29,3 +29,13 @@ def test_a_measure_that_the_look_lacks_waits_for_one_that_has_it():
     with gr.Blocks():
         panel = map.build()
     assert map.draw(panel, look, Session(SESSION.recipe, "me", measure="output"), look) == {}
+
+
+def test_a_sketched_matrix_is_marked_above_its_curves():
+    tails = (Tail("helpful", 1.0, 0.1, 0.2, 0.3, 0.4, 1.0),)
+    spectra = tuple(Spectrum(name, np.array([2.0, 1.0]), 1, 1.25, 1) for name in ("helpful", "merge"))
+    with gr.Blocks():
+        panel = map.build()
+    exact, rough = (map.draw_matrix(panel, MatrixView(FAMILY.matrices[0], spectra, tails, 0, s)) for s in (False, True))
+    assert "sketch, exact numbers follow" in rough[panel.matrix_title]
+    assert "sketch" not in exact[panel.matrix_title]

@@ -108,15 +108,7 @@ def build() -> MapPanel:
 
 
 def opened(look: Look, session: Session) -> Matrix:
-    """The open matrix; where none is open, the one with the most conflict of signs."""
-    family = look.family
-    by_name = {matrix.name: matrix for matrix in family.matrices}
-    if session.focus in by_name:
-        return by_name[session.focus]
-    values = look.conflicts["sign"].values
-    if values.size == 0:
-        return family.matrices[0]
-    return max(family.matrices, key=lambda m: _most(values[:, family.kinds.index(m.kind), m.layer]))
+    return look.opened(session.focus)
 
 
 def clicked(look: Look, data: Any) -> Matrix | None:
@@ -132,7 +124,7 @@ def draw(panel: MapPanel, look: Look, session: Session, before: Look | None) -> 
     matrix = opened(look, session)
     if session.measure not in look.conflicts:  # a look that has it is under way
         return {}
-    if look.sampled:
+    if look.tier == "sample":
         return _draw_maps(panel, look, session, matrix)
     if before is None:
         whole = draw_matrix(panel, look.views[matrix.name]) | _draw_maps(panel, look, session, matrix)
@@ -206,7 +198,8 @@ def _scopes(layer: int, kind: str) -> list[tuple[str, str]]:
 def draw_matrix(panel: MapPanel, view: MatrixView) -> dict[Output, Any]:
     """The open matrix only: what a move shows first."""
     m = view.matrix
-    title = f"<h3>Layer {m.layer} · {escape(m.kind)} <small>{m.shape[0]} × {m.shape[1]}</small></h3>"
+    rough = " · sketch, exact numbers follow" if view.sketched else ""
+    title = f"<h3>Layer {m.layer} · {escape(m.kind)} <small>{m.shape[0]} × {m.shape[1]}{rough}</small></h3>"
     return {panel.matrix_title: title, panel.matrix: matrix_spectrum(view), panel.readings: readings_html(view)}
 
 
@@ -247,8 +240,3 @@ def _same(before: Look, look: Look, measure: Measure) -> bool:
     return measure in before.conflicts and np.array_equal(
         before.conflicts[measure].values, look.conflicts[measure].values, equal_nan=True
     )
-
-
-def _most(values: Any) -> float:
-    finite = [float(v) for v in values if v == v]
-    return max(finite, default=-1.0)

@@ -8,7 +8,7 @@ import gradio as gr
 
 from eval.judging.probes import H
 from eval.scoring.board import Scores
-from merging.analysis import Limit
+from merging.analysis import Limit, Look
 from merging.methods import METHODS
 from merging.recipe import Recipe
 from ui.marks import LOGO, label
@@ -39,6 +39,11 @@ def build() -> StatusPanel:
         line = static('<div class="line" role="status"><b class="method">Starting…</b></div>')
         stop = gr.Button("Stop", variant="stop", size="sm", visible=False, elem_classes=["stop"])
     return StatusPanel(line, stop)
+
+
+def fresh(look: Look) -> str:
+    awaited = {"sample": "from a sample, exact numbers follow", "sketch": "sketch, exact numbers follow"}
+    return awaited.get(look.tier, f"live in {look.seconds:.2f} s")
 
 
 def line_html(recipe: Recipe, fresh: str, *, stale: bool = False, saved: bool = False,
