@@ -161,7 +161,7 @@ class Bench:
         return [
             f"Spectral, without embeddings and head: CPU seconds; FusionBench's TSV-M at k = r/T ({peer.cpu:.1f} s)",
             "over ours; relative distance of the layers' deltas; peak anonymous MB above imports. Sketched are a large",
-            f"family's first pictures, merged but not written: they leave {rough.said['excess']:.1%} more of a delta, at",
+            f"family's first pictures, merged, not written: they leave {rough.said['excess']:.1%} more of a delta, at",
             f"most, than the best of their rank; their singular values are low by {rough.said['low']:.1%} on average.",
             "",
             "| method | ours s | FusionBench / ours | distance | ours MB | FusionBench MB |",
