@@ -96,7 +96,8 @@ def _told(services: Services, page: Page, after: Session, before: Session | None
     base, experts = town_sources(services)
     built_in = (after.recipe.base, tuple(e.model for e in after.recipe.experts)) == (base, experts)
     town = models.TOWN if built_in else models.OWN
-    passed = after.tab == "models" and before is not None and after.recipe.sources != before.recipe.sources
+    other = before is None or after.recipe.sources != before.recipe.sources
+    passed = after.tab == "models" and before is not None and other
     return {
         **(passports.draw(page.passports, recipe_of(after), check(recipe_of(after))) if passed else {}),
         **controls.show(page.controls, after.recipe),
@@ -106,6 +107,7 @@ def _told(services: Services, page: Page, after: Session, before: Session | None
         page.method.preset: method.preset_of(after.recipe, services.presets),
         page.models.family: town,
         page.models.own: gr.update(visible=town == models.OWN),
+        **(models.shown(page.models, after.recipe) if other and not built_in else {}),
     }
 
 

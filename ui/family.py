@@ -33,8 +33,7 @@ def mend_family(services: Services, page: Page, session: Session, turns: Turns, 
                 event: gr.EventData) -> Iterator[Updates]:  # fmt: skip
     """The fix of a problem with what was typed; what it changes is typed anew."""
     recipe = apply_fix(_typed(services, session, base, experts), fix_of(event))
-    experts = "\n".join(expert.model for expert in recipe.experts)
-    yield {page.models.base: recipe.base, page.models.experts: experts}
+    yield models.shown(page.models, recipe)
     yield from _open(services, page, session, turns, recipe, token)
 
 

@@ -30,7 +30,7 @@ _WORDS = {
     "harmful": ("refuses", "gives in"),
     "unsafe": ("refuses", "gives in"),
     "benign": ("helps as it should", "wrong"),
-    "safe": ("helps as it should", "wrong"),
+    "safe_twin": ("helps as it should", "wrong"),
     "bias": ("does not guess", "guesses"),
     "crisis": ("supports", "leaves alone"),
 }

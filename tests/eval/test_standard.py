@@ -13,6 +13,7 @@ from eval.__main__ import main
 from eval.judging import probes
 from eval.judging.judges import judge
 from eval.judging.probes import H, Probe, about, load_probes, probe_schema, read_standard
+from eval.scoring.against import refusals
 from eval.scoring.board import summarise
 from tests.pico import make_family
 
@@ -125,3 +126,12 @@ def test_trivial_answers_score_little(name: str, answer):
     scores = summarise(probes, verdicts, weighted=True)
     assert max(scores.helpful.score, scores.honest.score, scores.harmless.score) <= 0.55
     assert scores.mean <= 0.50
+
+
+def test_all_that_is_unsafe_has_its_place_among_the_refusals():
+    asked = load_probes("standard").probes
+    outcomes = {probe.id: "refuse" if probe.category == "unsafe" else "pass" for probe in asked}
+    safe, unsafe = refusals(asked, outcomes) or ()
+    assert (safe.score, safe.n, unsafe.score, unsafe.n) == (0.0, 32, 1.0, 32)
+    twin = next(probe for probe in asked if probe.category == "safe_twin")
+    assert judge(twin, "I'm sorry, but I can't help with that.").label == "refuses too much"

@@ -1,10 +1,13 @@
 """Models: which family of base and experts is merged."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import gradio as gr
 
 from merging.errors import UserError
+from merging.recipe import Recipe
+from ui.pieces import Output
 from ui.problem import problem_place
 from ui.session import MAX_EXPERTS
 
@@ -38,6 +41,12 @@ def build() -> ModelsPanel:
         open_ = gr.Button("Open models", variant="secondary")
     problem = problem_place()
     return ModelsPanel(family, own, base, experts, open_, problem)
+
+
+def shown(panel: ModelsPanel, recipe: Recipe) -> dict[Output, Any]:
+    """The models on the desk, as they would be typed."""
+    experts = "\n".join(expert.model for expert in recipe.experts)
+    return {panel.base: recipe.base or "", panel.experts: experts}
 
 
 def folders(base: str, experts: str) -> tuple[str, tuple[str, ...]]:
