@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from merging.checkpoint import Checkpoint
     from merging.method import Method
     from merging.recipe import Recipe
+    from merging.shaper import Shaper
 
 ABOUT = "about.json"
 ENDS = "ends"  # the part of a model before and after its layers
@@ -138,21 +139,23 @@ class Calibration:
 def calibration_of(
     recipe: "Recipe",
     method: "Method",
+    shapers: Sequence["Shaper"],
     experts: Sequence["Checkpoint"],
     base: "Checkpoint",
     problems: list[UserError],
     notices: list[str],
 ) -> Calibration | None:
-    """What the recipe names, where it fits these models. A method that merges by it must have it; to others it only
-    adds a picture.
+    """What the recipe names, where it fits these models. A method or shaper that merges by it must have it; to others
+    it only adds a picture.
     """
-    if not method.calibrated and not recipe.calibration:
+    needs = [one.id for one in (method, *shapers) if one.calibrated]
+    if not needs and not recipe.calibration:
         return None
     try:
-        found = _wanted(recipe, method)
-        _check(found, recipe, experts, base)
+        found = _wanted(recipe, method, " and ".join(f"`{name}`" for name in needs))
+        _check(found, recipe, needs, experts, base)
     except UserError as error:
-        if method.calibrated:
+        if needs:
             problems.append(error)
         else:
             notices.append(f"calibration: {error.what}; `{method.id}` merges without it.")
@@ -160,11 +163,19 @@ def calibration_of(
     return found
 
 
-def _check(found: Calibration, recipe: "Recipe", experts: Sequence["Checkpoint"], base: "Checkpoint") -> None:
+def _check(
+    found: Calibration,
+    recipe: "Recipe",
+    needs: Sequence[str],
+    experts: Sequence["Checkpoint"],
+    base: "Checkpoint",
+) -> None:
     """Raises where it was measured on others, or is not whole."""
     where = recipe.calibration or ""
     if dict(recipe.parameters).get("norms") == "lot" and not found.about.norms:
         raise UserError("E_CALIBRATION", "it says nothing of norms, which `norms: lot` merges by", where=where, do=MAKE)
+    if "aim" in needs and not found.about.base_columns:
+        raise UserError("E_CALIBRATION", "it says nothing of what the base reads", where=where, do=MAKE)
     if found.about.base != base.fingerprint or not found.knows([one.fingerprint for one in experts]):
         raise UserError("E_CALIBRATION", "it was measured on other models", where=where, do=MAKE)
     if lost := [name for name in found.about.files if not (found.folder / name).is_file()]:
@@ -172,12 +183,12 @@ def _check(found: Calibration, recipe: "Recipe", experts: Sequence["Checkpoint"]
         raise UserError("E_CALIBRATION", what, where=where, do=MAKE)
 
 
-def _wanted(recipe: "Recipe", method: "Method") -> Calibration:
+def _wanted(recipe: "Recipe", method: "Method", needs: str) -> Calibration:
     if recipe.slices:
-        what = f"`{method.id}` merges whole models, not slices"
+        what = f"{needs or 'what calibration measured'} is for merges of whole models, not slices"
         raise UserError("E_CALIBRATION", what, where="slices", do="Write `models:`, or take another method.")
     if not recipe.calibration:
-        what = f"`{method.id}` needs to know what the experts' matrices read"
+        what = f"{needs} needs to know what the experts' matrices read"
         raise UserError("E_CALIBRATION", what, where="calibration", do=f"{MAKE} Then write `calibration: FOLDER`.")
     found = open_calibration(recipe.folder / recipe.calibration)
     if method.calibrated and (found.about.stream, method.calibrated) not in _SERVES:

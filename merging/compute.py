@@ -140,7 +140,10 @@ def merged_delta(
     merged = space.back(
         plan.method(space.factors if plan.method.spectral else space.factors.deltas, weights, **settings)
     )
-    return _scaled(shaped(shaper, merged, chosen, weights, tensor.settings), scale) if shaper else merged
+    if shaper is None:
+        return merged
+    inputs = plan.inputs(tensor, keep, deltas.device) if shaper.calibrated else None
+    return _scaled(shaped(shaper, merged, chosen, weights, tensor.settings, inputs), scale)
 
 
 def weighed(deltas: Tensor, weights: Tensor, tensor: TensorPlan) -> Tensor:
@@ -181,9 +184,8 @@ def _delta_settings(plan: Plan, tensor: TensorPlan, keep: list[int], base: Tenso
     settings = method_settings(plan, tensor, keep, deltas)
     if plan.method.takes_base:
         settings["base"] = base.float()
-    if plan.method.calibrated and plan.calibration:
-        experts = [plan.experts[tensor.inputs[t].model].fingerprint for t in keep]
-        settings["inputs"] = plan.calibration.inputs(tensor.name, experts, deltas.device)
+    if plan.method.calibrated:
+        settings["inputs"] = plan.inputs(tensor, keep, deltas.device)
     return settings
 
 

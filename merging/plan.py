@@ -2,13 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from merging.alignment import Output, fitted
-from merging.calibration import Calibration, calibration_of
+from merging.calibration import Calibration, Inputs, calibration_of
 from merging.checkpoint import Checkpoint, bytes_to_download
 from merging.compatibility import mismatches
 from merging.errors import Fix, UserError, all_of, placed
@@ -23,10 +23,14 @@ from merging.methods import METHODS
 from merging.models import open_model
 from merging.recipe import Recipe
 from merging.settings import canonical, setting_problems, text_problems
+from merging.shaper import Shaper
 from merging.shapers import SHAPERS
 from merging.stage import leaves, stage, stage_problems
 from merging.tensor_plan import TensorPlan, plan_tensors, weight_problems
 from merging.words import nearest, nearest_name, shown
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -73,14 +77,20 @@ class Plan:
                 [canonical(part.parameters), *([s.model, s.layers, canonical(s.parameters)] for s in part.sources)]
                 for part in named.slices
             ]
-        if self.method.calibrated and self.calibration:
-            form["calibration"] = self.calibration.digest
         if self.recipe.locks:
             form["held"] = [[tensor.name, tensor.held] for tensor in self.tensors if tensor.held is not None]
-        shapers = {str(tensor.settings.get("shaper")) for tensor in self.tensors} & SHAPERS.keys()
+        shapers = _shapers(self.tensors)
         if shapers:
-            form["shapers"] = [[name, SHAPERS[name].version] for name in sorted(shapers)]
+            form["shapers"] = [[shaper.id, shaper.version] for shaper in shapers]
+        if self.calibration and (self.method.calibrated or any(shaper.calibrated for shaper in shapers)):
+            form["calibration"] = self.calibration.digest
         return hashlib.sha256(json.dumps(form, sort_keys=True).encode()).hexdigest()
+
+    def inputs(self, tensor: TensorPlan, keep: Sequence[int], device: "torch.device") -> Inputs:
+        """What calibration says of a tensor, for those of its inputs that are kept."""
+        assert self.calibration
+        experts = [self.experts[tensor.inputs[t].model].fingerprint for t in keep]
+        return self.calibration.inputs(tensor.name, experts, device)
 
     def tensor(self, name: str) -> TensorPlan:
         return self._by_name[name]
@@ -184,7 +194,7 @@ def _check(recipe: Recipe, hub: Hub | None, made: Mapping[str, Checkpoint | None
         return Checked(None, tuple(problems), tuple(notices))
     tensors = tuple(plan_tensors(recipe, method, models, places(recipe, method, opened), problems, notices))
     problems += weight_problems(recipe, method, tensors)
-    calibration = calibration_of(recipe, method, experts, base, problems, notices)
+    calibration = calibration_of(recipe, method, _shapers(tensors), experts, base, problems, notices)
     if problems:
         return Checked(None, tuple(problems), tuple(notices))
     layers = layer_sources(recipe, method, opened) if recipe.slices else ()
@@ -193,6 +203,11 @@ def _check(recipe: Recipe, hub: Hub | None, made: Mapping[str, Checkpoint | None
     costs = replace(costs, download_bytes=bytes_to_download(leaves(*opened.values())))
     plan = Plan(recipe, method, base, experts, tensors, tuple(notices), costs, tokenizer, config, calibration)
     return Checked(plan, (), tuple(notices))
+
+
+def _shapers(tensors: Iterable[TensorPlan]) -> list[Shaper]:
+    """Those that the tensors go through, by name."""
+    return [SHAPERS[name] for name in sorted({str(t.settings.get("shaper")) for t in tensors} & SHAPERS.keys())]
 
 
 def _without(recipe: Recipe, source: str) -> Fix | None:

@@ -24,6 +24,7 @@ class Shaper:
     sees: Sees
     knobs: tuple[Knob, ...]
     fn: Callable[..., Any]
+    calibrated: bool = False  # it needs the recipe's `calibration`
     version: int = 1  # goes up when the same settings give other numbers
 
     def __call__(self, *args: Any, **settings: Any) -> Any:
@@ -34,13 +35,17 @@ class Shaper:
         return {knob.key.removeprefix(f"{self.id}_"): resolved[knob.key] for knob in self.knobs}
 
 
-def shaper(*, title: str, paper: Paper, sees: Sees, version: int = 1) -> Callable[[Callable[..., Any]], Shaper]:
+def shaper(
+    *, title: str, paper: Paper, sees: Sees, calibrated: bool = False, version: int = 1
+) -> Callable[[Callable[..., Any]], Shaper]:
     """Register the function below as a shaper named after it.
 
     sees: "spectrum": `fn(merged: SVD, experts: Factors) -> s`, new singular values for the real directions of the
     merged delta. "expert": the same for one expert's delta before the merge; directions that get 0 are gone.
     "matrix": `fn(merged, experts) -> Tensor`. The merged delta comes before the scale lambda. experts: their deltas,
     each times its weight over the mean magnitude of the weights, so that equal weights leave them as they are.
+    calibrated: the function also gets what the recipe's calibration says of the matrix, as `inputs`
+    (`merging.calibration.Inputs`).
     """
 
     def decorate(fn: Callable[..., Any]) -> Shaper:
@@ -50,6 +55,6 @@ def shaper(*, title: str, paper: Paper, sees: Sees, version: int = 1) -> Callabl
         knobs = tuple(replace(knob, key=f"{fn.__name__}_{knob.key}") for knob in knobs_of(fn))
         for knob in knobs:
             check_defaults(fn.__name__, knob)
-        return Shaper(fn.__name__, title, paper, summary, sees, knobs, fn, version)
+        return Shaper(fn.__name__, title, paper, summary, sees, knobs, fn, calibrated, version)
 
     return decorate

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from merging.calibration import Inputs
 from merging.decompose import SVD, real_rank, svd
 from merging.method import WEIGHT, Choice, Knob, Method
 from merging.shaper import Shaper
@@ -54,10 +55,18 @@ def after(settings: Mapping[str, Any]) -> Shaper | None:
 
 
 def shaped(
-    shaper: Shaper, merged: Tensor | Fold, factors: Factors, weights: Tensor, settings: Mapping[str, Any]
+    shaper: Shaper,
+    merged: Tensor | Fold,
+    factors: Factors,
+    weights: Tensor,
+    settings: Mapping[str, Any],
+    inputs: Inputs | None = None,
 ) -> Tensor | Fold:
-    """The merged delta, before its scale lambda, as the shaper leaves it; what is rounding noise in it stays."""
-    chosen = shaper.settings(settings)
+    """The merged delta, before its scale lambda, as the shaper leaves it; what is rounding noise in it stays.
+
+    inputs: of the experts in `factors`, for a calibrated shaper.
+    """
+    chosen = shaper.settings(settings) | ({"inputs": inputs or Inputs()} if shaper.calibrated else {})
     experts = factors.times(weights / weights.abs().mean().clamp(min=1e-30))
     if shaper.sees == "matrix":
         return shaper(merged.dense() if isinstance(merged, Fold) else merged, experts, **chosen)

@@ -114,11 +114,11 @@ def _wire_desk(services: Services, page: Page) -> None:
     state = [page.session, page.turns]
     then = _settle(services, page)
     columns = [page.controls.weights, page.controls.knobs]
-    moving = {**_MOVING, "outputs": [*page.moving, page.problem]}
+    moving = {**_MOVING, "outputs": [*page.moving, page.problem, page.method.measure]}
     gr.on(
         [column.input for column in columns], _live(services, page, live.move), [page.session, *columns], **moving
     ).then(**then)
-    moving["outputs"] += [page.controls.knobs, page.method.measure, page.method.roll]
+    moving["outputs"] += [page.controls.knobs, page.method.roll]
     named = [page.session, page.method.method]
     page.method.method.input(_live(services, page, live.change_method), named, **moving).then(**then)
     wide = {**_MOVING, "outputs": _all(page)}

@@ -8,7 +8,6 @@ import gradio as gr
 
 from eval.worker import Move, Sources
 from merging.analysis import Look
-from merging.errors import UserError
 from merging.live_events import FocusReady, FoldedReady, LookReady, SampleReady, StateReady
 from merging.methods import METHODS
 from merging.plan import check
@@ -17,7 +16,7 @@ from merging.sources import absolute
 from ui import controls, history
 from ui.conversation import Turns
 from ui.locking import taken_from
-from ui.measured import is_missing, with_measurement
+from ui.measured import is_missing, refuse_missing, with_measurement
 from ui.page import Page
 from ui.panels import board, chat, health, map, method, passports, recipe, search, spectra, status, tried
 from ui.services import Services, board_of, exams_of, keep
@@ -42,7 +41,12 @@ def move(services: Services, page: Page, before: Session, *columns: Mapping[str,
     session = moved(before, controls.desk(before.recipe, *columns))
     if session is before:  # a Reset or a release that changed nothing
         return
+    if not session.recipe.calibration:  # the shaper may need one
+        session = with_measurement(session, services.home)
     changes = hold(services, page, session)
+    if is_missing(session.recipe):
+        yield changes | measure_button(page, session)
+        refuse_missing(session.recipe)
     if method.notice(before) != method.notice(session):
         changes |= card(page, session)
     if session.past != before.past:
@@ -65,13 +69,7 @@ def change_method(services: Services, page: Page, before: Session, name: str) ->
         page.method.roll: method.draw_roll(session.recipe),
         page.method.preset: method.preset_of(session.recipe, services.presets),
     }
-    if is_missing(session.recipe):
-        raise UserError(
-            "E_CALIBRATION",
-            f"`{name}` merges by what the experts read, which is not measured yet.",
-            kept="Your last good merge is still live.",
-            do="Press Measure the experts.",
-        )
+    refuse_missing(session.recipe)
     yield from follow(services, page, session)
 
 

@@ -5,19 +5,21 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+from merging.errors import UserError
 from merging.methods import METHODS
 from merging.models import open_model
 from merging.recipe import Recipe
+from merging.shapers import SHAPERS
 from ui.session import Session
 
 EACH = 64  # texts an expert
 
 
 def with_measurement(session: Session, home: Path, *, anyway: bool = False) -> Session:
-    """Names the measurement of these models, made or not, where the method needs one (or `anyway`) and the recipe names
-    no other. One by the texts of a file has the file's hash behind its name.
+    """Names the measurement of these models, made or not, where method or shaper needs one (or `anyway`) and the recipe
+    names no other. One by the texts of a file has the file's hash behind its name.
     """
-    recipe, stream = session.recipe, METHODS[session.recipe.method].calibrated or ("own" if anyway else "")
+    recipe, stream = session.recipe, _stream(session.recipe) or ("own" if anyway else "")
     if not stream or (recipe.calibration and Path(recipe.calibration).parent != home / "calibrations"):
         return session
     models = [
@@ -31,5 +33,22 @@ def with_measurement(session: Session, home: Path, *, anyway: bool = False) -> S
 
 
 def is_missing(recipe: Recipe, *, anyway: bool = False) -> bool:
-    needs = METHODS[recipe.method].calibrated or anyway
-    return bool(needs) and not (recipe.calibration and (recipe.folder / recipe.calibration).is_dir())
+    return bool(_stream(recipe) or anyway) and not (
+        recipe.calibration and (recipe.folder / recipe.calibration).is_dir()
+    )
+
+
+def refuse_missing(recipe: Recipe) -> None:
+    if is_missing(recipe):
+        raise UserError(
+            "E_CALIBRATION",
+            f"`{recipe.method}` merges by what the experts read, which is not measured yet.",
+            kept="Your last good merge is still live.",
+            do="Press Measure the experts.",
+        )
+
+
+def _stream(recipe: Recipe) -> str:
+    """What must be measured: for the method, else for a shaper of all matrices."""
+    shaper = SHAPERS.get(str(dict(recipe.parameters).get("shaper")))
+    return METHODS[recipe.method].calibrated or ("own" if shaper and shaper.calibrated else "")

@@ -311,3 +311,8 @@ def test_fit_scale_is_there_once_the_experts_are_measured_and_moves_the_slider_i
     expect(scale).not_to_have_value(before)
     page.get_by_role("button", name="Undo").click()
     expect(scale).to_have_value(before)
+    page.locator("#method input").click()
+    page.get_by_role("option", name="TIES", exact=True).click()
+    page.get_by_role("button", name="LEWIS densities").click()
+    expect(page.locator("#fits")).to_contain_text("by what each layer changes (LEWIS)", timeout=30_000)
+    expect(page.locator("#gates").get_by_role("heading")).to_contain_text("Densities differ by layer")

@@ -3,6 +3,7 @@
 import json
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -263,6 +264,24 @@ def test_lewis_densities_come_from_the_measurement(family, capsys):
                for name in change}  # fmt: skip
     assert sorted(by_kind, key=by_kind.__getitem__) == sorted(found, key=lambda name: found[name][1])
     assert main(["fit", str(family / "recipe.yml"), "--densities", str(family / "dense.yml")]) == 2, "never over it"
+
+
+def test_aim_shapes_any_merge_by_what_the_base_reads(family):
+    names, key = ("helpful", "honest"), "model.layers.1.mlp.down_proj.weight"
+    run(calibrate(recipe(family, names), family / "cal", texts(family, names), device="cpu"))
+    plain = make_plan(recipe(family, names, "ties", calibration="cal"))
+    shaped = make_plan(recipe(family, names, "ties", ", shaper: aim, aim_omega: 0.0", calibration="cal"))
+    assert shaped.digest != replace(shaped, calibration=None).digest, "what was measured names the merge"
+    columns = shaped.calibration and shaped.calibration.inputs(key, shaped.calibration.about.experts).base_columns
+    assert columns
+    sizes = columns()[:, 0].mean(0)
+    (before, after), base = (dict(merged_tensors(plan))[key].float() for plan in (plain, shaped)), plain.base.read(key)
+    expected = (before - base.float()) * (1 - sizes / sizes.max())
+    torch.testing.assert_close(after - base.float(), expected, atol=2e-3, rtol=1e-2)
+    old = (family / "cal" / "about.json").read_text()
+    (family / "cal" / "about.json").write_text(old.replace('"base_columns":true', '"base_columns":false'))
+    with pytest.raises(UserError, match="nothing of what the base reads"):
+        make_plan(recipe(family, names, "ties", ", shaper: aim", calibration="cal"))
 
 
 def test_a_fit_needs_a_measurement(family, capsys):

@@ -6,8 +6,11 @@ import pytest
 import torch
 from torch import tensor
 
+from merging.calibration import Inputs
 from merging.decompose import SVD, svd
 from merging.engine import merged_tensors
+from merging.errors import UserError
+from merging.outputs import kept_by
 from merging.plan import check, make_plan
 from merging.recipe import parse_recipe
 from merging.shapers import SHAPERS
@@ -23,12 +26,19 @@ def defaults(**settings):
     return {knob.key: knob.default for knob in SHAPING} | settings
 
 
-def after(name, merged, experts, weights=None, **settings):
+def white(n, width):
+    """Every expert met every input alike; the base reads its first inputs most."""
+    columns = torch.arange(width, 0, -1, dtype=torch.float64).expand(n, 2, width)
+    return Inputs(lambda _: torch.eye(width, dtype=torch.float64), base_columns=lambda: columns)
+
+
+def after(name, merged, experts, weights=None, inputs=None, **settings):
     """A merged matrix as the shaper leaves it; experts are its experts' deltas or Factors."""
     factors = experts if isinstance(experts, Factors) else Factors(torch.stack([x.double() for x in experts]))
     ones = torch.ones(len(factors.deltas), dtype=torch.float64) if weights is None else tensor(weights).double()
     keys = {f"{name}_{key}": value for key, value in settings.items()}
-    found = shaped(SHAPERS[name], merged, factors, ones, defaults(**keys))
+    inputs = inputs or white(len(factors.deltas), factors.deltas.shape[2])
+    found = shaped(SHAPERS[name], merged, factors, ones, defaults(**keys), inputs)
     return found.dense() if isinstance(found, Fold) else found
 
 
@@ -128,6 +138,52 @@ class TestRows:
         close(after("rows", 2 * delta, [delta, delta], only_up=False), delta)
 
 
+class TestAim:
+    def test_columns_that_the_base_uses_most_are_held_back_most(self):
+        row, columns = (
+            tensor([[1.0, 1.0, 1.0]]).double(),
+            tensor([[[3.0, 3.0, 0.0], [9, 9, 9]], [[5, 1, 0], [9, 9, 9]]]),
+        )
+        inputs = Inputs(base_columns=lambda: columns)  # the mean sizes are 4, 2 and 0
+        close(after("aim", row, [row], inputs=inputs), [[0.4, 0.7, 1.0]], atol=1e-6)
+        close(after("aim", row, [row], inputs=inputs, omega=0.0), [[0.0, 0.5, 1.0]], atol=1e-6)
+        # the 99th percentile lies at 2 + .98 (4 - 2) = 3.96
+        close(after("aim", row, [row], inputs=inputs, robust=True), [[0.4, 1 - 0.6 * 2 / 3.96, 1.0]], atol=1e-6)
+        turned = Inputs(base_columns=lambda: columns, transposed=True)
+        close(after("aim", row.T, [row.T], inputs=turned), [[0.4], [0.7], [1.0]], atol=1e-6)
+
+    def test_a_matrix_without_inputs_stays(self):
+        close(after("aim", SHEAR, [SHEAR], inputs=Inputs(transposed=True)), SHEAR)
+
+
+class TestGains:
+    def test_each_direction_gets_its_best_strength(self):
+        """a is 1; b is 2 and 0 of the first expert, 1 and 1 of the second; c is 4 and 2: both divide by 1/4 + 1/2."""
+        close(after("gains", diag(3, 1), [diag(2, 0), I2]), diag(4 / 3, 2 / 3))
+        close(after("gains", diag(3, 1), [diag(2, 0), I2], share=0.5), diag(13 / 6, 5 / 6))
+
+    def test_directions_that_nobody_reads_stay(self):
+        inputs = Inputs(lambda _: diag(1, 0))
+        close(after("gains", diag(3, 1), [diag(2, 0), I2], inputs=inputs), diag((2 / 4 + 1) / (1 / 4 + 1), 1))
+        close(after("gains", diag(3, 1), [diag(2, 0), I2], inputs=Inputs(transposed=True)), diag(3, 1))
+
+    def test_no_other_strengths_keep_more(self):
+        deltas, x = random(2, 7, 5), random(2, 40, 5, seed=1)
+        grams, merged = x.mT @ x, deltas.sum(0)
+        inputs = Inputs(grams.__getitem__)
+        best = svd(after("gains", merged, list(deltas), inputs=inputs))
+
+        def kept(matrix):
+            return sum(kept_by(matrix, deltas, inputs))
+
+        whole = kept((best.u * best.s) @ best.v.T)
+        for r in range(5):
+            for step in (0.9, 1.1):
+                s = best.s.clone()
+                s[r] *= step
+                assert kept((best.u * s) @ best.v.T) < whole
+
+
 @pytest.mark.parametrize("name", [name for name in SHAPERS if name != "star"])
 class TestEveryShaper:
     def test_scaling_everything_scales_the_result(self, name):
@@ -225,6 +281,11 @@ class TestInARecipe:
         assert "`star_eta`" in text
         assert "svcc" in text
         assert "3 lies outside 0 to 1" in text
+
+    def test_one_that_is_calibrated_needs_a_calibration(self, folder):
+        with pytest.raises(UserError, match=r"`aim` needs to know .* python -m eval calibrate"):
+            make_plan(recipe(folder, "{shaper: aim}", "ties"))
+        make_plan(recipe(folder, "{shaper: aim}", "linear"))  # where it has no effect
 
     def test_it_has_no_effect_on_models_themselves(self, folder):
         checked = check(recipe(folder, "{shaper: svc, space: core}", "linear"))
