@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from merging.eigen import eigenvalues, top_eigen
+from merging.eigen import eigenvalues, gram, top_eigen
 
 SMALL = 192  # smaller sides take gesdd: the Gram route gains nothing there
 MOST = 0.6  # of all directions; to find more of them gesdd is as fast
@@ -57,11 +57,11 @@ def _by_gram(a: Tensor, k: int) -> SVD | None:
 
     Directions too weak beside the strongest are found in what is left of `a` without the strong ones.
     """
-    gram = a.T @ a
-    if not SAFE < float(gram.trace()) < 1 / SAFE:
+    squares = gram(a)
+    if not SAFE < float(squares.trace()) < 1 / SAFE:
         return None
-    values, v = top_eigen(gram, k)
-    strong = int((values[:k] >= SINGLE * values[0]).sum())
+    values, v = top_eigen(squares, k)
+    strong = int((values >= SINGLE * values[0]).sum())
     v = v[:, :strong]
     u, s = _unit(a @ v)  # a Rayleigh quotient: s is exact to second order
     u = _straight(u)
@@ -105,13 +105,8 @@ def singular_values(a: Tensor) -> Tensor:
     """
     if a.dim() == 2 and a.dtype == torch.float32 and min(a.shape) >= SMALL:
         tall = (a if a.shape[0] >= a.shape[1] else a.T).double()
-        return eigenvalues(tall.T @ tall).clamp(min=0).sqrt().float()
+        return eigenvalues(gram(tall)).clamp(min=0).sqrt().float()
     return torch.linalg.svdvals(a)
-
-
-def triangle(a: Tensor) -> Tensor:
-    """The factor R of `a = Q R`."""
-    return torch.linalg.qr(a, mode="r").R
 
 
 def real_rank(s: Tensor, roundoffs: float, noise: float = 0.0) -> int:

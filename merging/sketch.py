@@ -6,7 +6,7 @@ import torch
 from torch import Generator, Tensor
 
 from merging.decompose import SVD
-from merging.eigen import top_eigen
+from merging.eigen import gram, top_eigen
 
 OVERSAMPLING = 1.5  # directions searched for each one kept
 
@@ -27,8 +27,8 @@ def sketch(a: Tensor, k: int, *, power: int = 1) -> SVD:
         span = a @ _orthonormal(a.T @ span, passes=1)
     span = _orthonormal(span, passes=2)
     inside = a.T @ span
-    values, turn = top_eigen(inside.T @ inside, k)
-    s = values[:k].clamp(min=0).sqrt()
+    values, turn = top_eigen(gram(inside), k)
+    s = values.clamp(min=0).sqrt()
     u, v = span @ turn, inside @ turn
     return SVD(u, s, v / s.clamp(min=torch.finfo(s.dtype).tiny))
 

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from merging.decompose import SMALL, SVD, real_rank, singular_values, svd, svd_of_product, triangle
-from merging.eigen import eigenvalues
+from merging.decompose import SMALL, SVD, real_rank, singular_values, svd, svd_of_product
+from merging.eigen import eigenvalues, gram
 from merging.polar import polar
 from merging.sketch import sketch, with_tail
 
@@ -132,7 +132,7 @@ class Factors:
 
         def enough() -> bool:
             inside = self.deltas[t] @ part.v
-            squares = eigenvalues(inside.T @ inside)
+            squares = eigenvalues(gram(inside))
             noise = max(self.noise**2, float(squares[0]) * (longer * torch.finfo(squares.dtype).eps) ** 2)
             return float(squares[-1]) > max(4 * noise, 1e-5 * float(squares[0]))  # what float32 tells for sure
 
@@ -180,7 +180,7 @@ class Fold:
     ranks: tuple[int, ...] = ()
     dropped: int = 0
     outlier_weights: tuple[float, ...] = ()
-    core: tuple[Tensor, Tensor] | None = None  # R factors of u and v where directions were dropped
+    core: tuple[Tensor, Tensor] | None = None  # where directions were dropped: u and v in bases of their own
 
     def dense(self) -> Tensor:
         return (self.u * self.x) @ self.v.T
@@ -190,7 +190,8 @@ class Fold:
         if self.core is None:
             return self.x.abs().sort(descending=True).values
         left, right = self.core
-        return singular_values((left * self.x) @ right.T)
+        found = singular_values((left * self.x) @ right.T)
+        return torch.cat([found, found.new_zeros(len(self.x) - len(found))])
 
     def svd(self) -> SVD:
         """Its triplets, singular values descending."""
@@ -209,11 +210,10 @@ def fold(factors: Factors, parts: Sequence[SVD], scales: Sequence[float], *, tol
     """
 
     def orthogonalise() -> tuple[Tensor, Tensor, int, tuple[Tensor, Tensor] | None]:
-        u, lost_u = polar(torch.cat([part.u for part in parts], 1), tolerance)
-        v, lost_v = polar(torch.cat([part.v for part in parts], 1), tolerance)
-        lost = max(lost_u, lost_v)
-        core = (triangle(u), triangle(v)) if lost else None
-        return u, v, lost, core
+        u, left = polar(torch.cat([part.u for part in parts], 1), tolerance)
+        v, right = polar(torch.cat([part.v for part in parts], 1), tolerance)
+        lost = u.shape[1] - min(len(left), len(right))
+        return u, v, lost, (left, right) if lost else None
 
     ranks = tuple(len(part.s) for part in parts)
     u, v, lost, core = factors.remember(("fold", factors.ids, key, ranks, tolerance), orthogonalise)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated
 
 import torch
@@ -93,9 +94,9 @@ def resm(
 
     def keep() -> list[SVD]:
         wanted = _wanted(factors, rank_mode, rank_budget, sparsity_threshold, energy, peak)
-        how = (rule.key, None if rule.key == "raw" else rule.change)
-        ranks = [factors.rank_within(t, k, *how) for t, k in enumerate(wanted)]
-        return _within_budget([factors.svd(t, k, *how) for t, k in enumerate(ranks)], factors.full_rank)
+        how = [(rule.key, None if rule.key == "raw" else partial(rule.change, factors, t)) for t in range(len(wanted))]
+        ranks = [factors.rank_within(t, k, *how[t]) for t, k in enumerate(wanted)]
+        return _within_budget([factors.svd(t, k, *how[t]) for t, k in enumerate(ranks)], factors.full_rank)
 
     decides = (rank_mode, rank_budget, sparsity_threshold, energy, None if peak is None else tuple(peak.tolist()))
     parts = factors.remember(("parts", factors.ids, rule.key, *decides), keep)
@@ -114,23 +115,25 @@ class _Outliers:
         untouched = mode == "none" or mode in LAYER_MODES or strength == 0
         self.key = "raw" if untouched else (mode, kappa, strength, scope, stat)
 
-    def entry_weights(self, delta: Tensor) -> Tensor:
-        size = delta.abs()
-        theta = _threshold(size, self.kappa, self.scope, self.stat)
-        if self.mode == "drop":
-            full = (size <= theta).to(size.dtype)
-        else:
-            full = torch.where(size > theta, theta / size, torch.ones_like(size))
-        return 1 - self.strength + self.strength * full
+    def _theta(self, factors: Factors, t: int) -> Tensor:
+        key = ("theta", factors.ids[t], self.kappa, self.scope, self.stat)
+        return factors.remember(key, lambda: _threshold(factors.deltas[t].abs(), self.kappa, self.scope, self.stat))
 
-    def change(self, delta: Tensor) -> Tensor:
-        return delta * self.entry_weights(delta)
+    def change(self, factors: Factors, t: int, delta: Tensor) -> Tensor:
+        theta = self._theta(factors, t)
+        full = delta.clamp(-theta, theta) if self.mode == "huber" else torch.where(delta.abs() <= theta, delta, 0.0)
+        return full if self.strength == 1 else torch.lerp(delta, full, self.strength)
 
     def mean_weight(self, factors: Factors, t: int) -> float:
         if self.key == "raw":
             return 1.0
-        key = ("mean weight", factors.ids[t], self.key)
-        return factors.remember(key, lambda: self.entry_weights(factors.deltas[t]).mean().item())
+
+        def measure() -> float:
+            theta, size = self._theta(factors, t), factors.deltas[t].abs()
+            full = (theta / size).clamp_(max=1.0) if self.mode == "huber" else (size <= theta).to(size.dtype)
+            return 1 - self.strength + self.strength * full.mean().item()
+
+        return factors.remember(("mean weight", factors.ids[t], self.key), measure)
 
     def layer_weights(self, factors: Factors) -> list[float]:
         """One factor per expert with mean 1; all 1 in the element modes, or where nothing stands out."""

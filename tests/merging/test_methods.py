@@ -241,6 +241,6 @@ def test_a_delta_below_the_noise_keeps_one_direction():
 
 def test_polar_is_a_partial_isometry():
     a = torch.cat([torch.eye(4, 2), torch.eye(4, 2)], 1)
-    isometry, dropped = polar(a, 1e-3)
-    assert dropped == 2
+    isometry, turn = polar(a, 1e-3)
+    assert turn.shape == (2, 4)
     close(isometry, a / 2**0.5, atol=1e-6)
