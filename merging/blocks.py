@@ -15,6 +15,7 @@ from torch import Tensor
 
 BLOCK = 1 << 17  # entries
 CODES = 1 << 15  # of magnitudes: the upper 16 bits of a float32 without its sign
+LEVELS = 6  # magnitudes about a cut that are counted one by one; more are collected
 
 Bits = Callable[[int], Tensor]  # expert -> its uniform numbers
 
@@ -119,17 +120,22 @@ Wanted = Callable[[int], int]  # number of entries that are not 0 -> how many of
 def find_cuts(sizes: Blocks, wanted: Sequence[Sequence[Wanted]], counts: Sequence[Counts] = ()) -> list[list[Cut]]:
     """For each of a stack's magnitudes (T, n), rounded to float32, the cuts that keep as many as its `wanted` ask.
 
-    Exact: one pass counts the entries above the codes, the upper 16 bits of a float32, between which a sample puts each
-    cut, and collects those inside; a sample that was wrong costs two more. With `counts` of the same magnitudes it
-    reads only as far as the last entries kept. Entries of 0 are never cut apart. Among equal magnitudes the lowest flat
-    index comes first: bf16 deltas have about 1200 distinct ones, so ties are the rule.
+    Exact: a sample puts each cut among some magnitudes. Of a few, one pass counts the entries above and at each; of
+    many it counts those above their codes, the upper 16 bits of a float32, and collects those inside. A sample that was
+    wrong costs two more. With `counts` of the same magnitudes it reads only as far as the last entries kept. Entries of
+    0 are never cut apart. Among equal magnitudes the lowest flat index comes first: bf16 deltas have about 1200
+    distinct ones, so ties are the rule.
     """
     n, sizes = sizes.shape[0], sizes.map(Tensor.float)
     every = {(t, j): want for t, wants in enumerate(wanted) for j, want in enumerate(wants)}
     found = {key: NOTHING for key, want in every.items() if want(n) <= 0}
     found |= {key: Cut(0.0, n) for key, want in every.items() if want(0) >= n}
     found |= _counted(sizes, {key: want for key, want in every.items() if key not in found and counts}, counts)
-    spans = _guess(sizes, {key: want for key, want in every.items() if key not in found})
+    near = _guess(sizes, {key: want for key, want in every.items() if key not in found})
+    at_levels, missed = _at_levels(sizes, every, {key: bits for key, bits in near.items() if len(bits) <= LEVELS})
+    found |= at_levels
+    spans = {key: (bits[0] >> 16, bits[-1] >> 16) for key, bits in near.items() if len(bits) > LEVELS}
+    spans |= _look(sizes, missed)
     while spans:
         filled, inside = _scan(sizes, spans)
         missed = {}
@@ -184,26 +190,67 @@ def _counted(sizes: Blocks, every: dict[tuple[int, int], Wanted], counts: Sequen
 
 
 def _sample(sizes: Blocks) -> np.ndarray:
-    """Codes of some entries of each of the stack: all of a small tensor, else 1/64, in pieces spread over it."""
+    """Bits of some entries of each of the stack: all of a small tensor, else 1/64, in pieces spread over it."""
     n, piece = sizes.shape[0], 2048
     step = piece if n <= 1 << 15 else min(1 << 17, n // 16)
     parts = [sizes.read(at, min(at + piece, n)).cpu().numpy() for at in range(0, n, step)]
-    return np.concatenate(parts, axis=1).view(np.int32) >> 16
+    return np.concatenate(parts, axis=1).view(np.int32)
 
 
-def _guess(sizes: Blocks, every: dict[tuple[int, int], Wanted]) -> dict[tuple[int, int], tuple[int, int]]:
-    """Codes between which each cut lies, most likely."""
+def _guess(sizes: Blocks, every: dict[tuple[int, int], Wanted]) -> dict[tuple[int, int], np.ndarray]:
+    """Bits of the magnitudes among which each cut lies, most likely."""
     if not every:
         return {}
-    samples, n, spans = _sample(sizes), sizes.shape[0], {}
+    samples, n = np.sort(_sample(sizes)), sizes.shape[0]
     size = samples.shape[1]
-    slack = 0 if size == n else int(0.005 * size + 2 * size**0.5)
+    slack = 0.0 if size == n else 4 + 0.01 * size**0.5  # standard deviations: neighbours are alike
+    found = {}
     for (t, j), want in every.items():
-        counts = np.bincount(samples[t], minlength=CODES)
-        rank = int(want(n - int(counts[0]) * n // size) * size / n)
-        low, high = (_place(counts, min(max(rank + off, 1), size))[0] for off in (slack + 1, -slack))
-        spans[t, j] = low, high
-    return spans
+        zeros = int(samples[t].searchsorted(1))
+        rank = int(want(n - zeros * n // size) * size / n)
+        off = int(slack * (rank * (size - rank) / size) ** 0.5)
+        low, high = (min(max(at, 0), size - 1) for at in (size - rank - off - 1, size - rank + off))
+        found[t, j] = np.unique(samples[t, low : high + 1])
+    return found
+
+
+def _at_levels(
+    sizes: Blocks, every: dict[tuple[int, int], Wanted], levels: dict[tuple[int, int], np.ndarray]
+) -> tuple[dict[tuple[int, int], Cut], dict[tuple[int, int], int]]:
+    """The cuts that lie at one of a few magnitudes, and how many entries those keep that do not."""
+    n, found, missed = sizes.shape[0], {}, {}
+    asked = {t for t, j in levels if every[t, j](0) != every[t, j](n)}  # for the number of entries that are not 0
+    filled = dict.fromkeys(asked, 0)
+    tallies: dict = {key: [] for key in levels}
+    for start, stop in sizes.spans() if levels else ():
+        block = sizes.read(start, stop).cpu().numpy()
+        for t in asked:
+            filled[t] += int(np.count_nonzero(block[t] != 0))
+        for (t, j), bits in levels.items():
+            sides = (np.greater, np.equal)
+            tallies[t, j].append([[np.count_nonzero(is_(block[t], x)) for x in bits.view(np.float32)] for is_ in sides])
+    for (t, j), bits in levels.items():
+        count, tally = every[t, j](filled.get(t, n)), np.array(tallies[t, j])
+        above, at = tally.sum(0)
+        here = np.flatnonzero((above < count) & (count <= above + at))
+        if count <= 0 or count >= filled.get(t, n):
+            found[t, j] = NOTHING if count <= 0 else Cut(0.0, n)
+        elif len(here):
+            value, need = bits[here[0]].view(np.float32), int(count - above[here[0]])
+            end = _end(sizes, t, value, need, tally[:, 1, here[0]]) if value else n
+            found[t, j] = Cut(float(value), end)
+        else:
+            missed[t, j] = count
+    return found, missed
+
+
+def _end(sizes: Blocks, t: int, value: np.float32, need: int, at: np.ndarray) -> int:
+    """Where the `need`-th entry of a value ends, of which each block has as many as `at` says."""
+    until = at.cumsum()
+    number = int(until.searchsorted(need))
+    start, stop = list(sizes.spans())[number]
+    places = np.flatnonzero(sizes.read(start, stop)[t].cpu().numpy() == value)
+    return start + int(places[need - 1 - int(until[number] - at[number])]) + 1
 
 
 def _scan(sizes: Blocks, spans: dict[tuple[int, int], tuple[int, int]]) -> tuple[dict, dict]:
