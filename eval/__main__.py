@@ -18,6 +18,7 @@ from merging.command import Parser, print_json, run, tell
 from merging.events import Event, Notice, to_json
 
 if TYPE_CHECKING:
+    from eval.running.chat import Mixing
     from eval.scoring.board import HScore, Scores
     from eval.scoring.score import Asked
 
@@ -40,6 +41,8 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument("--sources", action="store_true", help="score the recipe's base and experts as well")
     words = "with --sources: also score whole answers of one expert each, chosen by prompts from FILE (default: town)"
     score.add_argument("--router", nargs="?", const="town", default="", metavar="FILE", help=words)
+    words = "also score SMILE's mixture of the recipe's experts at this rank, and say what it costs (default: 64)"
+    score.add_argument("--mixture", nargs="?", const=64, type=int, metavar="RANK", help=words)
     words = "run the code that the model writes for code probes, in a process with limits"
     score.add_argument("--run-code", action="store_true", help=words)
 
@@ -136,10 +139,13 @@ def _follow(events: Iterator[Event], as_json: bool) -> None:
 
 def _score(args: argparse.Namespace) -> None:
     from eval.judging.probes import SELECTION
+    from eval.running.chat import Mixing
     from eval.scoring.score import Scored, score
 
     scored: dict[str, Scores] = {}
-    for event in score(args.model, args.probes, args.split, args.device, args.sources, args.run_code, args.router):
+    mixing = None if args.mixture is None else Mixing(rank=args.mixture)
+    events = score(args.model, args.probes, args.split, args.device, args.sources, args.run_code, args.router, mixing)
+    for event in events:
         if isinstance(event, Scored):
             scored[event.model] = event.scores
         if args.json:
@@ -151,8 +157,19 @@ def _score(args: argparse.Namespace) -> None:
         print_json(first.to_json())
     else:
         print(_table(scored))
+        if mixing:
+            print(_cost(args.model, mixing))
     if args.probes == "sealed":
         print(SELECTION, file=sys.stderr if args.json else sys.stdout)
+
+
+def _cost(recipe: str, mixing: "Mixing") -> str:
+    from eval.running.mixed import mixture_of
+    from merging.plan import make_plan
+    from merging.recipe import load_recipe
+
+    mixed = mixture_of(make_plan(load_recipe(Path(recipe))), mixing)
+    return f"The mixture takes {mixed.work:.1f} times the base's multiplications in its {len(mixed.matrices)} matrices."
 
 
 def _judge(args: argparse.Namespace) -> None:

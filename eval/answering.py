@@ -184,7 +184,8 @@ class Answering:
             return self._models
 
     def _sources(self, ask: "Ask") -> dict[str, "Source"]:
-        from eval.running.models import Merged, Mixed
+        from eval.running.mixed import Mixed
+        from eval.running.models import Merged
 
         family = self._family(ask.sources)
         sources: dict[str, Source] = {}

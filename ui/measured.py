@@ -40,9 +40,10 @@ def is_missing(recipe: Recipe, *, anyway: bool = False) -> bool:
 
 def refuse_missing(recipe: Recipe) -> None:
     if is_missing(recipe):
+        needs = recipe.method if METHODS[recipe.method].calibrated else dict(recipe.parameters).get("shaper")
         raise UserError(
             "E_CALIBRATION",
-            f"`{recipe.method}` merges by what the experts read, which is not measured yet.",
+            f"`{needs}` merges by what the experts read, which is not measured yet.",
             kept="Your last good merge is still live.",
             do="Press Measure the experts.",
         )

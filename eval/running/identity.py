@@ -2,6 +2,7 @@
 
 import hashlib
 
+from eval.running.mixed import Mixed
 from merging.checkpoint import Checkpoint
 from merging.companions import companions, voice
 from merging.model_files import TEMPLATE, TOKENIZER
@@ -10,8 +11,10 @@ from merging.plan import Plan
 _TEXTS = ("config.json", "generation_config.json", TEMPLATE, *TOKENIZER)
 
 
-def identity(model: Checkpoint | Plan) -> str:
+def identity(model: Checkpoint | Plan | Mixed) -> str:
     """sha256 of what decides a model's answers: its weights, its config, its tokenizer and its chat template."""
+    if isinstance(model, Mixed):
+        return hashlib.sha256(f"{identity(model.base)} {model.key} {model.mixing}".encode()).hexdigest()
     if isinstance(model, Plan):
         weights, files = model.digest, companions(model).files
     else:

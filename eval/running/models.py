@@ -11,12 +11,12 @@ import transformers
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from eval.running.chat import Mixing
 from eval.running.loading import build, load_source, load_tokenizer, write_texts
 from eval.running.memory import in_memory, n_bytes, share
+from eval.running.mixed import Mixed
 from eval.running.runtime import choose_device, dtype_on, free_memory
 from eval.running.side_path import SidePath, suits
-from eval.running.smile import Mixture, Triplets
+from eval.running.smile import Mixture
 from merging.adapter import AdapterCheckpoint
 from merging.checkpoint import Checkpoint
 from merging.companions import GENERATION, voice
@@ -43,27 +43,6 @@ class Merged:
         recipe = self.plan.recipe
         words = (self.plan.tokenizer.source.fingerprint, self.plan.tokenizer.added, recipe.chat_template)
         return f"merge of {self.plan.base.fingerprint} {words}{' by folds' if self.folded else ''}"
-
-
-@dataclass(frozen=True)
-class Mixed:
-    """A mixture (`smile.py`) of the deltas of these experts; `triplets(k)` gives the parts of these matrices."""
-
-    base: Checkpoint
-    experts: tuple[Checkpoint, ...]
-    mixing: Mixing
-    matrices: tuple[str, ...]
-    triplets: Callable[[int], Triplets]
-
-    @property
-    def key(self) -> str:
-        return f"mixture of {self.base.fingerprint} {' '.join(one.fingerprint for one in self.experts)}"
-
-    @property
-    def ranks(self) -> dict[str, int]:
-        """Directions beside each matrix, of all experts together."""
-        shapes = {name: self.base.tensors[name].shape for name in self.matrices}
-        return {name: len(self.experts) * min(self.mixing.most, *shape) for name, shape in shapes.items()}
 
 
 Source = Checkpoint | Merged | Mixed

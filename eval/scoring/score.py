@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 
 from eval.judging.judges import Verdict, judge
 from eval.judging.probes import Exam, H, Probe, ProbeSet, Split, even_part, load_probes
+from eval.running.chat import Mixing
 from eval.running.identity import identity
+from eval.running.mixed import Mixed, mixture_of
 from eval.scoring.board import Scores, summarise
 from eval.scoring.runs import Run, answers, begin, find, finish, keep
 from merging.checkpoint import Checkpoint
@@ -52,6 +54,7 @@ class Scored:
     answers: tuple[Answer, ...]
 
 
+Scorable = Checkpoint | Plan | Mixed
 ScoreEvent = Asked | Scored
 
 
@@ -63,16 +66,23 @@ def score(
     sources: bool = False,
     run_code: bool = False,
     router: str = "",
+    mixing: Mixing | None = None,
 ) -> Iterator[ScoreEvent]:
     """Scores a folder, or the merge of a recipe file; with `sources` then also the recipe's base and experts.
 
     A model that was scored before is answered from `runs.db`. The recipe's merge is never written. `run_code`
     runs code that the model wrote: only where the user asks for it. `router` names texts of the experts
     (`eval/calibrating/texts.py`): with sources, last comes the score of answers that each came whole from one expert.
+    `mixing`: also SMILE's mixture of the recipe's experts, token by token.
     """
     from eval.running.runtime import choose_device
 
-    models = opened_with(model_or_recipe, sources)
+    models: dict[str, Scorable] = {**opened_with(model_or_recipe, sources)}
+    if mixing is not None:
+        plan = models.get("merge")
+        if not isinstance(plan, Plan):
+            raise UserError("E_USAGE", "--mixture needs a recipe file: it mixes the recipe's experts.")
+        models["mixture"] = mixture_of(plan, mixing)
     asked = load_probes(probes, split)
     loader = Loader(choose_device(device).type)
     if router and not sources:
@@ -88,7 +98,7 @@ def score(
 
 
 def routed(
-    models: Mapping[str, Checkpoint | Plan],
+    models: Mapping[str, Scorable],
     scored: Mapping[str, Scored],
     asked: ProbeSet,
     loader: "Loader",
@@ -99,7 +109,7 @@ def routed(
     from eval.calibrating.router import fit_router
     from eval.calibrating.texts import ROUTED, read_texts
 
-    experts = [name for name in models if name not in ("merge", "base")]
+    experts = [name for name in models if name not in ("merge", "base", "mixture")]
     prompts = dict(zip(experts, read_texts(texts, experts, ROUTED), strict=True))
     router = fit_router(
         loader.model(models["base"]), {name: [text.question() for text in own] for name, own in prompts.items()}
@@ -111,7 +121,7 @@ def routed(
 
 
 def score_model(
-    name: str, model: Checkpoint | Plan, asked: ProbeSet, loader: "Loader", run_code: bool = False, n: int = 0
+    name: str, model: Scorable, asked: ProbeSet, loader: "Loader", run_code: bool = False, n: int = 0
 ) -> Iterator[ScoreEvent]:
     """Scores one model, or the merge of a plan; ends with `Scored`. With `n` on an even part of the probes, whose
     answers are kept for the whole.
@@ -186,7 +196,7 @@ def kept_scores(plan: Plan, device: str = "auto") -> dict[str, tuple[float, floa
     return None
 
 
-def _run(name: str, model: Checkpoint | Plan, asked: ProbeSet, place: str) -> Run:
+def _run(name: str, model: Scorable, asked: ProbeSet, place: str) -> Run:
     about: dict[str, object] = {
         "probes": asked.name,
         "version": asked.version,
@@ -210,7 +220,7 @@ class Loader:
         self.device = device
         self._models = None
 
-    def model(self, model: Checkpoint | Plan) -> "Model":
+    def model(self, model: Scorable) -> "Model":
         from eval.running.models import Merged, Models  # seconds of transformers
         from merging.engine import merged_tensors
 
@@ -219,7 +229,7 @@ class Loader:
             return self._models.model(model)
         return self._models.model(Merged(model, lambda: dict(merged_tensors(model, device=_merging(self.device)))))
 
-    def answers(self, model: Checkpoint | Plan, probes: list[Probe]) -> list[str]:
+    def answers(self, model: Scorable, probes: list[Probe]) -> list[str]:
         from eval.running.likelihood import pick
         from eval.running.runtime import answer_batch
 
@@ -260,9 +270,9 @@ def _with_sources(plan: Plan) -> dict[str, Checkpoint | Plan]:
     return {"merge": plan, "base": base, **dict(zip(shown, experts.values(), strict=True))}
 
 
-def _batch_size(model: Checkpoint | Plan) -> int:
+def _batch_size(model: Scorable) -> int:
     """Fixed by the model's size alone: a batch is what a killed run loses, and what a progress bar moves by."""
-    tensors = (model.base if isinstance(model, Plan) else model).tensors
+    tensors = (model if isinstance(model, Checkpoint) else model.base).tensors
     n_parameters = sum(prod(info.shape) for info in tensors.values())
     return 100 if n_parameters < 50e6 else 25 if n_parameters < 1e9 else 8
 

@@ -1,5 +1,6 @@
 """SMILE against its formula written out token by token in float64, and at both ends of every setting."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,10 +9,12 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from eval.running.chat import Answered, Decoding, Mixing, Routing, converse
-from eval.running.models import Mixed, Model, Models
+from eval.running.mixed import Mixed
+from eval.running.models import Model, Models
 from eval.running.side_path import twin
 from eval.running.smile import Branches, Mixture
-from merging.checkpoint import open_checkpoint
+from eval.scoring.score import Asked, Scored, score
+from merging.checkpoint import TensorInfo, open_checkpoint
 from merging.decompose import SVD, svd
 from merging.errors import UserError
 from merging.live import LiveMerge
@@ -155,3 +158,35 @@ def test_settings_below_one_are_refused():
     for wrong in ((0, 1, 1), (1, 0, 1), (1, 1, 0)):
         with pytest.raises(UserError, match="at least 1"):
             Mixing(*wrong)
+
+
+def test_what_a_mixture_costs_by_hand(family):
+    """One matrix (3, 5) and two experts at rank 2 beside 15 products a token: 2 x 2 x (3 + 5) = 32 more."""
+    info = TensorInfo((3, 5), "F32")
+    base = replace(open_checkpoint("base", family), tensors={"w": info})
+    mixed = Mixed(base, (base, base), Mixing(rank=2, gate_rank=1), ("w",), dict)
+    assert mixed.work == 1 + 32 / 15
+    assert replace(mixed, mixing=Mixing(rank=9)).work == 1 + 2 * 3 * 8 / 15  # no more directions than it has
+
+
+def test_a_mixture_is_scored_beside_the_merge_and_kept(tmp_path, monkeypatch, request):
+    monkeypatch.setenv("MERGESCOPE_HOME", str(tmp_path))
+    town, path = request.config.rootpath / "assets" / "town", tmp_path / "recipe.yml"
+    path.write_text(f"merge_method: linear\nbase_model: {town}/base\nmodels: [{{model: {town}/harmless}}]\n")
+
+    def scored(rank):
+        events = list(score(str(path), split="screen", device="cpu", mixing=Mixing(rank=rank)))
+        asked = sum(isinstance(event, Asked) and event.model == "mixture" for event in events)
+        return {event.model: event for event in events if isinstance(event, Scored)}, asked
+
+    found, asked = scored(128)
+    assert list(found) == ["merge", "mixture"]
+    assert asked > 1
+    # one expert has all the weight, so that at full rank only embedding and norms are the base's
+    assert found["mixture"].scores.harmless.score > 0.5
+    again, asked = scored(128)
+    assert again["mixture"] == found["mixture"]
+    assert asked == 1, "answered from what was kept"
+    assert scored(1)[1] > 1, "another mixture"
+    with pytest.raises(UserError, match="needs a recipe"):
+        list(score(f"{town}/base", split="screen", mixing=Mixing()))

@@ -1,0 +1,57 @@
+"""A mixture before it is in memory: what it is made of, and what it costs (`smile.py` runs it)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING
+
+from eval.running.chat import Mixing
+from merging.checkpoint import Checkpoint
+from merging.plan import Plan
+from merging.view import stored
+
+if TYPE_CHECKING:  # seconds of transformers
+    from eval.running.smile import Triplets
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """A mixture (`smile.py`) of the deltas of these experts; `triplets(k)` gives the parts of these matrices."""
+
+    base: Checkpoint
+    experts: tuple[Checkpoint, ...]
+    mixing: Mixing
+    matrices: tuple[str, ...]
+    triplets: Callable[[int], "Triplets"]
+
+    @property
+    def key(self) -> str:
+        return f"mixture of {self.base.fingerprint} {' '.join(one.fingerprint for one in self.experts)}"
+
+    @property
+    def ranks(self) -> dict[str, int]:
+        """Directions beside each matrix, of all experts together."""
+        shapes = {name: self.base.tensors[name].shape for name in self.matrices}
+        return {name: len(self.experts) * min(self.mixing.most, *shape) for name, shape in shapes.items()}
+
+    @property
+    def work(self) -> float:
+        """Multiplications a token in its matrices, over the base's: every expert's gate and part is computed."""
+        whole = sum(prod(self.base.tensors[name].shape) for name in self.matrices)
+        return 1 + sum(rank * sum(self.base.tensors[name].shape) for name, rank in self.ranks.items()) / whole
+
+
+def mixture_of(plan: Plan, mixing: Mixing) -> Mixed:
+    """Of a plan's base and experts, whose triplets are found when they are asked for."""
+    from merging.analysis import family  # loads torch
+    from merging.live import LiveMerge
+
+    base = stored(plan.base)
+    experts = tuple(model for model in map(stored, plan.experts) if model.fingerprint != base.fingerprint)
+    names = [str(t) for t in range(len(experts))]
+    found = family(names, {name: info.shape for name, info in base.tensors.items()})
+
+    def triplets(k: int) -> "Triplets":
+        return LiveMerge(base, experts, names).triplets(k)
+
+    return Mixed(base, experts, mixing, tuple(matrix.name for matrix in found.matrices), triplets)
