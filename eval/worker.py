@@ -2,7 +2,7 @@
 
 Wire: `(id, request)` or `(id, "cancel")` come in; `(id, event)` ... and at last `(id, None)` go out, where a UserError
 is an event too. Moves and questions have a thread each, so that neither waits for the other. A new Move of a session
-cancels its earlier one. After a move, while there is no request, its thread prepares the rank slider's next stops.
+cancels its earlier one. While there is no request, the moves' thread prepares the rank slider's next stops.
 """
 
 import signal
@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from threading import Event, Lock, Thread
@@ -111,7 +112,7 @@ def serve(connection: Connection) -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal reaches this process too; the page ends it
     under_way: dict[int, _Job] = {}
-    moves: SimpleQueue[_Job] = SimpleQueue()
+    moves: SimpleQueue[_Job | None] = SimpleQueue()  # None: a question is answered, so that there is time again
     questions: SimpleQueue[_Job] = SimpleQueue()
     replying = Lock()
 
@@ -119,24 +120,29 @@ def serve(connection: Connection) -> None:
         with replying, suppress(BrokenPipeError, ConnectionResetError):  # the page is gone, and the loop below ends
             connection.send((job.id, event))
 
-    def lane(jobs: SimpleQueue[_Job], answer: Answer, after: Answer | None = None) -> None:
-        while True:
-            job = jobs.get()
-            for event in _settled(answer, job):
-                reply(job, event)
-            under_way.pop(job.id, None)
-            reply(job, None)
-            for _ in _settled(after, job) if after else ():
-                pass
-
     answering = Answering(data_folder() / "live")
 
-    def prepare(_: object, cancelled: Callable[[], bool]) -> Iterator[object]:
-        """Until any request comes, also one for a model that answers: both need the processor."""
-        return answering.prepare(lambda: cancelled() or bool(under_way))
+    def settle(job: _Job, answer: Answer) -> None:
+        for event in _settled(partial(answer, job.request, job.cancelled.is_set), job.cancelled):
+            reply(job, event)
+        under_way.pop(job.id, None)
+        reply(job, None)
 
-    Thread(target=lane, args=(moves, answering.move, prepare), daemon=True).start()
-    Thread(target=lane, args=(questions, answering.answer), daemon=True).start()
+    def move() -> None:
+        while True:
+            if job := moves.get():
+                settle(job, answering.move)
+            # Until any request comes, also one for a model that answers: both need the processor.
+            for _ in _settled(partial(answering.prepare, lambda: bool(under_way)), Event()):
+                pass
+
+    def ask() -> None:
+        while True:
+            settle(questions.get(), answering.answer)
+            moves.put(None)
+
+    Thread(target=move, daemon=True).start()
+    Thread(target=ask, daemon=True).start()
     Thread(target=answering.models, daemon=True).start()  # while the page is still being built
     while True:
         try:
@@ -158,12 +164,12 @@ def serve(connection: Connection) -> None:
         job.cancelled.set()
 
 
-def _settled(answer: Answer, job: _Job) -> Iterator[object]:
+def _settled(answer: Callable[[], Iterator[object]], cancelled: Event) -> Iterator[object]:
     """The events of a request; whatever goes wrong becomes the last of them."""
-    if job.cancelled.is_set():
+    if cancelled.is_set():
         return
     try:
-        yield from answer(job.request, job.cancelled.is_set)
+        yield from answer()
     except UserError as error:
         yield error
     except Exception:  # noqa: BLE001  one bad request must not end the process that serves all visitors

@@ -175,6 +175,7 @@ class LiveMerge:
                         return
                     self._see(step, matrix)
                 yield matrix.name
+            self._next = ()  # nothing is left to do after the next question
 
     def state(self, plan: Plan) -> dict[str, Tensor]:
         """The merged weights by tensor name in their output dtypes; computed if no move has left them here."""

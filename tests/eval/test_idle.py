@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import family as synthetic
-from eval.worker import Move, Sources
+from eval.worker import Ask, Move, Sources
 from merging.live_events import LookReady, StateReady
 from merging.recipe import Expert, Recipe
 from tests.eval.test_worker import TIMEOUT, Client
@@ -85,3 +85,17 @@ def test_a_move_does_not_wait_for_idle_work_and_the_next_stop_is_ready(client: C
     assert idle > far > 2 * ready
     at_once = spent(client, move(folder, 0.6, weight=0.5))  # while it prepares 0.62 and 0.58
     assert at_once < far / 2
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="CPU time of another process is read from /proc")
+def test_idle_work_goes_on_after_a_question(client: Client, folder: Path):
+    rested(client)
+    spent(client, move(folder, 0.2))
+    spent(client, move(folder, 0.3))
+    sources = move(folder, 0.3).sources
+    client.send(Ask("b", sources, None, {"base": [{"role": "user", "content": "Hi"}]}))  # stops what goes on
+    while client.pipe.recv()[1] is not None:
+        pass
+    answered = cpu(client)
+    idle = rested(client) - answered
+    assert idle > spent(client, move(folder, 0.3, weight=0.5))
