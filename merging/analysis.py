@@ -19,7 +19,7 @@ from merging.layers import layer_of
 from merging.ops import outlier_threshold, sparsity
 
 Measure = Literal["sign", "cosine", "shared", "interference", "kept", "output"]
-Tier = Literal["exact", "sketch", "sample"]
+Tier = Literal["exact", "sketch", "maps", "sample"]
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,8 @@ class Look:
 
     "output" is not among the conflicts where nobody asked for it and it costs a pass over the matrices.
     tier: "sample" is a first look from a part of the entries (`merging/sample.py`), of "sign" and "cosine" alone and
-    without views; "sketch" one whose singular values and directions are approximate (`merging/sketch.py`).
+    without views, "maps" the same exactly; "sketch" one whose singular values and directions are approximate
+    (`merging/sketch.py`).
     """
 
     digest: str
@@ -276,3 +277,22 @@ def gather(family: Family, rows: int, found: Iterable[tuple[Matrix, Sequence[flo
     np.add.at(total, at, np.where(there, values, 0))
     np.add.at(n, at, there)
     return np.where(n > 0, total / np.maximum(n, 1), np.nan).astype(np.float32).transpose(2, 0, 1)
+
+
+def early_look(
+    digest: str,
+    family: Family,
+    pairs: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    seconds: float,
+    tier: Tier,
+) -> Look:
+    """Maps alone, from the signs and the cosines of every pair of experts by tensor name."""
+    rows = family.pairs
+    signs, cosines = (
+        gather(family, len(rows), ((matrix, pairs[matrix.name][i]) for matrix in family.matrices)) for i in range(2)
+    )
+    conflicts: dict[Measure, Conflict] = {
+        "sign": Conflict("sign", rows, signs),
+        "cosine": Conflict("cosine", rows, cosines),
+    }
+    return Look(digest, family, conflicts, {}, seconds, tier=tier)

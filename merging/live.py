@@ -118,6 +118,11 @@ class LiveMerge:
                 found = self._merge(step, matrices[focus])
                 yield FocusReady(found[1], plan.digest, time.perf_counter() - start)
                 seen[focus], merged[focus] = self._measure(step, matrices.pop(focus), *found)
+            if self._sample:  # the exact maps need no factor
+                for _ in self._pool.map(lambda m: cancelled() or self._pictures.facts(m.name), matrices.values()):
+                    if cancelled():
+                        return
+                yield SampleReady(self._pictures.maps(plan.digest, time.perf_counter() - start))
             if rough & matrices.keys():
                 sketched = dict(seen)
                 for name, found in self._pool.map(

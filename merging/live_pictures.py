@@ -76,6 +76,15 @@ class Pictures:
         gate = self._gates(step, seen) if step.plan.method.gate else self._densities(step)
         return Look(step.plan.digest, family, conflicts, views, seconds, limit, gate)
 
+    def maps(self, digest: str, seconds: float) -> Look:
+        """Those of signs and cosines, from the facts of all matrices, which must be known."""
+        facts = {matrix.name: self.facts(matrix.name) for matrix in self._family.matrices}
+        pairs = {
+            name: ([pair.sign_conflict for pair in found.pairs.values()], [found.cosine(*ab) for ab in found.pairs])
+            for name, found in facts.items()
+        }
+        return analysis.early_look(digest, self._family, pairs, seconds, "maps")
+
     def _gates(self, step: Step, seen: Mapping[str, Seen]) -> Gate:
         each = [(found.view.matrix, found.measures["gate"]) for found in seen.values()]
         at = ((matrix, [step.plan.tensor(matrix.name).settings["tau"]]) for matrix, _ in each)

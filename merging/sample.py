@@ -9,7 +9,7 @@ from math import prod
 import torch
 from torch import Generator, Tensor
 
-from merging.analysis import Conflict, Family, Look, Matrix, Measure, gather
+from merging.analysis import Family, Look, Matrix, early_look
 from merging.checkpoint import Checkpoint
 from merging.facts import pairs_of
 
@@ -39,16 +39,7 @@ class Sample:
 
     def look(self, digest: str, seconds: float) -> Look:
         """The maps of all matrices, which must be learnt; without anything that a recipe decides."""
-        family, rows = self._family, self._family.pairs
-        signs, cosines = (
-            gather(family, len(rows), ((matrix, self._found[matrix.name][i]) for matrix in family.matrices))
-            for i in range(2)
-        )
-        conflicts: dict[Measure, Conflict] = {
-            "sign": Conflict("sign", rows, signs),
-            "cosine": Conflict("cosine", rows, cosines),
-        }
-        return Look(digest, family, conflicts, {}, seconds, tier="sample")
+        return early_look(digest, self._family, self._found, seconds, "sample")
 
 
 def starts(n: int) -> list[int]:

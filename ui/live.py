@@ -19,7 +19,7 @@ from ui.locking import taken_from
 from ui.measured import is_missing, refuse_missing, with_measurement
 from ui.page import Page
 from ui.panels import board, chat, health, map, method, passports, recipe, search, spectra, status, tried
-from ui.services import Services, board_of, exams_of, keep
+from ui.services import Services, board_of, exams_of, keep, newest
 from ui.session import Scope, Session, moved, names_of, recipe_of, with_locks, with_method
 
 Updates = dict[Any, Any]
@@ -88,8 +88,7 @@ def measure_button(page: Page, session: Session) -> Updates:
 
 
 def follow(services: Services, page: Page, session: Session, *, whole: bool = False) -> Iterator[Updates]:
-    """Ask the worker for this session's recipe and draw what comes; `whole` draws also what no slider changes (other
-    locks do so too)."""
+    """Ask the worker and draw what comes; `whole` (or other locks) draws also what no slider changes."""
     locks = session.recipe.locks
     whole = whole or services.drawn.get(session.id, locks) != locks
     shown = services.looks.get(session.id)
@@ -105,7 +104,11 @@ def follow(services: Services, page: Page, session: Session, *, whole: bool = Fa
                 yield found if before is None else {page.map.matrix: found[page.map.matrix]}
         elif isinstance(event, SampleReady) and (before is None or before.family != event.look.family):
             keep(services.looks, session.id, event.look)
-            yield draw(services, page, session, event.look, None)
+            updates = draw(services, page, session, event.look, None)
+            if newest(services, session) == session:  # what is open stays so, wherever the exact numbers are worst
+                session = replace(session, focus=event.look.opened(session.focus).name)
+                updates |= hold(services, page, session)
+            yield updates
             shown, before = event.look, None  # all of it is drawn again
         elif isinstance(event, LookReady):
             keep(services.looks, session.id, event.look)
@@ -119,11 +122,8 @@ def settled(services: Services, page: Page, session: Session, turns: Turns) -> I
     stream = services.moves.pop(session.id, None)
     look = services.looks.get(session.id)
     # No move changes what Search and Models say, and Models may speak of a family that was typed and does not open.
-    if (
-        look
-        and session.tab not in ("search", "models")
-        and (updates := draw_rest(services, page, session, turns, look))
-    ):
+    shows = session.tab not in ("search", "models")
+    if look and shows and (updates := draw_rest(services, page, session, turns, look)):
         yield updates
     for event in stream or ():
         look = services.looks.get(session.id)
@@ -141,7 +141,7 @@ def draw(services: Services, page: Page, session: Session, look: Look, before: L
     updates: Updates = {page.status.line: status_line(services, session, look)}
     if session.tab == "map":
         updates |= map.draw(page.map, look, session, before)
-    elif session.tab == "spectra" and look.views:
+    elif session.tab == "spectra":
         updates |= spectra.draw(page.spectra, look, session, before)
     return updates
 
@@ -290,7 +290,8 @@ def _show(services: Services, page: Page, session: Session, turns: Turns) -> Ite
     """The tab in front from the pictures at hand; from the worker where there are none."""
     held = hold(services, page, session)
     look = services.looks.get(session.id)
-    if look and (session.tab != "map" or (session.measure in look.conflicts and look.tier != "sample")):
+    there = look and (look.views or session.tab not in ("map", "spectra"))  # else these are on their way
+    if look and there and (session.tab != "map" or session.measure in look.conflicts):
         rest = draw_rest(services, page, session, turns, look)
         yield held | draw(services, page, session, look, None) | rest
     else:

@@ -30,6 +30,15 @@ class Picture:
     height: int
 
 
+def awaited(height: int) -> Picture:
+    """In the place of a picture of a family that is not read yet."""
+    bare = {"visible": False, "range": [0, 1]}
+    note = {"text": "follows when all is read", "x": 0.5, "y": 0.5, "showarrow": False, "font": {"color": "@ink3"}}
+    layout = {"height": height, "margin": {"l": 4, "r": 4, "t": 4, "b": 4}, "xaxis": bare, "yaxis": bare,
+              "annotations": [note]}  # fmt: skip
+    return Picture({"data": [], "layout": layout}, {}, "Follows when all is read", height)
+
+
 def roles(experts: Sequence[str]) -> dict[str, str]:
     """Model name -> colour token: an expert named after an H takes its colour, the others the free ones in order."""
     taken: dict[str, str] = {}

@@ -95,10 +95,16 @@ class TestLive:
         opened = next(moving)
         assert isinstance(opened, FocusReady)
         assert opened.view.matrix == event.look.opened(None)
+        maps = next(moving)
+        assert isinstance(maps, SampleReady)
+        assert (maps.look.tier, maps.look.views) == ("maps", {})
+        assert len(list((cache / "factors").glob("*"))) < 14 * 3  # the open matrix's at most
         exact = next(moving)
         assert isinstance(exact, LookReady)
         assert exact.look.tier == "exact"
         assert len(exact.look.views) == 14
+        for measure, conflict in maps.look.conflicts.items():
+            assert conflict.values.tolist() == exact.look.conflicts[measure].values.tolist()
         assert [type(event) for event in moving] == [StateReady]
         assert self.kinds(live, self.plan(tmp_path, 0.5)) == [Stale, LookReady, StateReady]
         assert SampleReady not in self.kinds(self.live(tmp_path, cache), self.plan(tmp_path))

@@ -93,14 +93,14 @@ def events_of(live, plan, focus=Q):
 
 
 class TestLive:
-    KINDS = (SampleReady, FocusReady, FocusReady, SampleReady, LookReady, FoldedReady, StateReady)
+    KINDS = (SampleReady, FocusReady, FocusReady, SampleReady, SampleReady, LookReady, FoldedReady, StateReady)
 
     def test_sketches_are_shown_first_marked_and_replaced(self, folder, tmp_path):
-        sample, rough, exact, sketched, look, *_ = found = events_of(live_of(folder, tmp_path), plan_of(folder))
+        sample, rough, exact, maps, sketched, look, *_ = found = events_of(live_of(folder, tmp_path), plan_of(folder))
         assert tuple(map(type, found)) == self.KINDS
         assert rough.view.sketched
         assert not exact.view.sketched
-        assert (sample.look.tier, sketched.look.tier, look.look.tier) == ("sample", "sketch", "exact")
+        assert [one.look.tier for one in (sample, maps, sketched, look)] == ["sample", "maps", "sketch", "exact"]
         assert {name for name, view in sketched.look.views.items() if not view.sketched} == {Q}
         assert not any(view.sketched for view in look.look.views.values())
         for name, view in look.look.views.items():

@@ -12,7 +12,7 @@ FAMILY = Family(("helpful", "honest"), (Matrix("a", 0, "q", (8, 8)), Matrix("b",
 SESSION = Session(Recipe("ties", "base", (Expert("helpful"), Expert("honest"))), "me")
 
 
-def test_a_sampled_look_draws_its_own_maps_and_nothing_else():
+def test_a_sampled_look_draws_its_own_maps_and_leaves_nothing_of_another_family():
     values = np.array([[[0.4, 0.6]]], dtype=np.float32)
     look = Look("d", FAMILY, {"sign": Conflict("sign", FAMILY.pairs, values)}, {}, 0.1, tier="sample")
     with gr.Blocks():
@@ -20,8 +20,12 @@ def test_a_sampled_look_draws_its_own_maps_and_nothing_else():
     drawn = map.draw(panel, look, SESSION, None)
     assert "Sampled" in drawn[panel.finding]
     assert drawn[panel.maps[0]].figure["data"][0]["z"] == [[40.0, 60.0]]
-    assert not {panel.matrix, panel.readings, panel.matrix_title} & drawn.keys()
-    assert map.draw(panel, look, Session(SESSION.recipe, "me", measure="shared"), None) == {}
+    assert drawn[panel.matrix].figure["data"] == []
+    assert drawn[panel.readings] == ""
+    assert "Layer 1" in drawn[panel.matrix_title]
+    waiting = map.draw(panel, look, Session(SESSION.recipe, "me", measure="shared"), None)
+    assert "Shared directions: the maps follow" in waiting[panel.finding]
+    assert not set(panel.maps) & waiting.keys()
 
 
 def test_a_measure_that_the_look_lacks_waits_for_one_that_has_it():

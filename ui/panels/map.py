@@ -13,6 +13,7 @@ from merging.fit import What
 from merging.plots import (
     GATE_HEIGHT,
     MEASURES,
+    awaited,
     conflict_map,
     conflict_table,
     gate_strip,
@@ -26,11 +27,12 @@ from ui.figure import Figure
 from ui.findings import map_finding
 from ui.gates import gate_finding
 from ui.locking import holders, in_scope
-from ui.marks import colour_bar, label, mark, pair
+from ui.marks import colour_bar, finding, label, mark, pair
 from ui.pieces import ABREAST, Output, maps_abreast, static, table_value
 from ui.session import Session, names_of, recipe_of
 
 MERGE = "merge"
+MATRIX_HEIGHT = 268
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ def build() -> MapPanel:
     with gr.Row(elem_classes=["drill"]):
         with gr.Column(scale=7, min_width=0):
             matrix_title = static(elem_classes=["pic"])
-            matrix = Figure(height=268)
+            matrix = Figure(height=MATRIX_HEIGHT)
         with gr.Column(scale=4, min_width=0):
             readings = static(elem_classes=["readings"])
             source = gr.Radio([MERGE], value=MERGE, label="Take it from", interactive=True, elem_classes=["seg"])
@@ -122,9 +124,11 @@ def clicked(look: Look, data: Any) -> Matrix | None:
 def draw(panel: MapPanel, look: Look, session: Session, before: Look | None) -> dict[Output, Any]:
     """Everything on the tab; after a move only what can have changed since `before`, which was drawn here last."""
     matrix = opened(look, session)
+    if look.tier == "sample":
+        return _draw_early(panel, look, session, matrix)
     if session.measure not in look.conflicts:  # a look that has it is under way
         return {}
-    if look.tier == "sample":
+    if look.tier == "maps":
         return _draw_maps(panel, look, session, matrix)
     if before is None:
         whole = draw_matrix(panel, look.views[matrix.name]) | _draw_maps(panel, look, session, matrix)
@@ -142,6 +146,20 @@ def draw(panel: MapPanel, look: Look, session: Session, before: Look | None) -> 
 
 def draw_table(panel: MapPanel, look: Look, session: Session) -> dict[Output, Any]:
     return {panel.table: table_value(conflict_table(look, session.measure))}
+
+
+def _draw_early(panel: MapPanel, look: Look, session: Session, matrix: Matrix) -> dict[Output, Any]:
+    """The maps that are there already, and nothing that is left of another family."""
+    rest: dict[Output, Any] = {
+        panel.matrix_title: matrix_title(matrix),
+        panel.matrix: awaited(MATRIX_HEIGHT),
+        panel.readings: "",
+        panel.gates: gr.update(visible=False),
+    }
+    if session.measure in look.conflicts:
+        return rest | _draw_maps(panel, look, session, matrix)
+    says = finding(f"{MEASURES[session.measure]}: the maps follow when all is read.", "Signs and cosines are there.")
+    return rest | {panel.finding: says, panel.bar: ""} | {c: gr.update(visible=False) for c in panel.columns}
 
 
 def _draw_maps(panel: MapPanel, look: Look, session: Session, matrix: Matrix) -> dict[Output, Any]:
@@ -197,10 +215,14 @@ def _scopes(layer: int, kind: str) -> list[tuple[str, str]]:
 
 def draw_matrix(panel: MapPanel, view: MatrixView) -> dict[Output, Any]:
     """The open matrix only: what a move shows first."""
-    m = view.matrix
     rough = " · sketch, exact numbers follow" if view.sketched else ""
-    title = f"<h3>Layer {m.layer} · {escape(m.kind)} <small>{m.shape[0]} × {m.shape[1]}{rough}</small></h3>"
+    title = matrix_title(view.matrix, rough)
     return {panel.matrix_title: title, panel.matrix: matrix_spectrum(view), panel.readings: readings_html(view)}
+
+
+def matrix_title(matrix: Matrix, more: str = "") -> str:
+    m, n = matrix.shape
+    return f"<h3>Layer {matrix.layer} · {escape(matrix.kind)} <small>{m} × {n}{more}</small></h3>"
 
 
 def readings_html(view: MatrixView) -> str:

@@ -8,6 +8,7 @@ import gradio as gr
 
 from merging.analysis import Look
 from merging.plots import (
+    awaited,
     kept_map,
     kept_table,
     matrix_spectrum,
@@ -19,12 +20,13 @@ from merging.plots import (
 )
 from ui.figure import Figure
 from ui.findings import kept_finding, spectra_finding, tail_finding
-from ui.marks import label
+from ui.marks import finding, label
 from ui.panels.map import opened
 from ui.pieces import ABREAST, Output, maps_abreast, static, table_value
 from ui.session import Quantity, Row, Session
 
 HEIGHT = 400
+ROW_HEIGHT = 224
 QUANTITIES: dict[Quantity, str] = {"strength": "Strength", "energy": "Energy"}
 ROWS: dict[Row, str] = {"kept": "Directions kept", "mass": "Outlier mass", "weight": "Outlier weight"}
 
@@ -90,6 +92,8 @@ def build() -> SpectraPanel:
 def draw(panel: SpectraPanel, look: Look, session: Session, before: Look | None) -> dict[Output, Any]:
     """Everything on the tab; after a move only what can have changed since `before`, which was drawn here last."""
     matrix = opened(look, session)
+    if not look.views:
+        return _draw_early(panel, look, session)
     updates: dict[Output, Any] = {
         panel.finding: spectra_finding(look, matrix),
         panel.matrix: matrix_spectrum(look.views[matrix.name], session.quantity, HEIGHT),
@@ -104,6 +108,18 @@ def draw(panel: SpectraPanel, look: Look, session: Session, before: Look | None)
     if before is None:
         updates |= _around(panel, look, session, names)
     return updates
+
+
+def _draw_early(panel: SpectraPanel, look: Look, session: Session) -> dict[Output, Any]:
+    """Nothing that is left of another family."""
+    return {
+        **_around(panel, look, session, _shown(look.family.experts, session.first)),
+        panel.finding: finding("The spectra follow when all is read.", "The exact maps of signs come before."),
+        panel.row_finding: "",
+        panel.matrix: awaited(HEIGHT),
+        panel.sheet: awaited(HEIGHT),
+        **dict.fromkeys(panel.maps, awaited(ROW_HEIGHT)),
+    }
 
 
 def draw_tables(panel: SpectraPanel, look: Look, session: Session) -> dict[Output, Any]:

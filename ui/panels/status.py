@@ -42,7 +42,11 @@ def build() -> StatusPanel:
 
 
 def fresh(look: Look) -> str:
-    awaited = {"sample": "from a sample, exact numbers follow", "sketch": "sketch, exact numbers follow"}
+    awaited = {
+        "sample": "from a sample, exact numbers follow",
+        "maps": "exact maps, the rest follows",
+        "sketch": "sketch, exact numbers follow",
+    }
     return awaited.get(look.tier, f"live in {look.seconds:.2f} s")
 
 
