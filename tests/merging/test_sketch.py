@@ -142,7 +142,7 @@ class TestLive:
         assert not list((tmp_path / "sketches").iterdir())
         assert len(list((tmp_path / "factors").iterdir())) == 7 * 3
         again = events_of(live_of(folder, tmp_path), plan_of(folder))
-        assert tuple(map(type, again)) == self.KINDS[2:3] + self.KINDS[4:]
+        assert tuple(map(type, again)) == self.KINDS[2:3] + self.KINDS[5:]
 
     def test_of_a_small_family_and_of_other_methods_there_are_none(self, folder):
         assert SampleReady not in map(type, events_of(live_of(folder, whole=1 << 40), plan_of(folder)))
