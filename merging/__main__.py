@@ -44,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     profile.add_argument("recipe", type=Path, metavar="RECIPE.yml")
     profile.add_argument("--html", type=Path, metavar="REPORT.html", help="write a page with the maps and the table")
     fit = command(
-        "fit", _fit, "Find the scale with which a merge keeps most of its experts' outputs (needs `calibration:`)."
+        "fit", _fit, "Find the scale with which a merge puts out as much as its experts do (needs `calibration:`)."
     )
     fit.add_argument("recipe", type=Path, metavar="RECIPE.yml")
     other = fit.add_mutually_exclusive_group()

@@ -1,7 +1,8 @@
-"""The scale or the experts' weights with which a merge keeps most of what each expert puts out on its own text.
+"""The scale or the experts' weights with which a merge puts out what each expert does on its own text.
 
-Least squares on measured inputs: every method's delta is linear in its scale, so that the best one is a quotient; of
-the weights some methods are linear, and the others are followed in a few steps.
+From measured inputs, all tokens alike. The weights give the direction: they are fitted by least squares up to their
+common length, in one step where a method is linear in them, else in a few. The scale gives the length, which least
+squares would make far too short: whatever the experts disturb in each other pulls it towards 0.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,7 +24,7 @@ from merging.values import shown
 What = Literal["scale", "weights", "densities"]
 _REACH = 0.02  # how far a weight is moved to see what the merge makes of it
 _STEPS = 5
-_LEAST = 1e-4  # what a step must bring: a hundredth of a point of 100
+_LEAST = 1e-4  # what a step must bring
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +48,11 @@ class Outputs:
         """(T,) the share of its own output that each expert keeps in `sum x_k P_k`; nan where it puts out nothing."""
         return (2 * self.own @ x - (self.squares @ x) @ x) / self.whole.where(self.whole > 0, torch.nan)
 
+    def alignment(self, x: Tensor) -> float:
+        """The cosine between what `sum x_k P_k` and what the experts put out, over all tokens; 0 where either is 0."""
+        length = float((self.squares.sum(0) @ x) @ x * self.whole.sum()) ** 0.5
+        return float(self.own.sum(0) @ x) / length if length > 0 else 0.0
+
 
 def outputs_of(pieces: Tensor, deltas: Tensor, inputs: Inputs) -> Outputs:
     """Of one matrix: pieces (K, m, n), the experts' deltas (T, m, n)."""
@@ -62,25 +68,21 @@ def outputs_of(pieces: Tensor, deltas: Tensor, inputs: Inputs) -> Outputs:
     return Outputs(torch.stack(squares), torch.stack(own), torch.stack(whole))
 
 
-def solved(outputs: Outputs, start: Tensor) -> Tensor:
-    """The x (K,) near `start` (K,), none of it negative, where `P_0 + sum (x_k - start_k) P_k` keeps most on average.
+def solved(outputs: Outputs) -> Tensor:
+    """The x (K,), none of it negative, where `sum x_k P_k` is nearest to what the experts put out.
 
-    outputs: of P_0, then of the K pieces. Of pieces that cannot be told apart the shortest way is taken.
+    Of pieces that cannot be told apart the shortest way is taken.
     """
-    says = torch.where(outputs.whole > 0, 1 / outputs.whole.clamp(min=1e-300), 0.0)
-    squares, own = torch.einsum("t,tkj->kj", says, outputs.squares), says @ outputs.own
-    left, right = squares[1:, 1:], own[1:] - squares[1:, 0]
-    change, free = torch.zeros_like(start), torch.ones_like(start, dtype=torch.bool)
+    squares, own = outputs.squares.sum(0), outputs.own.sum(0)
+    x, free = torch.zeros_like(own), torch.ones_like(own, dtype=torch.bool)
     while free.any():
-        rest = right - left @ change.where(~free, 0.0)
         some = free.nonzero()[:, 0]
-        change[some] = torch.linalg.pinv(left[some][:, some], hermitian=True, rtol=1e-6) @ rest[some]
-        below = start + change
-        if not (below[some] < 0).any():
+        x = torch.zeros_like(own)
+        x[some] = torch.linalg.pinv(squares[some][:, some], hermitian=True, rtol=1e-6) @ own[some]
+        if not (x < 0).any():
             break
-        lowest = int(below.where(free, torch.inf).argmin())  # as in `output_fit`: it leaves, the others go on
-        free[lowest], change[lowest] = False, -start[lowest]
-    return start + change
+        free[x.argmin()] = False  # as in `output_fit`: it leaves, the others go on
+    return x.clamp(min=0)
 
 
 @dataclass(frozen=True)
@@ -109,9 +111,7 @@ def fit(what: What, recipe: Recipe, measure: Measure) -> Fit:
 def told(found: Fit) -> str:
     """In one sentence; shares of 100, the mean over the experts and the least of them."""
     numbers = " / ".join(f"{x:g}" for x in found.found)
-    way = (
-        "no step keeps more" if not found.steps else "in closed form" if found.steps == 1 else f"in {found.steps} steps"
-    )
+    way = {0: "no others are nearer", 1: "in closed form"}.get(found.steps, f"in {found.steps} steps")
     was, now = (f"{100 * sum(x) / len(x):.1f} (least {100 * min(x):.1f})"
                 for x in ([s for s in shares if s == s] for shares in (found.before, found.after)))  # fmt: skip
     if found.what == "densities":
@@ -121,14 +121,18 @@ def told(found: Fit) -> str:
 
 
 def fit_scale(recipe: Recipe, measure: Measure) -> Fit:
-    """The best `lambda`, within its slider's range; a list over depth becomes one number. Raises UserError E_FIT."""
+    """The `lambda` with which the merge puts out as much as the experts: `|X_t P^T|^2 = |X_t D_t^T|^2`, summed over t.
+
+    Within its slider's range, and 0 for a merge that points away from them; a list over depth becomes one number.
+    Raises UserError E_FIT.
+    """
     knob = METHODS[recipe.method].knob("lambda")
     if knob is None:
         raise UserError("E_FIT", f"`{recipe.method}` has no scale to fit.", do="Choose a method with a scale λ.")
     outputs = _asked(recipe, measure([recipe, _with_scale(recipe, 1.0)]))
-    alone = outputs.of(torch.tensor([[0.0, 0.0], [0.0, 1.0]]).double())
-    best = float(solved(alone, torch.zeros(1).double()))
-    best = round(min(max(best, knob.low), knob.high), 3)
+    squares, whole = float(outputs.squares.sum(0)[1, 1]), float(outputs.whole.sum())
+    agrees = float(outputs.own.sum(0)[1]) > 0
+    best = round(min(max((whole / squares) ** 0.5 if agrees else 0.0, knob.low), knob.high), 3)
     before, after = (outputs.kept(torch.tensor(x).double()) for x in ([1.0, 0.0], [0.0, best]))
     return Fit(_with_scale(recipe, best), "scale", (best,), _plain(before), _plain(after), 1)
 
@@ -142,10 +146,10 @@ def fit_densities(recipe: Recipe, measure: Measure) -> Fit:
 
 
 def fit_weights(recipe: Recipe, measure: Measure) -> Fit:
-    """The best weights, none negative or beyond the slider, of the experts that have one above 0; the scale stays.
+    """The weights with the best alignment, none negative or beyond the slider, of the experts that have one above 0.
 
-    A method that is linear in them is done in one step. Otherwise each step goes by what a small move of every weight
-    does, and is taken only where the merge then keeps more.
+    Their sum and the scale stay. A method that is linear in them is done in one step. Otherwise each step goes by what
+    a small move of every weight does, and is taken only where the alignment then is better.
     """
     if not METHODS[recipe.method].uses_weight:
         raise UserError("E_FIT", f"`{recipe.method}` has no weights to fit.", do="Choose a method with weights.")
@@ -158,41 +162,52 @@ def fit_weights(recipe: Recipe, measure: Measure) -> Fit:
         return _asked(recipe, measure(recipes))
 
     one = torch.ones(1).double()
-    before = kept = put_out(recipe).kept(one)
+    first = last = put_out(recipe)
     best, steps = recipe, 0
     for _ in range(_STEPS):
         reach = (now[moving] / 2).clamp(max=_REACH)  # never down to 0, where an expert is not there
         moves = [(k, sign * float(h)) for k, h in zip(moving, reach, strict=True) for sign in (1, -1)]
-        slopes = torch.zeros(1 + 2 * len(moving), 1 + len(moving)).double()
-        slopes[0, 0] = 1.0
-        for i, (_, step) in enumerate(moves):  # half the difference of a move up and one down, for a weight of 1 more
-            slopes[1 + i, 1 + i // 2] = 0.5 / step
         nearby = [_with_weights(best, now + step * torch.eye(len(now))[k]) for k, step in moves]
-        outputs = put_out(_with_weights(best, now), *nearby).of(slopes)
-        way = solved(outputs, now[moving]) - now[moving]
+        outputs = put_out(_with_weights(best, now), *nearby).of(_pieces(moves, now[moving]))
+        aim = solved(outputs)
+        if not aim.any():  # there is no merge of nobody
+            break
+        way = aim * (now[moving].sum() / aim.sum()) - now[moving]
         for share in (1.0, 0.5, 0.25):
             tried = now.clone()
             tried[moving] = (now[moving] + share * way).clamp(0, WEIGHT.high).mul(1000).round() / 1000
-            if not tried.any():  # there is no merge of nobody
-                continue
-            found = put_out(_with_weights(best, tried)).kept(one)
-            if found.nanmean() > kept.nanmean() + _LEAST:
+            found = put_out(_with_weights(best, tried))
+            if found.alignment(one) > last.alignment(one) + _LEAST:
                 break
         else:
             break
-        foretold = outputs.kept(torch.cat([one, (tried - now)[moving]]))
-        best, now, kept, steps = _with_weights(best, tried), tried, found, steps + 1
-        if abs(float(foretold.nanmean() - found.nanmean())) < _LEAST and share == 1.0:
+        foretold = outputs.alignment(tried[moving])
+        best, now, last, steps = _with_weights(best, tried), tried, found, steps + 1
+        if abs(foretold - found.alignment(one)) < _LEAST and share == 1.0:
             break
         moving = [k for k in moving if now[k] > 0]  # an expert that has left changes what the method counts
-    return Fit(best, "weights", tuple(now.tolist()), _plain(before), _plain(kept), steps)
+    return Fit(best, "weights", tuple(now.tolist()), _plain(first.kept(one)), _plain(last.kept(one)), steps)
+
+
+def _pieces(moves: Sequence[tuple[int, float]], now: Tensor) -> Tensor:
+    """(1 + moves, K) that makes pieces `Q_k = J_k + (P - sum w_j J_j) / sum w` of the merge P and its moves.
+
+    J_k is half the difference of a move up and one down (two a weight), for a weight of 1 more. Where the weights w
+    keep their sum, `P + sum (v_k - w_k) J_k = sum v_k Q_k`: the merge as if it were linear.
+    """
+    slopes = torch.zeros(1 + len(moves), len(now)).double()
+    for i, (_, step) in enumerate(moves):
+        slopes[1 + i, i // 2] = 0.5 / step
+    rest = -(slopes @ now)
+    rest[0] += 1
+    return slopes + rest[:, None] / now.sum()
 
 
 def _asked(recipe: Recipe, outputs: Outputs) -> Outputs:
-    """Without the experts that the recipe leaves out or takes away: nothing of theirs is to be kept."""
+    """Without the texts of experts that the recipe leaves out or takes away: nothing of theirs is to be kept."""
     of = {e.model: w for e, w in zip(recipe.experts, _weights(recipe), strict=True)}
-    used = [of[expert.model] > 0 or not METHODS[recipe.method].uses_weight for expert in recipe.beside_base]
-    return replace(outputs, whole=outputs.whole * torch.tensor(used))
+    used = torch.tensor([of[e.model] > 0 or not METHODS[recipe.method].uses_weight for e in recipe.beside_base])
+    return Outputs(outputs.squares * used[:, None, None], outputs.own * used[:, None], outputs.whole * used)
 
 
 def _weights(recipe: Recipe) -> list[float]:

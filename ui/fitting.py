@@ -18,7 +18,7 @@ from ui.session import Session, recipe_of, with_recipe
 
 
 def fit(services: Services, page: Page, what: What, session: Session, turns: Turns) -> Iterator[Updates]:
-    """One step of undo; the desk stays as it is where nothing keeps more."""
+    """One step of undo; the desk stays as it is where nothing is nearer."""
     named = with_measurement(session, services.home, anyway=True)
     if is_missing(named.recipe, anyway=True):
         yield {page.method.measure: gr.update(visible=True)}
