@@ -15,6 +15,7 @@ from torch import Tensor
 
 from eval.calibrating.gradients import gradients
 from eval.calibrating.kept import Kept, begin, refuse_existing
+from eval.calibrating.picking import picked
 from eval.calibrating.texts import answer, read_texts, token_ids
 from eval.running.layers import Batch, Layers, Reading, batches, finish_all, start_all, through
 from eval.running.models import Models
@@ -49,21 +50,22 @@ class Calibrated:
 
 
 def calibrate(
-    recipe: Recipe, out: Path, texts: str = "town", each: int = 64, device: str = "auto"
+    recipe: Recipe, out: Path, texts: str = "town", each: int = 64, device: str = "auto", pick: float = 1.0
 ) -> Iterator[Calibrating | Calibrated]:
     """Measure a recipe's experts on their own texts into the folder `out`, which appears when it is whole.
 
-    The method of the recipe says which stream is measured. A run that was stopped goes on in `out` + ".partial".
+    The method of the recipe says which stream is measured. A run that was stopped goes on in `out` + ".partial". pick:
+    the share of texts that is kept (`picking.py`); as many more are read.
     """
     refuse_existing(out)
-    job = _Job(recipe, out.with_name(f"{out.name}.partial"), texts, each, device)
+    job = _Job(recipe, out.with_name(f"{out.name}.partial"), texts, each, device, pick)
     yield from job.write_answers()
     yield from job.measure()
     yield Calibrated(str(out), job.kept.tokens, job.kept.finish(out))
 
 
 class _Job:
-    def __init__(self, recipe: Recipe, folder: Path, texts: str, each: int, device: str) -> None:
+    def __init__(self, recipe: Recipe, folder: Path, texts: str, each: int, device: str, pick: float) -> None:
         from merging.methods import METHODS
 
         method = METHODS.get(recipe.method)
@@ -76,8 +78,12 @@ class _Job:
             for source in (recipe.base, *(expert.model for expert in recipe.beside_base))
         ]
         names = [expert.name for expert in recipe.beside_base]
-        self.texts = read_texts(texts, names, each)
+        if not 0 < pick <= 1:
+            raise UserError("E_TEXTS", f"{pick:g} is no share of texts", do="Choose one above 0, at most 1.")
+        self.texts = read_texts(texts, names, round(each / pick))
         self.models = Models(device)
+        if pick < 1:
+            self.texts = [picked(self.models.model(self.base), own, pick) for own in self.texts]
         self.device = self.models.device
         sources = [self.base.fingerprint, *(expert.fingerprint for expert in self.experts)]
         said = [text.model_dump_json() for own in self.texts for text in own]
