@@ -40,7 +40,7 @@ def main() -> None:
     texts.write_text("".join(json.dumps(line) + "\n" for line in _texts(args.each)))
     lines = _table(args.folder, home, texts, args.each)
     print("\n".join(lines))
-    RESULTS.write_text("\n".join([f"# What calibrating costs ({args.size} family)", "", *lines, ""]))
+    RESULTS.write_text("\n".join(["# What calibrating costs", "", *lines, ""]))
 
 
 def _texts(each: int) -> list[dict[str, str]]:
@@ -59,7 +59,8 @@ def _table(folder: Path, home: Path, texts: Path, each: int) -> list[str]:
         rows.append(f"| `{method}` | {cost.cpu / read.cpu:.2f} | {cost.anonymous >> 20} | {cost.said['bytes'] >> 20} |")
     tokens = " / ".join(f"{n:,}" for n in read.said["tokens"])
     return [
-        f"`python -m benchmarks.calibration`: {each} texts for each of {len(EXPERTS)} experts, {tokens} tokens;",
+        f"`python -m benchmarks.calibration --size {home.name} --each {each}`: {each} texts for each of "
+        f"{len(EXPERTS)} experts, {tokens} tokens;",
         f"reading them takes {read.cpu:.0f} s of CPU. Anonymous memory above imports.",
         "",
         "| | CPU, times reading | MB in memory | MB kept |",
