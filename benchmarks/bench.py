@@ -78,7 +78,10 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=ROOT / ".bench", help="where family and merges lie")
     parser.add_argument("--repeat", type=int, default=3, help="times each of ours is run; the least counts")
     parser.add_argument(
-        "--only", nargs="+", metavar="METHOD", help="these element-wise rows or `profile`, printed and not kept"
+        "--only",
+        nargs="+",
+        metavar="METHOD",
+        help="these element-wise rows, `profile` or `spectral`, printed and not kept",
     )
     args = parser.parse_args()
     home = make_family(args.size, args.folder)
@@ -87,6 +90,7 @@ def main() -> None:
         wanted = [row for row in ROWS if row.method in args.only]
         print("\n".join(bench.element_wise(wanted) if wanted else ()))
         print("\n".join(bench.profile() if "profile" in args.only else ()))
+        print("\n".join(bench.spectral() if "spectral" in args.only else ()))
         return
     layer = Bench(args.folder, make_family("layer8b", args.folder), bench.peers, args.repeat)
     lines = [

@@ -35,8 +35,7 @@ def top_eigen(a: Tensor, k: int) -> tuple[Tensor, Tensor]:
     overwritten.
     """
     if a.device.type != "cpu":
-        values, vectors = torch.linalg.eigh(a, UPLO="U")
-        return values.flip(0)[:k], vectors.flip(1)[:, :k].contiguous()
+        return top_by_torch(a, k)
     n = len(a)
     a = a.contiguous()  # row by row, so that its upper half is LAPACK's lower one
     diagonal, off, tau, work = a.new_empty(n), a.new_empty(n), a.new_empty(n), a.new_empty(BLOCK * n)
@@ -44,6 +43,12 @@ def top_eigen(a: Tensor, k: int) -> tuple[Tensor, Tensor]:
     values, leading = (_few(diagonal, off, k) if k <= FEW * n else None) or _all(diagonal, off, k)
     _routine("ormtr", a.dtype)("L", "L", "N", n, k, a, n, tau, leading, n, work, len(work))
     return values.flip(0), leading.flip(0).T
+
+
+def top_by_torch(a: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The same on any device, which finds all eigenvectors first."""
+    values, vectors = torch.linalg.eigh(a, UPLO="U")
+    return values.flip(0)[:k], vectors.flip(1)[:, :k].contiguous()
 
 
 def _all(diagonal: Tensor, off: Tensor, k: int) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,89 @@
+"""The route of other devices than the CPU: run on the CPU by another name, and on a GPU where there is one."""
+
+import pytest
+import torch
+
+from benchmarks import family as synthetic
+from merging.decompose import SVD, singular_values, svd
+from merging.eigen import eigenvalues, gram, top_by_torch, top_eigen
+from merging.engine import merged_tensors
+from merging.plan import make_plan
+from merging.polar import polar
+from merging.recipe import Expert, Recipe
+from merging.sketch import sketch
+
+ON_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+EXCLUDE = (("exclude", ("*embed*", "*lm_head*")),)
+METHODS = {
+    "linear": (), "ties": (("density", 0.5),), "della": (("density", 0.5), ("epsilon", 0.1)), "model_stock": (),
+    "tsv_m": EXCLUDE, "resm": EXCLUDE, "iso_c": EXCLUDE,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Matrices large enough for every fast route, one layer."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(synthetic.SIZES, "one", (320, 512, 1, 64, 4, 4))
+        return synthetic.make_family("one", tmp_path_factory.mktemp("family"))
+
+
+def merged(folder, method, device) -> dict[str, torch.Tensor]:
+    models = tuple(Expert(name, (("weight", 1.0),)) for name in synthetic.EXPERTS)
+    plan = make_plan(Recipe(method, "base", models, METHODS[method], out_dtype="float32", folder=folder))
+    return dict(merged_tensors(plan, device=device))
+
+
+def same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], most: float) -> None:
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        assert found[name].device.type == "cpu"
+        assert float((found[name] - tensor).norm()) <= most * float(tensor.norm()), name
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_whole_tensors_on_a_device_are_what_blocks_on_the_cpu_are(folder, method):
+    same(merged(folder, method, "cpu:0"), merged(folder, method, "cpu"), 1e-7)
+
+
+def test_eigenvectors_by_torch_read_the_upper_half_too():
+    a = torch.randn(400, 250, generator=torch.Generator().manual_seed(1))
+    half = gram(a)
+    torch.testing.assert_close(half.triu(), (a.T @ a).triu(), rtol=1e-5, atol=1e-3)
+    half.masked_fill_(torch.ones(250, 250).tril(-1).bool(), 7.0)
+    for k in (20, 200):
+        values, vectors = top_by_torch(half.clone(), k)
+        ours, mine = top_eigen(half.clone(), k)
+        torch.testing.assert_close(ours, values, rtol=1e-5, atol=0)
+        torch.testing.assert_close(ours, eigenvalues(half.clone())[:k], rtol=1e-5, atol=0)
+        torch.testing.assert_close((mine * vectors).sum(0).abs(), torch.ones(k), rtol=0, atol=1e-2)
+
+
+def delta(m: int, n: int) -> torch.Tensor:
+    """Twenty directions above a bulk of noise."""
+    random = torch.Generator().manual_seed(m + n)
+    left, right, noise = (torch.randn(*shape, generator=random) for shape in ((m, 20), (20, n), (m, n)))
+    return left @ right + 0.1 * noise
+
+
+def dense(part: SVD) -> torch.Tensor:
+    return ((part.u * part.s) @ part.v.T).cpu()
+
+
+@ON_GPU
+class TestGPU:
+    @pytest.mark.parametrize("shape", [(512, 320), (320, 512)])
+    def test_decompositions(self, shape):
+        a = delta(*shape)
+        for find in (svd, sketch):
+            torch.testing.assert_close(dense(find(a.cuda(), 20)), dense(find(a, 20)), rtol=0, atol=1e-3)
+        torch.testing.assert_close(singular_values(a.cuda()).cpu(), singular_values(a), rtol=1e-5, atol=1e-4)
+
+    def test_polar_factors(self):
+        a = torch.cat([torch.linalg.qr(delta(512, 320)[:, i : i + 100]).Q for i in (0, 100, 200)], 1)
+        for tolerance in (0.0, 1e-3):
+            torch.testing.assert_close(polar(a.cuda(), tolerance)[0].cpu(), polar(a, tolerance)[0], rtol=0, atol=1e-4)
+
+    @pytest.mark.parametrize("method", METHODS)
+    def test_merges(self, folder, method):
+        same(merged(folder, method, "cuda"), merged(folder, method, "cpu"), 2e-3)
