@@ -61,7 +61,7 @@ def model_stock(
     known = known or angle(whole(deltas, rows=True), filter_wise=False)
     assert known
     t = min(max(known.t, 0.0), 1.0) if clamp else known.t
-    return t / n * weighted_sum(deltas, deltas.new_ones(n), normalize=False)
+    return weighted_sum(deltas, deltas.new_ones(n), normalize=False).mul_(t / n)
 
 
 def _position(both: Tensor, n: int) -> Tensor:

@@ -19,4 +19,4 @@ def task_arithmetic(
 
     `lambda sum w_t D_t` over deltas (T, *shape).
     """
-    return lambda_ * weighted_sum(deltas, weights, normalize=normalize)
+    return weighted_sum(deltas, weights, normalize=normalize).mul_(lambda_)
