@@ -40,6 +40,7 @@ class Row:
     own: dict[str, Any]  # of each expert
     experts: int = 3
     base: bool = True
+    bare: tuple[str, ...] = ()  # passes over the models, and of what: the bare loop to compare with (`runners/bare.py`)
     profile: bool = False  # it takes its thresholds from the profile that the live merge keeps
 
     def recipe(self, home: Path) -> str:
@@ -50,10 +51,10 @@ class Row:
 
 HALF = {"weight": 0.33, "density": 0.5}
 ROWS = (
-    Row("linear", {}, {"weight": 1.0}, base=False),
-    Row("task_arithmetic", {}, {"weight": 0.3}),
-    Row("slerp", {"t": 0.5}, {}, experts=1),
-    Row("model_stock", {}, {}),
+    Row("linear", {}, {"weight": 1.0}, base=False, bare=("1", "models")),
+    Row("task_arithmetic", {}, {"weight": 0.3}, bare=("1", "deltas")),
+    Row("slerp", {"t": 0.5}, {}, experts=1, bare=("2", "models")),
+    Row("model_stock", {}, {}, bare=("2", "deltas")),
     Row("ties", {}, HALF, profile=True),
     Row("breadcrumbs", {}, HALF | {"gamma": 0.01}, profile=True),
     Row("della", {}, HALF | {"epsilon": 0.1}),
@@ -128,11 +129,16 @@ class Bench:
             floor = self._least("floor", str(self.folder / "floor"), *models)
             files = self._recipe(row)
             ours, theirs = self._least("ours", *files), self._run(self.peers, "by_mergekit", *files)
-            profiled = ""
+            profiled = bare = hashed = ""
+            if row.bare:
+                loop = self._least("bare", *row.bare, str(self.folder / "floor"), *models)
+                own = loop.said["hashed"]
+                bare, hashed = f"{(loop.cpu - own) / floor.cpu:.1f}", f"{own / floor.cpu:.1f}"
             if row.profile:
                 learned = learned or self._run(sys.executable, "profile", str(self.home), "exact", kept).cpu / floor.cpu
                 profiled = f"{self._least('ours', *files, kept).cpu / floor.cpu:.1f}"
-            rows.append(f"| `{row.method}` | {ours.cpu / floor.cpu:.1f} | {profiled} | {theirs.cpu / floor.cpu:.1f} | "
+            rows.append(f"| `{row.method}` | {ours.cpu / floor.cpu:.1f} | {profiled} | {bare} | {hashed} | "
+                        f"{theirs.cpu / floor.cpu:.1f} | "
                         f"**{theirs.cpu / ours.cpu:.1f}** | {ours.anonymous >> 20} | {theirs.anonymous >> 20} | "
                         f"{ours.said['first']:.1f} | {theirs.start:.1f} |")  # fmt: skip
             print(rows[-1], file=sys.stderr)
@@ -140,11 +146,13 @@ class Bench:
         return [
             "Element-wise: CPU as a multiple of reading the models and writing one (the floor), mergekit's over ours,",
             "peak anonymous MB above imports; CPU seconds to our first tensor, and to the end of mergekit's imports.",
+            "Bare: the same reads, sums and writes in one loop without a plan; hash: the sha256 of what is written,",
+            "which the manifest needs, mergekit has none, and is in ours but not in bare.",
             *(said if learned else ()),
             "",
-            "| method | ours | with a profile | mergekit | mergekit / ours | ours MB | mergekit MB | ours first | "
-            "mergekit start |",
-            "|---|---|---|---|---|---|---|---|---|",
+            "| method | ours | with a profile | bare | hash | mergekit | mergekit / ours | ours MB | "
+            "mergekit MB | ours first | mergekit start |",
+            "|---|---|---|---|---|---|---|---|---|---|---|",
             *rows,
         ]
 
