@@ -236,15 +236,15 @@ def _at_levels(
         if count <= 0 or count >= filled.get(t, n):
             found[t, j] = NOTHING if count <= 0 else Cut(0.0, n)
         elif len(here):
-            value, need = bits[here[0]].view(np.float32), int(count - above[here[0]])
+            value, need = float(bits.view(np.float32)[here[0]]), int(count - above[here[0]])
             end = _end(sizes, t, value, need, tally[:, 1, here[0]]) if value else n
-            found[t, j] = Cut(float(value), end)
+            found[t, j] = Cut(value, end)
         else:
             missed[t, j] = count
     return found, missed
 
 
-def _end(sizes: Blocks, t: int, value: np.float32, need: int, at: np.ndarray) -> int:
+def _end(sizes: Blocks, t: int, value: float, need: int, at: np.ndarray) -> int:
     """Where the `need`-th entry of a value ends, of which each block has as many as `at` says."""
     until = at.cumsum()
     number = int(until.searchsorted(need))

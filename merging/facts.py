@@ -124,7 +124,7 @@ def _delta_facts(delta: Tensor) -> DeltaFacts:
         bits = block.view(torch.int32) & 0x7FFFFFFF
         codes, low = bits >> 16, bits & 0xFFFF
         counts += torch.bincount(codes, minlength=CODES)
-        there = torch.from_numpy(np.flatnonzero(low.numpy()))  # few, where bfloat16 numbers were subtracted
+        there = torch.from_numpy(np.flatnonzero(low.numpy() != 0))  # few, where bfloat16 numbers were subtracted
         if len(there):
             more += torch.bincount(codes[there], minlength=CODES)
             beyond += torch.bincount(codes[there], weights=low[there].double(), minlength=CODES)
