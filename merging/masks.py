@@ -2,20 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from merging.blocks import NOTHING, Bits, Blocks, Cut, Everywhere, find_cuts, total
+from merging.blocks import NOTHING, Bits, Blocks, Cut, find_cuts, total
 from merging.ops import ascending, where_true
-
-
-@dataclass(frozen=True)
-class Scales(Everywhere):
-    """A factor for what a mask leaves of each delta."""
-
-    factors: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -85,14 +79,14 @@ def drop_at_random(deltas: Tensor, density: Sequence[float], bits: Bits) -> Tens
     return out
 
 
-def dare_factors(blocks: Blocks, *, density: Tensor, rescale: bool, convention: str, **_: object) -> Scales:
+def dare_factors(blocks: Blocks, *, density: Tensor, rescale: bool, convention: str, **_: object) -> "Pruned":
     """What scales the survivors: to the L1 norm before (mergekit), or by 1 / density (paper)."""
     shares = density.tolist()
     if not rescale or min(shares) >= 1:
-        return Scales((1.0,) * len(shares))
+        return Pruned((1.0,) * len(shares))
     if convention == "paper":
-        return Scales(tuple(1 / share if 0 < share < 1 else 1.0 for share in shares))
-    return Scales(l1_factors(blocks, lambda a, b, x: drop_at_random(x, shares, blocks.bits_of(a, b))))
+        return Pruned(tuple(1 / share if 0 < share < 1 else 1.0 for share in shares))
+    return _restored(blocks, len(shares), lambda a, b, x: drop_at_random(x, shares, blocks.bits_of(a, b)))
 
 
 def scaled(kept: Tensor, factors: Sequence[float]) -> Tensor:
@@ -134,10 +128,10 @@ def drop_by_rank(deltas: Tensor, density: Tensor, epsilon: Tensor, bits: Bits, *
 
 @dataclass(frozen=True)
 class Pruned:
-    """A factor for what DELLA's mask leaves of each delta, and the mask where finding the factors has drawn it."""
+    """A factor for what a random mask leaves of each delta, and the mask where finding the factors has drawn it."""
 
     factors: tuple[float, ...]
-    width: int = 1  # entries in a row
+    width: int = 1  # entries in a row of the mask
     kept: np.ndarray | None = None  # (T, rows, bytes), a bit for each entry
     row: int = 0
 
@@ -150,23 +144,35 @@ class Pruned:
 
     def _mask(self, deltas: Tensor) -> Tensor:
         assert self.kept is not None
-        rows = deltas[0].numel() // self.width
-        mask = np.unpackbits(self.kept[:, self.row : self.row + rows], axis=2, count=self.width)
+        n = deltas[0].numel()
+        bits = self.kept[:, self.row : self.row - (-n // self.width)]
+        mask = np.unpackbits(bits, axis=2, count=self.width).reshape(len(bits), -1)[:, :n]
         return torch.from_numpy(mask).to(deltas.device, deltas.dtype).view(deltas.shape)
+
+
+def _restored(blocks: Blocks, experts: int, drop: Callable[[int, int, Tensor], Tensor]) -> Pruned:
+    """The mask that `drop(start, stop, block)` draws, and what restores each delta's L1 norm after it.
+
+    Numbers and ranks are dear, bits are not: they stay. A row of the mask is one of the blocks', or a whole flat block.
+    """
+    width = max(1, blocks.width if len(blocks.shape) > 1 else blocks.step)
+    kept = np.zeros((experts, -(-prod(blocks.shape) // width), -(-width // 8)), np.uint8)
+
+    def noted(start: int, stop: int, block: Tensor) -> Tensor:
+        out = drop(start, stop, block)
+        there = out.view(experts, -1, min(width, out[0].numel()))
+        rows = slice(row := start * blocks.width // width, row + there.shape[1])
+        kept[:, rows, : -(-there.shape[2] // 8)] = np.packbits(there.cpu().numpy() != 0, axis=2)
+        return out
+
+    return Pruned(l1_factors(blocks, noted), width, kept)
 
 
 def prune(blocks: Blocks, *, density: Tensor, epsilon: Tensor, rescale: bool, convention: str, **_: object) -> Pruned:
     """What restores the L1 norm (mergekit's convention); 1 where each survivor has its own factor (paper)."""
     if not rescale or convention == "paper" or float(density.min()) >= 1:
-        return Pruned((1.0,) * len(density), blocks.width)
-    kept = np.empty((len(density), blocks.shape[0], -(-blocks.width // 8)), np.uint8)
-
-    def drop(start: int, stop: int, block: Tensor) -> Tensor:
-        out = drop_by_rank(block, density, epsilon, blocks.bits_of(start, stop))
-        kept[:, start:stop] = np.packbits((out != 0).flatten(2).cpu().numpy(), axis=2)  # ranks are dear, bits are not
-        return out
-
-    return Pruned(l1_factors(blocks, drop), blocks.width, kept)
+        return Pruned((1.0,) * len(density))
+    return _restored(blocks, len(density), lambda a, b, x: drop_by_rank(x, density, epsilon, blocks.bits_of(a, b)))
 
 
 def changed(deltas: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:

@@ -4,7 +4,7 @@ from typing import Annotated
 from torch import Tensor
 
 from merging.blocks import whole
-from merging.masks import Scales, dare_factors, drop_at_random, scaled
+from merging.masks import Pruned, dare_factors, drop_at_random
 from merging.method import Choice, Lambda, Number, Paper, Switch, merge_method
 from merging.ops import weighted_sum
 
@@ -27,7 +27,7 @@ def dare_linear(
     rescale: Annotated[bool, RESCALE],
     normalize: Annotated[bool, Switch(False, "Normalize", "Divide by the sum of the weights.")],
     convention: Annotated[str, CONVENTION],
-    known: Scales | None = None,
+    known: Pruned | None = None,
 ) -> Tensor:
     """Drops entries of each delta at random, scales up the rest, and adds them.
 
@@ -36,5 +36,5 @@ def dare_linear(
     task arithmetic. deltas (T, *shape), density (T,).
     """
     known = known or dare_factors(whole(deltas, bits), density=density, rescale=rescale, convention=convention)
-    kept = scaled(drop_at_random(deltas, density.tolist(), bits), known.factors)
+    kept = known(deltas, lambda x: drop_at_random(x, density.tolist(), bits))
     return lambda_ * weighted_sum(kept, weights, normalize=normalize)

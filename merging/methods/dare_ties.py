@@ -4,7 +4,7 @@ from typing import Annotated
 from torch import Tensor
 
 from merging.blocks import whole
-from merging.masks import Scales, dare_factors, drop_at_random, scaled
+from merging.masks import Pruned, dare_factors, drop_at_random
 from merging.method import Lambda, Switch, merge_method
 from merging.methods.dare_linear import CONVENTION, DENSITY, PAPER, RESCALE
 from merging.ops import weighted_sum
@@ -21,12 +21,12 @@ def dare_ties(
     rescale: Annotated[bool, RESCALE],
     normalize: Annotated[bool, Switch(False, "Normalize", "Mean instead of sum of those that agree.")],
     convention: Annotated[str, CONVENTION],
-    known: Scales | None = None,
+    known: Pruned | None = None,
 ) -> Tensor:
     """Drops entries of each delta at random, then merges those that agree with the elected sign.
 
     DARE's mask takes the place of TIES' trimming; conventions as in `dare_linear` and `ties`.
     """
     known = known or dare_factors(whole(deltas, bits), density=density, rescale=rescale, convention=convention)
-    kept = scaled(drop_at_random(deltas, density.tolist(), bits), known.factors)
+    kept = known(deltas, lambda x: drop_at_random(x, density.tolist(), bits))
     return lambda_ * weighted_sum(kept, weights, normalize=normalize, elect=True)
