@@ -9,6 +9,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from merging import writer
@@ -18,6 +19,7 @@ from merging.errors import UserError
 from merging.manifest import VERSION, verify
 from merging.plan import make_plan
 from merging.recipe import parse_recipe
+from tests.pico import write_model
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = """
@@ -53,6 +55,18 @@ def test_what_the_manifest_says(out):
     beside = {path.name for path in out.iterdir()} - {"mergescope.json"}
     assert manifest["files"].keys() | manifest["shards"].keys() == beside
     assert f"{n:,} parameters, as many as the base" in (out / "README.md").read_text()
+
+
+def test_a_file_in_another_order_than_the_plan_has_its_own_hash(family):
+    for name in ("base", "helpful", "honest"):  # wide items come first in a file, and here the plan has one amid others
+        tensors = load_file(family / name / "model.safetensors") | {"model.zz_positions": torch.arange(5)}
+        (family / name / "model.safetensors").unlink()
+        write_model(family / name, tensors, json.loads((family / name / "config.json").read_text()), shards=2)
+    list(merge(make_plan(parse_recipe(RECIPE, family)), family / "out"))
+    found = json.loads((family / "out" / "mergescope.json").read_text())["shards"]["model.safetensors"]
+    data = (family / "out" / "model.safetensors").read_bytes()
+    assert found["sha256"] == hashlib.sha256(data).hexdigest()
+    assert load_file(family / "out" / "model.safetensors")["model.zz_positions"].tolist() == [0, 1, 2, 3, 4]
 
 
 def test_the_version_is_the_projects():
