@@ -104,11 +104,11 @@ def follow(services: Services, page: Page, session: Session, *, whole: bool = Fa
                 yield found if before is None else {page.map.matrix: found[page.map.matrix]}
         elif isinstance(event, SampleReady) and (before is None or before.family != event.look.family):
             keep(services.looks, session.id, event.look)
-            updates = draw(services, page, session, event.look, None)
-            if newest(services, session) == session:  # what is open stays so, wherever the exact numbers are worst
-                session = replace(session, focus=event.look.opened(session.focus).name)
-                updates |= hold(services, page, session)
-            yield updates
+            # What is open stays so, wherever the exact numbers are worst.
+            session = replace(session, focus=event.look.opened(session.focus).name)
+            now = newest(services, session)
+            held = hold(services, page, replace(now, focus=session.focus)) if now.recipe == session.recipe else {}
+            yield held | draw(services, page, session, event.look, None)
             shown, before = event.look, None  # all of it is drawn again
         elif isinstance(event, LookReady):
             keep(services.looks, session.id, event.look)

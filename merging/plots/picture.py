@@ -33,10 +33,10 @@ class Picture:
 def awaited(height: int) -> Picture:
     """In the place of a picture of a family that is not read yet."""
     bare = {"visible": False, "range": [0, 1]}
-    note = {"text": "follows when all is read", "x": 0.5, "y": 0.5, "showarrow": False, "font": {"color": "@ink3"}}
+    note = {"text": "follows when it is read", "x": 0.5, "y": 0.5, "showarrow": False, "font": {"color": "@ink3"}}
     layout = {"height": height, "margin": {"l": 4, "r": 4, "t": 4, "b": 4}, "xaxis": bare, "yaxis": bare,
               "annotations": [note]}  # fmt: skip
-    return Picture({"data": [], "layout": layout}, {}, "Follows when all is read", height)
+    return Picture({"data": [], "layout": layout}, {}, "Follows when it is read", height)
 
 
 def roles(experts: Sequence[str]) -> dict[str, str]:
