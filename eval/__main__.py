@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from eval.public.command import add_benchmark
 from eval.searching.command import add_search
 from eval.searching.glue_command import add_glue
+from eval.searching.safety_command import add_safest
 from merging.command import Parser, print_json, run, tell
 from merging.events import Event, Notice, to_json
 
@@ -66,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
 
     add_search(commands)
     add_glue(commands)
+    add_safest(commands)
     add_benchmark(commands)
     cost = (
         " It holds one model in memory at a time, as large as its files, and computes the merge a second time (above a "

@@ -1,0 +1,45 @@
+"""`python -m eval safest`: its arguments, and what it says."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from eval.searching.command import refuse_existing, write_recipe
+from merging.command import print_json
+from merging.events import to_json
+
+
+def add_safest(commands: Any) -> None:
+    words = (
+        "Look for the weights whose merge finds the experts' own answers and the safest expert's refusals likeliest."
+    )
+    more = " By cross-entropy on the answers that a calibration keeps: nothing is generated, no probe is asked."
+    command = commands.add_parser("safest", help=words, description=words + more, allow_abbrev=False)
+    command.set_defaults(run=_safest)
+    command.add_argument("recipe", type=Path, metavar="RECIPE.yml")
+    command.add_argument("out", type=Path, metavar="BEST.yml")
+    command.add_argument("--safe", required=True, metavar="EXPERT", help="the safest expert's name")
+    command.add_argument("--g", type=float, default=1.0, help="how much its refusals count (default: 1)")
+    command.add_argument("--trials", type=int, default=24, help="how many tries (default: 24)")
+    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+    command.add_argument("--json", action="store_true", help="print one JSON object a line")
+
+
+def _safest(args: argparse.Namespace) -> None:
+    from eval.searching.safety import Safest, safest, told
+    from merging.recipe import load_recipe
+
+    refuse_existing(args.out)
+    names = [expert.name for expert in load_recipe(args.recipe).beside_base]
+    for event in safest(args.recipe, args.safe, args.g, args.trials, seed=args.seed, device=args.device):
+        if isinstance(event, Safest):
+            write_recipe(args.out, event.recipe)
+        if args.json:
+            print_json(to_json(event))
+        elif isinstance(event, Safest):
+            print(f"Try {event.number} is written to {args.out}.")
+            if event.unsafe:
+                print("Less safe than every source: it finds the refusals less likely than any of them does.")
+        else:
+            print(told(event, names), flush=True)
