@@ -27,13 +27,9 @@ Updates = dict[Any, Any]
 
 def sources_of(session: Session) -> Sources:
     """The family on screen: all experts, also where the method takes fewer."""
-    recipe_ = session.recipe
-    folder = recipe_.folder
-    return Sources(
-        absolute(recipe_.base or "", folder),
-        tuple(absolute(expert.model, folder) for expert in recipe_.experts),
-        names_of(recipe_),
-    )
+    recipe_, folder = session.recipe, session.recipe.folder
+    experts = tuple(absolute(expert.model, folder) for expert in recipe_.experts)
+    return Sources(absolute(recipe_.base or "", folder), experts, names_of(recipe_))
 
 
 def move(services: Services, page: Page, before: Session, *columns: Mapping[str, Any]) -> Iterator[Updates]:
@@ -44,8 +40,10 @@ def move(services: Services, page: Page, before: Session, *columns: Mapping[str,
     if not session.recipe.calibration:  # the shaper may need one
         session = with_measurement(session, services.home)
     changes = hold(services, page, session)
+    if is_missing(session.recipe) or is_missing(before.recipe):
+        changes |= measure_button(page, session)
     if is_missing(session.recipe):
-        yield changes | measure_button(page, session)
+        yield changes
         refuse_missing(session.recipe)
     if method.notice(before) != method.notice(session):
         changes |= card(page, session)

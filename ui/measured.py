@@ -13,6 +13,7 @@ from merging.shapers import SHAPERS
 from ui.session import Session
 
 EACH = 64  # texts an expert
+_VERSION = 2  # of what a measurement holds
 
 
 def with_measurement(session: Session, home: Path, *, anyway: bool = False) -> Session:
@@ -26,7 +27,8 @@ def with_measurement(session: Session, home: Path, *, anyway: bool = False) -> S
         open_model(m, recipe.folder, base=recipe.base)
         for m in (recipe.base or "", *(expert.model for expert in recipe.beside_base))
     ]
-    key = hashlib.sha256(json.dumps([stream, EACH, *(m.fingerprint for m in models)]).encode()).hexdigest()[:24]
+    said = json.dumps([_VERSION, stream, EACH, *(m.fingerprint for m in models)])
+    key = hashlib.sha256(said.encode()).hexdigest()[:24]
     if recipe.calibration and Path(recipe.calibration).name.startswith(key):
         return session
     return replace(session, recipe=replace(recipe, calibration=str(home / "calibrations" / key)))
