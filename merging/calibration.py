@@ -32,7 +32,7 @@ BASE = "base"  # the file of what the base's matrices read in an expert's text
 FISHER, SALIENCY, BASE_SALIENCY = "fisher of ", "saliency of ", "base saliency of "  # before a tensor's name
 COUNTS = "looked up"  # the key of an embedding's counts
 SQUARES = "squares of "  # before a norm's name
-Stream = Literal["own", "merged", "gradients"]  # the last is "own" with gradients
+Stream = Literal["own", "merged", "learned", "gradients"]  # learned: merged, with gains
 Scope = Literal["matrix", "block", "model"]
 
 
@@ -56,6 +56,7 @@ class About(BaseModel):
     transposed: tuple[str, ...] = ()  # matrices kept as (inputs, outputs)
     products: dict[str, tuple[tuple[tuple[float, ...], ...], ...]] = {}
     gradients: tuple[str, ...] = ()  # tensors with gradients
+    gains: dict[str, tuple[float, ...]] = {}  # of each expert's part in a tensor
     files: dict[str, str] = {}  # sha256 by name, once all are written
 
 
@@ -69,7 +70,8 @@ class Inputs:
     is kept as (n, m). fisher: t -> the mean over expert t's texts of its squared gradient, over the
     mean of that in the whole model. saliency: t -> the means of `|w dL/dw|` in the base and in expert t. Both are of
     the tensor's shape, float32. squares: (T, n) of the scale of a norm, the mean squared input that each entry met.
-    base_columns: (T, 2, n) the means of |x_j| and x_j^2 that the matrix met in expert t's text in the base.
+    base_columns: (T, 2, n) the means of |x_j| and x_j^2 that the matrix met in expert t's text in the base. gains: (T,)
+    how strong each expert's part is to be.
     """
 
     gram: Callable[[int], Tensor] | None = None
@@ -80,6 +82,7 @@ class Inputs:
     saliency: Callable[[int], tuple[Tensor, Tensor]] | None = None
     squares: Tensor | None = None
     base_columns: Callable[[], Tensor] | None = None
+    gains: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,7 @@ class Calibration:
             (lambda t: (gradient(BASE_SALIENCY, t), gradient(SALIENCY, t))) if has_gradients else None,
             stacked(self.about.norms[name], SQUARES + name) if name in self.about.norms else None,
             (lambda: stacked(BASE, self.about.matrices[name][1])) if self._has_columns(name) else None,
+            torch.tensor([self.about.gains[name][t] for t in places]) if name in self.about.gains else None,
         )
 
     def _has_columns(self, name: str) -> bool:
@@ -197,7 +201,10 @@ def _wanted(recipe: "Recipe", method: "Method", needs: str) -> Calibration:
     return found
 
 
-_SERVES = {("own", "own"), ("merged", "merged"), ("gradients", "gradients"), ("gradients", "own")}
+_SERVES = {
+    ("own", "own"), ("merged", "merged"), ("learned", "learned"), ("learned", "merged"),
+    ("gradients", "gradients"), ("gradients", "own"),
+}  # fmt: skip
 MAKE = "Measure it: python -m eval calibrate RECIPE.yml FOLDER."
 
 

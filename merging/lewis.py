@@ -30,7 +30,7 @@ def lewis(plan: Plan, low: float = LOW, high: float = HIGH) -> Recipe:
     calibration, recipe = plan.calibration, plan.recipe
     if plan.method.knob("density") is None:
         raise UserError("E_FIT", f"`{plan.method.id}` has no density.", do="Choose a method that has one, as TIES.")
-    if calibration is None or calibration.about.stream == "merged" or not calibration.about.base_columns:
+    if calibration is None or calibration.about.stream in ("merged", "learned") or not calibration.about.base_columns:
         what = "LEWIS needs what the experts' and the base's own matrices read"
         raise UserError("E_CALIBRATION", what, where=recipe.calibration or "", do=MAKE)
     models = {name: info.shape for name, info in plan.base.tensors.items()}

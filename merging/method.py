@@ -14,7 +14,7 @@ Kind = Literal["number", "switch", "choice", "globs"]
 Value = float | bool | str | tuple[str, ...]
 Space = Literal["delta", "weights", "factors", "either"]
 Moves = Literal["diagonal", "fold", "factors"]
-Calibrated = Literal["", "own", "merged", "gradients"]
+Calibrated = Literal["", "own", "merged", "learned", "gradients"]
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ class Calibrations:
         if not texts.exists():
             self.texts(texts)
         stream = METHODS[recipe.method].calibrated
-        setting = hashlib.sha256(recipe.to_yaml().encode()).hexdigest() if stream == "merged" else ""
+        setting = hashlib.sha256(recipe.to_yaml().encode()).hexdigest() if stream in ("merged", "learned") else ""
         out = self.folder / f"{stream}{setting}-{each}"
         if not out.exists():
             for _ in calibrate(recipe, out, str(texts), each, "cpu"):

@@ -66,5 +66,6 @@ ROWS = [
                          *over(NO_EMBEDDINGS | LAYERS, scale=[0.5, 0.85, 1.2]))),
     Row("RegMean", "regmean", over(FITTED, TEXTS, scale=[1.1, 1.25, 1.4])),
     Row("RegMean++", "regmean_pp", over(FITTED, TEXTS, scale=[1.1, 1.25, 1.4])),
+    Row("RegMean++, learned gains", "regmean_gains", over(FITTED, TEXTS[1:], scale=[1.1, 1.25, 1.4])),
     Row("Output fit", "output_fit", over({}, TEXTS, scale=[0.7, 1.0, 1.4])),
 ]  # fmt: skip

@@ -13,10 +13,11 @@ from time import perf_counter
 import torch
 from torch import Tensor
 
+from eval.calibrating.gains import STEPS, learn, parts_of
 from eval.calibrating.gradients import gradients
-from eval.calibrating.kept import Kept, begin, refuse_existing
+from eval.calibrating.kept import Gains, Kept, begin, refuse_existing
 from eval.calibrating.picking import picked
-from eval.calibrating.texts import answer, read_texts, token_ids
+from eval.calibrating.texts import answer, answer_start, read_texts, token_ids
 from eval.running.layers import Batch, Layers, Reading, batches, finish_all, start_all, through
 from eval.running.models import Models
 from eval.running.runtime import use_cores
@@ -61,7 +62,7 @@ def calibrate(
     job = _Job(recipe, out.with_name(f"{out.name}.partial"), texts, each, device, pick)
     yield from job.write_answers()
     yield from job.measure()
-    yield Calibrated(str(out), job.kept.tokens, job.kept.finish(out))
+    yield Calibrated(str(out), job.kept.tokens, job.kept.finish(out, job.gains))
 
 
 class _Job:
@@ -87,7 +88,9 @@ class _Job:
         self.device = self.models.device
         sources = [self.base.fingerprint, *(expert.fingerprint for expert in self.experts)]
         said = [text.model_dump_json() for own in self.texts for text in own]
-        begin(folder, [sources, said, self.stream, recipe.to_yaml() if self.stream == "merged" else ""])
+        self.follows = self.stream in ("merged", "learned")  # the merge, layer by layer
+        self.gains: Gains = {}
+        begin(folder, [sources, said, self.stream, recipe.to_yaml() if self.follows else ""])
 
     def write_answers(self) -> Iterator[Calibrating]:
         total, began, first = sum(map(len, self.texts)), perf_counter(), None
@@ -107,8 +110,8 @@ class _Job:
         self.layers = Layers(skeleton.module)
         names = self._checked_names()
         pad = skeleton.tokenizer.pad_token_id
-        most = min(skeleton.positions or _LONGEST, _LONGEST)
-        tokens = [[token_ids(skeleton.tokenizer, text)[:most] for text in own] for own in self.texts]
+        self._most = min(skeleton.positions or _LONGEST, _LONGEST)
+        tokens = [[token_ids(skeleton.tokenizer, text)[: self._most] for text in own] for own in self.texts]
         tokens = [[ids for ids in own if ids] for own in tokens]
         n_tokens = tuple(sum(map(len, own)) for own in tokens)
         if 0 in n_tokens:
@@ -119,14 +122,17 @@ class _Job:
         )
         texts = [batches(own, pad if isinstance(pad, int) else 0, self.device) for own in tokens]
         a_stream = len(texts) * (len(self.layers) + 1)
-        merged = len(texts) * len(self.layers) if self.stream == "merged" else 0
+        merged = len(texts) * len(self.layers) if self.follows else 0
         backward = len(texts) if self.stream == "gradients" else 0
-        steps = _Steps(2 * a_stream + merged + backward)
+        learned = STEPS if self.stream == "learned" else 0
+        steps = _Steps(2 * a_stream + merged + backward + learned)
         for t, own in enumerate(texts):
             yield from self._own_stream(t, own, steps, measured=not merged)
             yield from self._base_stream(t, own, steps)
         if merged:
             yield from self._merged_stream(texts, steps)
+        if learned:
+            yield from self._learned(steps)
         if backward:
             yield from self._gradients(tokens, steps)
 
@@ -182,6 +188,25 @@ class _Job:
             calibration = Calibration(self.folder, self.kept.about([ENDS, str(i)]))
             merged = self._merged(replace(plan, calibration=calibration), self.layers.names(i).values())
             readings = [through(self.layers, i, own, merged) for own in readings]
+
+    def _learned(self, steps: "_Steps") -> Iterator[Calibrating]:
+        """The gains of every expert's part in each tensor of the merge that was just measured."""
+        calibration = Calibration(self.folder, self.kept.about(self.kept.parts))
+        plan = make_plan(replace(self.recipe, calibration=str(self.folder.absolute())))
+        below, parts = parts_of(replace(plan, calibration=calibration), self.kept.names)
+        model = self.models.model(self.base)
+        words = model.tokenizer
+        spoken = [[(token_ids(words, text)[: self._most], answer_start(words, text)) for text in own]
+                  for own in self.texts]  # fmt: skip
+        spoken = [[(ids, start) for ids, start in own if len(ids) > max(start, 1)] for own in spoken]
+        if [] in spoken:
+            raise UserError("E_TEXTS", "its texts hold no answer", where=self.experts[spoken.index([])].source)
+        below, parts = (
+            {name: one.to(self.device, self.models.dtype) for name, one in state.items()} for state in (below, parts)
+        )
+        experts = [self._state(expert, self.kept.names) for expert in self.experts]
+        for self.gains in learn(model.module, below, parts, experts, spoken):
+            yield steps.one()
 
     def _gradients(self, tokens: list[list[list[int]]], steps: "_Steps") -> Iterator[Calibrating]:
         module, names = self.models.model(self.base).module, self.kept.names

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from safetensors import safe_open
@@ -21,6 +22,7 @@ from merging.partial import sha256_of
 
 _PRODUCTS = "products of "
 _RUN = "run"
+Gains = Mapping[str, tuple[float, ...]]  # of a tensor, expert by expert
 
 
 def begin(folder: Path, run: object) -> None:
@@ -47,6 +49,10 @@ class Kept:
     names: Sequence[str]
     device: torch.device
 
+    @property
+    def parts(self) -> list[str]:
+        return [*map(str, range(len(self.layers))), ENDS]
+
     def has(self, t: int, part: str) -> bool:
         return self._path(t, part).is_file()
 
@@ -66,7 +72,7 @@ class Kept:
             tensors[_PRODUCTS + name] = self._products(name, grams.sums[same[name]] / grams.tokens)
         self.keep(t, part, tensors, {"matrices": json.dumps(same, sort_keys=True)})
 
-    def about(self, parts: Iterable[str]) -> About:
+    def about(self, parts: Iterable[str], gains: Gains = MappingProxyType({})) -> About:
         """Of these parts, which are written for all experts."""
         matrices: dict[str, tuple[str, str]] = {}
         norms: dict[str, str] = {}
@@ -93,16 +99,17 @@ class Kept:
                 "transposed": sorted(name for name in matrices if self.layers.is_transposed(name)),
                 "products": products,
                 "gradients": self.names if self.stream == "gradients" else [],
+                "gains": dict(gains),
             }
         )
 
-    def finish(self, out: Path) -> int:
+    def finish(self, out: Path, gains: Gains) -> int:
         """Gives the folder its name; returns its bytes. Raises UserError where something of that name is there."""
-        parts = [*map(str, range(len(self.layers))), ENDS]
+        parts = self.parts
         backward = [GRADIENTS] if self.stream == "gradients" else []
         files = [self._path(t, part) for t in range(len(self.experts)) for part in (*parts, BASE, *backward)]
         hashes = {path.name: sha256_of(path) for path in files}
-        self.write_about(self.about(parts).model_copy(update={"files": hashes}))
+        self.write_about(self.about(parts, gains).model_copy(update={"files": hashes}))
         refuse_existing(out)
         (self.folder / _RUN).unlink()
         self.folder.rename(out)

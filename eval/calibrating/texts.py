@@ -122,6 +122,11 @@ def _answered(models: "Models", expert: Checkpoint, texts: Sequence[Text]) -> li
     return [text.answered(next(said)) if text.is_open else text for text in texts]
 
 
+def answer_start(tokenizer: "PreTrainedTokenizerBase", text: Text) -> int:
+    """Which of its tokens is the first of the answer; of other text the first."""
+    return 0 if text.text else len(encode(tokenizer, *render(tokenizer, text.question())))
+
+
 def token_ids(tokenizer: "PreTrainedTokenizerBase", text: Text) -> list[int]:
     """A conversation as the chat template writes it whole, other text as it stands."""
     if text.text:

@@ -1,0 +1,95 @@
+"""How strong each expert's part of a merge is to be, tensor by tensor: learned from what the experts say themselves.
+
+AdaMerging's layer-wise coefficients (2310.02575), with another aim: the merge is to answer an expert's own texts as
+that expert does. Memory holds the base, the experts and their parts of the merge, all whole.
+"""
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from transformers import PreTrainedModel
+
+from eval.calibrating.kept import Gains
+from merging.compute import merged_delta, read_deltas
+from merging.engine import one_thread_a_matrix
+from merging.pieces import merged_tensor
+from merging.plan import Plan
+from merging.spectral import Factors, Fold
+
+STEPS = 24
+RATE = 0.08  # of the first step; it falls to 0 in a line
+_BATCH = 16  # texts an expert a step
+
+State = Mapping[str, Tensor]
+Spoken = tuple[Sequence[int], int]  # token ids, and the first that is an answer
+
+
+def learn(
+    module: PreTrainedModel, below: State, parts: State, experts: Sequence[State], texts: Sequence[Sequence[Spoken]]
+) -> Iterator[Gains]:
+    """Gains g from 1 on, by Adam, for the merge `below + sum_t g_t parts_t`: those after each step.
+
+    The loss is the mean over the
+    experts of `KL(expert || merge)` a token of that expert's answers.
+    """
+    gains = {name: torch.ones(len(experts), device=part.device, requires_grad=True) for name, part in parts.items()}
+    adam = torch.optim.Adam(gains.values(), lr=RATE, betas=(0.9, 0.99))
+    turns = [_turns(own, t) for t, own in enumerate(texts)]
+    for step in range(STEPS):
+        for group in adam.param_groups:
+            group["lr"] = RATE * (1 - step / STEPS)
+        mixed = {name: below[name] + torch.einsum("t,t...->...", gains[name], part) for name, part in parts.items()}
+        merge = {**below, **{name: mixed[name].to(below[name].dtype) for name in mixed}}
+        adam.zero_grad()
+        apart = [divergence(module, expert, merge, next(turn)) for expert, turn in zip(experts, turns, strict=True)]
+        torch.stack(apart).mean().backward()
+        adam.step()
+        yield {name: tuple(found.tolist()) for name, found in gains.items()}
+
+
+def parts_of(plan: Plan, names: Sequence[str]) -> tuple[State, State]:
+    """For a method that is linear in the deltas: the base's tensors, or as they are merged where that is no sum, and
+    of the others the experts' parts (T, *shape).
+    """
+    below, parts = {}, {}
+    with one_thread_a_matrix():
+        for tensor in map(plan.tensor, names):
+            if tensor.action == "copy" or tensor.held is not None:
+                below[tensor.name] = merged_tensor(plan, tensor, None)
+                continue
+            below[tensor.name], factors = read_deltas(plan, tensor)
+            alone = torch.eye(len(factors.deltas)).view(len(factors.deltas), -1, *[1] * (factors.deltas.dim() - 1))
+            found = [merged_delta(plan, tensor, below[tensor.name], Factors(one * factors.deltas)) for one in alone]
+            parts[tensor.name] = torch.stack([part.dense() if isinstance(part, Fold) else part for part in found])
+    return below, parts
+
+
+def divergence(module: PreTrainedModel, expert: State, merge: State, texts: Sequence[Spoken]) -> Tensor:
+    """`KL(expert || merge)`, the mean over all tokens of the answers."""
+    size = max(len(ids) for ids, _ in texts), next(iter(merge.values())).device
+    ids = torch.zeros(len(texts), size[0], dtype=torch.long, device=size[1])
+    real, said = torch.zeros_like(ids), torch.zeros_like(ids, dtype=torch.bool)
+    for row, (own, start) in enumerate(texts):
+        ids[row, : len(own)] = torch.tensor(own)
+        real[row, : len(own)] = 1
+        said[row, max(0, start - 1) : len(own) - 1] = True  # what is read there tells the next token
+    call = {"input_ids": ids, "attention_mask": real, "use_cache": False}
+
+    def words(state: State) -> Tensor:
+        return functional_call(module, dict(state), (), call).logits[said].float().log_softmax(-1)
+
+    with torch.no_grad():
+        wanted = words(expert)
+    return nn.functional.kl_div(words(merge), wanted, reduction="batchmean", log_target=True)
+
+
+def _turns(texts: Sequence[Spoken], seed: int) -> Iterator[list[Spoken]]:
+    """Some of the texts at a time, all before any comes again."""
+    draw, n = random.Random(seed), min(_BATCH, len(texts))
+    while True:
+        order = draw.sample(range(len(texts)), len(texts))
+        for at in range(0, len(order) - n + 1, n):
+            yield [texts[i] for i in order[at : at + n]]
