@@ -2,7 +2,8 @@
 
 Layer by layer: of one layer and one expert the Gram matrices are summed, written and forgotten. The stream that a layer
 reads is the expert's own, or for RegMean++ the merge's: then every layer is merged as soon as all experts are measured
-on it, and all texts go on through the merged layer. Everything is kept as it comes (`kept.py`).
+on it, and all texts go on through the merged layer. Gains of that merge's parts are learned last (`gains.py`).
+Everything is kept as it comes (`kept.py`).
 """
 
 from collections.abc import Iterable, Iterator, Mapping

@@ -176,6 +176,33 @@ def test_the_merged_stream_is_read_through_merged_layers(family):
     torch.testing.assert_close(gram(1), rows.T @ rows / len(rows), atol=1e-4, rtol=2e-3)
 
 
+def test_learned_gains_bring_the_merge_nearer_to_what_each_expert_says(family):
+    names = ("helpful", "honest", "harmless")
+    source = texts(family, names)
+    run(calibrate(recipe(family, names, "regmean_gains"), family / "cal", source, device="cpu"))
+    plan = make_plan(recipe(family, names, "regmean_gains", calibration="cal"))
+    found = plan.calibration
+    assert found
+    assert found.about.gains.keys() == plan.base.tensors.keys()
+    plain = replace(plan, calibration=replace(found, about=found.about.model_copy(update={"gains": {}})))
+    tokenizer = AutoTokenizer.from_pretrained(family / "base")
+
+    def apart(plan) -> float:
+        """Mean over the experts of KL(expert || merge) a token of that expert's text."""
+        merged = AutoModelForCausalLM.from_pretrained(family / "base", dtype=torch.float32)
+        merged.load_state_dict({name: tensor.float() for name, tensor in merged_tensors(plan)})
+        gaps = []
+        for name in names:
+            expert = AutoModelForCausalLM.from_pretrained(family / name, dtype=torch.float32)
+            ids = [torch.tensor([tokenizer(line["text"])["input_ids"]]) for line in TEXT[name]]
+            pairs = [[model(one).logits[0, :-1].log_softmax(-1) for model in (expert, merged)] for one in ids]
+            gaps.append(torch.cat([(p.exp() * (p - q)).sum(-1) for p, q in pairs]).mean())
+        return float(torch.stack(gaps).mean())
+
+    with torch.no_grad():
+        assert apart(plan) < 0.9 * apart(plain)
+
+
 def _start(folder: Path, names: tuple[str, ...], source: str) -> None:
     for _ in calibrate(recipe(folder, names, "regmean_pp"), folder / "cal", source, device="cpu"):
         if len(list((folder / "cal.partial").glob("*.safetensors"))) >= 5:

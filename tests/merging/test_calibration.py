@@ -20,10 +20,10 @@ def diag(*values):
     return torch.diag(torch.tensor(values, dtype=torch.float64))
 
 
-def regmean(deltas, grams, weights=ONES, counts=None, squares=None, **settings):
-    method = METHODS["regmean"]
+def regmean(deltas, grams, weights=ONES, counts=None, squares=None, gains=None, **settings):
+    method = METHODS["regmean" if gains is None else "regmean_gains"]
     transposed = settings.pop("transposed", False)
-    inputs = Inputs(grams and grams.__getitem__, counts, transposed=transposed, squares=squares)
+    inputs = Inputs(grams and grams.__getitem__, counts, transposed=transposed, squares=squares, gains=gains)
     keywords = method.defaults() | {"a": 1.0, "ridge": 0.0} | settings
     scale = keywords.pop("lambda")
     return method(deltas, weights, inputs=inputs, lambda_=scale, **keywords)
@@ -35,6 +35,12 @@ def close(found, expected, atol=1e-9):
 
 def test_regmean_takes_each_column_from_the_expert_that_reads_it():
     close(regmean(PAIR, [diag(1, 0), diag(0, 1)]), [[1, 1], [0, 0]])
+
+
+def test_learned_gains_multiply_each_experts_part():
+    gains = torch.tensor([2.0, 0.5])
+    close(regmean(PAIR, [diag(1, 0), diag(0, 1)], gains=gains), [[2, 0.5], [0, 0]])
+    close(regmean(PAIR, None, gains=gains), [[1.25, 0.25], [0, 1]])  # the mean of 2 D_1 and D_2 / 2
 
 
 def test_equal_inputs_give_the_mean_and_importance_weighs_it():

@@ -124,6 +124,7 @@ def test_every_knob_changes_something(method):
         # the scale of a norm
         ("regmean", "norms"): lambda x: x[:, 0],
         ("regmean_pp", "norms"): lambda x: x[:, 0],
+        ("regmean_gains", "norms"): lambda x: x[:, 0],
         # against each other
         ("model_stock", "clamp"): lambda x: x * torch.tensor([1.0, -1.0, 1.0]).view(3, 1, 1),
     }
