@@ -207,6 +207,8 @@ def _asked(recipe: Recipe, outputs: Outputs) -> Outputs:
     """Without the texts of experts that the recipe leaves out or takes away: nothing of theirs is to be kept."""
     of = {e.model: w for e, w in zip(recipe.experts, _weights(recipe), strict=True)}
     used = torch.tensor([of[e.model] > 0 or not METHODS[recipe.method].uses_weight for e in recipe.beside_base])
+    if not used.any():
+        raise UserError("E_FIT", "No expert has a weight above 0.", do="Give the experts a weight.")
     return Outputs(outputs.squares * used[:, None, None], outputs.own * used[:, None], outputs.whole * used)
 
 

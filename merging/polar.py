@@ -35,6 +35,8 @@ def _by_gram(a: Tensor, tolerance: float) -> tuple[Tensor, Tensor] | None:
     """
     values, r = top_eigen(gram(a), a.shape[1])
     strong = int((values > WEAK**2 * values[0]).sum())
+    if not strong:  # nothing but zeros
+        return None
     r, weak = r[:, :strong], r[:, strong:]
     p = a @ r
     squares = p.square().sum(0)

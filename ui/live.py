@@ -37,8 +37,7 @@ def move(services: Services, page: Page, before: Session, *columns: Mapping[str,
     session = moved(before, controls.desk(before.recipe, *columns))
     if session is before:  # a Reset or a release that changed nothing
         return
-    if not session.recipe.calibration:  # the shaper may need one
-        session = with_measurement(session, services.home)
+    session = with_measurement(session, services.home)  # the shaper may need one
     changes = hold(services, page, session)
     if is_missing(session.recipe) or is_missing(before.recipe):
         changes |= measure_button(page, session)

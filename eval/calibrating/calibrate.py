@@ -91,6 +91,9 @@ class _Job:
         said = [text.model_dump_json() for own in self.texts for text in own]
         self.follows = self.stream in ("merged", "learned")  # the merge, layer by layer
         self.gains: Gains = {}
+        if self.stream == "learned" and dict(recipe.parameters).get("shaper", "none") != "none":
+            what = "gains are learned without a shaper: the parts of a shaped merge do not add up"
+            raise UserError("E_CALIBRATE", what, where="shaper", do="Measure without it.")
         begin(folder, [sources, said, self.stream, recipe.to_yaml() if self.follows else ""])
 
     def write_answers(self) -> Iterator[Calibrating]:

@@ -41,8 +41,8 @@ def learn(
     for step in range(STEPS):
         for group in adam.param_groups:
             group["lr"] = RATE * (1 - step / STEPS)
-        mixed = {name: below[name] + torch.einsum("t,t...->...", gains[name], part) for name, part in parts.items()}
-        merge = {**below, **{name: mixed[name].to(below[name].dtype) for name in mixed}}
+        added = {name: torch.einsum("t,t...->...", gains[name], part.float()) for name, part in parts.items()}
+        merge = {**below, **{name: (below[name] + more).to(below[name].dtype) for name, more in added.items()}}
         adam.zero_grad()
         apart = [divergence(module, expert, merge, next(turn)) for expert, turn in zip(experts, turns, strict=True)]
         torch.stack(apart).mean().backward()

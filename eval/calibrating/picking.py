@@ -22,7 +22,8 @@ _LONGEST = 512  # tokens that are read of a text
 
 def picked(base: "Model", texts: Sequence[Text], share: float) -> list[Text]:
     """That share of one expert's texts, rounded up, in their order. Whether they are answered yet does not count."""
-    ids = [_read(base, text)[:_LONGEST] for text in texts]
+    most = min(base.positions or _LONGEST, _LONGEST)
+    ids = [_read(base, text)[:most] for text in texts]
     usual = [log(max(len(one), 1)) for one in ids]
     surprise = _surprises(base, ids)
     measures = [_off(usual), [repetition(one) for one in ids], _off(surprise)]

@@ -372,3 +372,9 @@ def test_outputs_are_pictured_where_they_are_asked_for_or_cost_one_vector(family
     assert set(asked) - set(other) == (set() if free else {"output"})
     unmeasured = conflicts(make_plan(recipe(family, names, method)), False)["output"]
     assert torch.tensor(unmeasured.values).isnan().all()  # nothing to wait for
+
+
+def test_gains_of_a_shaped_merge_are_refused_before_anything_is_measured(family):
+    shaped = recipe(family, ("helpful", "honest"), "regmean_gains", ", shaper: svc")
+    with pytest.raises(UserError, match="without a shaper"):
+        run(calibrate(shaped, family / "cal", texts(family, ("helpful", "honest")), device="cpu"))

@@ -55,3 +55,12 @@ def test_parts_that_are_half_of_what_the_experts_learned_grow_and_one_too_strong
     assert 0.4 < found["after"][1] < 0.8
     *_, again = learn(MODEL, after(), parts, experts, texts)
     assert again == found
+
+
+def test_models_in_half_precision_learn_too():
+    """As on a GPU, where weights are bfloat16."""
+    experts = [{name: one.bfloat16() for name, one in after(LEANING).items()}]
+    parts = {"after": experts[0]["after"][None] / 2}
+    below = {name: one.bfloat16() for name, one in after().items()}
+    *_, found = learn(MODEL, below, parts, experts, [[([0, 0], 1)]])
+    assert 1.5 < found["after"][0] < 2.5
