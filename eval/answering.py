@@ -110,9 +110,8 @@ class Answering:
 
     def why(self, why: "Why", stopped: Callable[[], bool]) -> "Iterator[Without]":
         """The merge's own answer first, then one by one those of the merges that leave something out."""
-        from eval.running.likelihood import pick
         from eval.running.models import Merged
-        from eval.running.runtime import answer_batch
+        from eval.scoring.score import answers_of
         from eval.scoring.why import Without, variants
 
         asked = why.exam.asked
@@ -122,12 +121,7 @@ class Answering:
             if stopped():
                 return
             model = self.models().model(Merged(variant, partial(family.state, variant)))
-            if probe.choice:
-                text = pick(model.module, model.tokenizer, probe)
-            else:
-                (text,) = answer_batch(
-                    model.module, model.tokenizer, [probe.conversation()], max_new_tokens=probe.max_new_tokens
-                )
+            (text,) = answers_of(model, [probe])
             verdict = judge(probe, text, asked.templates)
             yield Without(what, text, verdict.passed, verdict.label)
 

@@ -18,7 +18,7 @@ from eval.calibrating.gains import STEPS, learn, parts_of
 from eval.calibrating.gradients import gradients
 from eval.calibrating.kept import Gains, Kept, begin, refuse_existing
 from eval.calibrating.picking import picked
-from eval.calibrating.texts import answer, answer_start, read_texts, token_ids
+from eval.calibrating.texts import answer, answer_start, most_read, read_texts, token_ids
 from eval.running.layers import Batch, Layers, Reading, batches, finish_all, start_all, through
 from eval.running.models import Models
 from eval.running.runtime import use_cores
@@ -30,8 +30,6 @@ from merging.models import open_model
 from merging.pieces import merged_tensor
 from merging.plan import Plan, make_plan
 from merging.recipe import Recipe
-
-_LONGEST = 512  # tokens of a text
 
 
 @dataclass(frozen=True)
@@ -114,7 +112,7 @@ class _Job:
         self.layers = Layers(skeleton.module)
         names = self._checked_names()
         pad = skeleton.tokenizer.pad_token_id
-        self._most = min(skeleton.positions or _LONGEST, _LONGEST)
+        self._most = most_read(skeleton)
         tokens = [[token_ids(skeleton.tokenizer, text)[: self._most] for text in own] for own in self.texts]
         tokens = [[ids for ids in own if ids] for own in tokens]
         n_tokens = tuple(sum(map(len, own)) for own in tokens)

@@ -10,20 +10,18 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from eval.calibrating.texts import Text, token_ids
+from eval.calibrating.texts import Text, most_read, token_ids
 from eval.running.runtime import encode, render, use_cores
 
 if TYPE_CHECKING:
     from eval.running.models import Model
 
 _GRAM = 3  # tokens in a row that count as said again
-_LONGEST = 512  # tokens that are read of a text
 
 
 def picked(base: "Model", texts: Sequence[Text], share: float) -> list[Text]:
     """That share of one expert's texts, rounded up, in their order. Whether they are answered yet does not count."""
-    most = min(base.positions or _LONGEST, _LONGEST)
-    ids = [_read(base, text)[:most] for text in texts]
+    ids = [_read(base, text)[: most_read(base)] for text in texts]
     usual = [log(max(len(one), 1)) for one in ids]
     surprise = _surprises(base, ids)
     measures = [_off(usual), [repetition(one) for one in ids], _off(surprise)]

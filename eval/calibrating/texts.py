@@ -21,8 +21,9 @@ from merging.words import shown
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from eval.running.models import Models
+    from eval.running.models import Model, Models
 
+LONGEST = 512  # tokens that are read of a text
 ROUTED = 256  # texts an expert that a router is fitted on, where there are so many
 _BATCH = 100  # answers at a time; what a stopped run loses
 FOLDER = Path(__file__).resolve().parents[2] / "assets" / "calibration"
@@ -120,6 +121,11 @@ def _answered(models: "Models", expert: Checkpoint, texts: Sequence[Text]) -> li
     model = models.model(expert)
     said = iter(answer_batch(model.module, model.tokenizer, [text.conversation() for text in open_ones]))
     return [text.answered(next(said)) if text.is_open else text for text in texts]
+
+
+def most_read(model: "Model") -> int:
+    """Tokens that a model reads of a text here."""
+    return min(model.positions or LONGEST, LONGEST)
 
 
 def answer_start(tokenizer: "PreTrainedTokenizerBase", text: Text) -> int:

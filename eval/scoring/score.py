@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import groupby
@@ -230,20 +230,24 @@ class Loader:
         return self._models.model(Merged(model, lambda: dict(merged_tensors(model, device=_merging(self.device)))))
 
     def answers(self, model: Scorable, probes: list[Probe]) -> list[str]:
-        from eval.running.likelihood import pick
-        from eval.running.runtime import answer_batch
+        return answers_of(self.model(model), probes)
 
-        loaded = self.model(model)
-        found: dict[str, str] = {}
-        for (by_likelihood, most), group in groupby(probes, key=_way):
-            same_way = list(group)
-            if by_likelihood:
-                found |= {probe.id: pick(loaded.module, loaded.tokenizer, probe) for probe in same_way}
-            else:
-                conversations = [probe.conversation() for probe in same_way]
-                texts = answer_batch(loaded.module, loaded.tokenizer, conversations, max_new_tokens=most)
-                found |= {probe.id: text for probe, text in zip(same_way, texts, strict=True)}
-        return [found[probe.id] for probe in probes]
+
+def answers_of(model: "Model", probes: Sequence[Probe]) -> list[str]:
+    """What a model in memory says to each probe, asked as the probe wants."""
+    from eval.running.likelihood import pick
+    from eval.running.runtime import answer_batch
+
+    found: dict[str, str] = {}
+    for (by_likelihood, most), group in groupby(probes, key=_way):
+        same_way = list(group)
+        if by_likelihood:
+            found |= {probe.id: pick(model.module, model.tokenizer, probe) for probe in same_way}
+        else:
+            conversations = [probe.conversation() for probe in same_way]
+            texts = answer_batch(model.module, model.tokenizer, conversations, max_new_tokens=most)
+            found |= {probe.id: text for probe, text in zip(same_way, texts, strict=True)}
+    return [found[probe.id] for probe in probes]
 
 
 def _way(probe: Probe) -> tuple[bool, int]:
