@@ -1,8 +1,13 @@
-"""README stays true: its tables are checked against the registry and the tree, its version against the pin."""
+"""README and docs/ stay true: held against the registry, the tree, the pinned version and the command lines."""
 
+import argparse
 import re
 from pathlib import Path
 
+import pytest
+
+import eval.__main__
+import merging.__main__
 from merging.methods import METHODS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,8 +46,19 @@ def test_the_space_runs_the_pinned_gradio():
 
 
 def test_every_file_and_picture_that_readme_names_is_there():
-    for link in re.findall(r"!\[[^]]*\]\(([^)]+)\)", README):
+    for link in re.findall(r"\]\(([^):]+)\)", README):
         assert (ROOT / link).is_file(), link
+
+
+@pytest.mark.parametrize("program", [merging.__main__, eval.__main__])
+def test_the_page_on_the_command_line_has_every_command_and_no_option_that_is_not_there(program):
+    name = program.__name__.split(".")[0]
+    page = (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8")
+    lines = re.findall(rf"^python -m {name} (\w+)(.*)$", page, re.M)
+    subparsers = next(a for a in program._parser()._actions if isinstance(a, argparse._SubParsersAction))
+    assert {command for command, _ in lines} == set(subparsers.choices)
+    for command, words in lines:
+        assert set(re.findall(r"--[a-z-]+", words)) <= set(subparsers.choices[command]._option_string_actions), command
 
 
 def test_the_recipe_in_readme_is_sound():

@@ -304,11 +304,11 @@ def test_the_digest_names_the_versions_of_the_shapers_in_use(pico_family, monkey
     assert [a == b for a, b in zip(before, digests(), strict=True)] == [True, False, True]
 
 
-def test_readme_names_every_shaper_and_space():
+def test_the_page_on_recipes_names_every_shaper_and_space():
     from pathlib import Path
 
     from merging.spaces import SPACES
 
-    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "docs" / "recipes.md").read_text(encoding="utf-8")
     for name in (*SHAPERS, *(f"space: {space}" for space in SPACES if space != "full")):
         assert f"`{name}`" in text
