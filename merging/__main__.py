@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from merging.command import Parser, print_json, run, seconds_text, tell
+from merging.command import Parser, print_json, refuse_existing, run, seconds_text, tell, write_recipe
 from merging.errors import UserError, all_of
 from merging.events import Event, to_json
 
@@ -192,15 +192,15 @@ def _fit(args: argparse.Namespace) -> None:
     from merging.sources import spelled_out
 
     recipe = load_recipe(args.recipe)
-    if args.densities and args.densities.exists():
-        raise UserError("E_EXISTS", "there is something here already", where=str(args.densities))
+    if args.densities:
+        refuse_existing(args.densities)
     plan = make_plan(recipe)
     experts = [model for model in plan.experts if model.fingerprint != plan.base.fingerprint]
     live = LiveMerge(plan.base, experts, [expert.source for expert in experts])
     what = "densities" if args.densities else "weights" if args.weights else "scale"
     found = fit(what, recipe, lambda asked: live.outputs(list(map(make_plan, asked))))
     if args.densities:
-        args.densities.write_text(spelled_out(found.recipe).to_yaml(), encoding="utf-8")
+        write_recipe(args.densities, spelled_out(found.recipe).to_yaml())
     if args.json:
         key = "lambda" if what == "scale" else what
         print_json({"event": "fitted", key: found.found, "kept": found.after, "kept_before": found.before,

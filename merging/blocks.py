@@ -95,8 +95,8 @@ class Cut:
     end: int
 
     def at(self, start: int) -> "Cut":
-        """The same cut in a block that begins at flat index `start`."""
-        return replace(self, end=self.end - start)
+        """The same cut in a block that begins at flat index `start`; one that keeps nothing is `NOTHING` anywhere."""
+        return self if self.value == float("inf") else replace(self, end=self.end - start)
 
     def keep(self, x: Tensor, out: Tensor | None = None) -> Tensor:
         """`x` with 0 where its magnitude is not among the largest; written to `out`, contiguous, where it is given."""

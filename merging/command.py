@@ -6,6 +6,7 @@ import math
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from merging.errors import UserError
@@ -92,6 +93,23 @@ def tell(event: Event) -> None:
         elif isinstance(event, Finished):
             took = seconds_text(event.seconds)
             print(f"{event.folder} written: {event.n_tensors} tensors in {took}. Digest {event.digest}.")
+
+
+def refuse_existing(out: Path) -> None:
+    if out.exists():
+        raise UserError("E_EXISTS", "there is a file of this name already.", where=str(out),
+                        kept="It is as it was.", do="Choose another name.")  # fmt: skip
+
+
+def write_recipe(out: Path, recipe: str) -> None:
+    """Whole or not at all."""
+    part = out.with_name(f".{out.name}.{os.getpid()}.part")
+    try:
+        part.write_text(recipe, encoding="utf-8")
+        part.replace(out)
+    except OSError as error:
+        raise UserError("E_WRITE", f"the recipe cannot be written: {error.strerror}.", where=str(out),
+                        kept="What was measured is.", do="Choose another place.") from error  # fmt: skip
 
 
 def seconds_text(seconds: float) -> str:

@@ -8,6 +8,7 @@ Everything is kept as it comes (`kept.py`).
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from math import ceil
 from pathlib import Path
 from time import perf_counter
 
@@ -80,10 +81,11 @@ class _Job:
         names = [expert.name for expert in recipe.beside_base]
         if not 0 < pick <= 1:
             raise UserError("E_TEXTS", f"{pick:g} is no share of texts", do="Choose one above 0, at most 1.")
-        self.texts = read_texts(texts, names, round(each / pick))
+        self.texts = read_texts(texts, names, ceil(each / pick))
         self.models = Models(device)
         if pick < 1:
-            self.texts = [picked(self.models.model(self.base), own, pick) for own in self.texts]
+            base = self.models.model(self.base)
+            self.texts = [picked(base, own, min(each, ceil(pick * len(own)))) for own in self.texts]
         self.device = self.models.device
         sources = [self.base.fingerprint, *(expert.fingerprint for expert in self.experts)]
         said = [text.model_dump_json() for own in self.texts for text in own]

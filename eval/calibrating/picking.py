@@ -3,7 +3,7 @@ nor trivial. What Meta-rater does with four raters, for calibration and without 
 """
 
 from collections.abc import Sequence
-from math import ceil, log
+from math import log
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 _GRAM = 3  # tokens in a row that count as said again
 
 
-def picked(base: "Model", texts: Sequence[Text], share: float) -> list[Text]:
-    """That share of one expert's texts, rounded up, in their order. Whether they are answered yet does not count."""
+def picked(base: "Model", texts: Sequence[Text], n: int) -> list[Text]:
+    """That many of one expert's texts, in their order. Whether they are answered yet does not count."""
     ids = [_read(base, text)[: most_read(base)] for text in texts]
     usual = [log(max(len(one), 1)) for one in ids]
     surprise = _surprises(base, ids)
     measures = [_off(usual), [repetition(one) for one in ids], _off(surprise)]
-    return [texts[i] for i in best(measures, ceil(share * len(texts)))]
+    return [texts[i] for i in best(measures, n)]
 
 
 def best(measures: Sequence[Sequence[float]], n: int) -> list[int]:

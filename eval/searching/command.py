@@ -1,7 +1,6 @@
 """`python -m eval search`: its arguments, and what it says while it runs and at the end."""
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from eval.searching.aims import AIMS
 from eval.searching.samplers import SAMPLERS
-from merging.command import print_json, seconds_text
-from merging.errors import UserError
+from merging.command import print_json, refuse_existing, seconds_text, write_recipe
 from merging.events import to_json
 
 if TYPE_CHECKING:
@@ -70,23 +68,6 @@ def _search(args: argparse.Namespace) -> None:
     write_recipe(args.out, done.recipe)
     if not args.json:
         print(_table(finalists), done.words(), f"Try {done.best} is written to {args.out}.", sep="\n")
-
-
-def refuse_existing(out: Path) -> None:
-    if out.exists():
-        raise UserError("E_EXISTS", "there is a file of this name already.", where=str(out),
-                        kept="It is as it was.", do="Choose another name.")  # fmt: skip
-
-
-def write_recipe(out: Path, recipe: str) -> None:
-    """Whole or not at all."""
-    part = out.with_name(f".{out.name}.{os.getpid()}.part")
-    try:
-        part.write_text(recipe, encoding="utf-8")
-        part.replace(out)
-    except OSError as error:
-        raise UserError("E_WRITE", f"the recipe cannot be written: {error.strerror}.", where=str(out),
-                        kept="All scores are.", do="Choose another place and start again.") from error  # fmt: skip
 
 
 def _line(event: "Tried") -> str:

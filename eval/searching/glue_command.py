@@ -5,8 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from eval.searching.command import refuse_existing, write_recipe
-from merging.command import print_json
+from merging.command import print_json, refuse_existing, write_recipe
 from merging.events import to_json
 
 

@@ -66,6 +66,11 @@ def safest(
     names = [expert.name for expert in recipe.beside_base]
     if safe not in names:
         raise UserError("E_TEXTS", f"no expert is called {safe}; they are {', '.join(names)}", where="--safe")
+    if trials < 1:
+        raise UserError("E_USAGE", "at least one try is needed, the recipe itself", where="--trials")
+    if (plan := make_plan(recipe)).calibration is None:
+        raise UserError("E_TEXTS", f"this calibration cannot be taken: {' '.join(plan.notices)}", where="calibration",
+                        do="Measure these models: python -m eval calibrate RECIPE.yml FOLDER.")  # fmt: skip
     texts = read_texts(str(recipe.folder / recipe.calibration / "texts.jsonl"), names, each)
     domain = [[text for text in own if text.messages] for own in texts]
     refusals = [text for text in domain[names.index(safe)] if refuses(text.messages[-1].content)]

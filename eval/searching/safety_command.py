@@ -4,8 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from eval.searching.command import refuse_existing, write_recipe
-from merging.command import print_json
+from merging.command import print_json, refuse_existing, write_recipe
 from merging.events import to_json
 
 
@@ -16,8 +15,8 @@ def add_safest(commands: Any) -> None:
     more = " By cross-entropy on the answers that a calibration keeps: nothing is generated, no probe is asked."
     command = commands.add_parser("safest", help=words, description=words + more, allow_abbrev=False)
     command.set_defaults(run=_safest)
-    command.add_argument("recipe", type=Path, metavar="RECIPE.yml")
-    command.add_argument("out", type=Path, metavar="BEST.yml")
+    command.add_argument("recipe", type=Path, metavar="RECIPE.yml", help="one whose `calibration:` has texts")
+    command.add_argument("out", type=Path, metavar="BEST.yml", help="where the best recipe is written, at the end")
     command.add_argument("--safe", required=True, metavar="EXPERT", help="the safest expert's name")
     command.add_argument("--g", type=float, default=1.0, help="how much its refusals count (default: 1)")
     command.add_argument("--trials", type=int, default=24, help="how many tries (default: 24)")

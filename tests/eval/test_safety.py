@@ -65,3 +65,12 @@ def test_what_is_missing_is_named(family):
     path.write_text(RECIPE + "calibration: cal\n")
     with pytest.raises(UserError, match="no expert is called safe"):
         list(safest(path, "safe"))
+
+
+def test_a_calibration_of_other_models_and_no_try_at_all_are_refused(family):
+    path = family / "r.yml"
+    path.write_text(RECIPE + "calibration: cal\n")
+    with pytest.raises(UserError, match=r"cannot be taken: .*no calibration here"):
+        list(safest(path, "harmless"))
+    with pytest.raises(UserError, match="at least one try"):
+        list(safest(path, "harmless", trials=0))

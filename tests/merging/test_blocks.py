@@ -188,3 +188,10 @@ def test_a_slider_looks_for_no_threshold_in_what_the_profile_knows(tmp_path, mon
     state = live.state(plan(0.4))
     for tensor in plan(0.4).tensors:
         assert torch.equal(state[tensor.name], merged_tensor(plan(0.4), tensor, None)), tensor.name
+
+
+def test_a_cut_that_keeps_nothing_is_the_same_in_every_block():
+    from merging.blocks import NOTHING, Cut
+
+    assert NOTHING.at(5) is NOTHING, "so that no time is spent on it"
+    assert Cut(0.5, 7).at(5) == Cut(0.5, 2)
