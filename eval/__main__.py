@@ -19,7 +19,6 @@ from merging.command import Parser, print_json, run, tell
 from merging.events import Event, Notice, to_json
 
 if TYPE_CHECKING:
-    from eval.running.chat import Mixing
     from eval.scoring.board import HScore, Scores
     from eval.scoring.score import Asked
 
@@ -154,6 +153,8 @@ def _score(args: argparse.Namespace) -> None:
             scored[event.model] = event.scores
         if args.json:
             print_json(to_json(event))
+        elif isinstance(event, Notice):
+            tell(event)
         elif not isinstance(event, Scored):
             _tell(event)
     first = next(iter(scored.values()))
@@ -161,19 +162,8 @@ def _score(args: argparse.Namespace) -> None:
         print_json(first.to_json())
     else:
         print(_table(scored))
-        if mixing:
-            print(_cost(args.model, mixing))
     if args.probes == "sealed":
         print(SELECTION, file=sys.stderr if args.json else sys.stdout)
-
-
-def _cost(recipe: str, mixing: "Mixing") -> str:
-    from eval.running.mixed import mixture_of
-    from merging.plan import make_plan
-    from merging.recipe import load_recipe
-
-    mixed = mixture_of(make_plan(load_recipe(Path(recipe))), mixing)
-    return f"The mixture takes {mixed.work:.1f} times the base's multiplications in its {len(mixed.matrices)} matrices."
 
 
 def _judge(args: argparse.Namespace) -> None:

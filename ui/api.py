@@ -68,7 +68,7 @@ def publish(services: Services) -> None:
         Returns {"helpful": {"score", "low", "high", "n"}, "honest": {...}, "harmless": {...}, "mean", "min", "broken"}.
         """
         recipe = _recipe(services, recipe_yaml)
-        probes = exams_of(services, _session(services, recipe_yaml)).full.probes
+        probes = exams_of(services, recipe).full.probes
         job = _run(services, recipe, "score", ("-m", "eval", "score", "recipe.yml", "--probes", probes, "--json"))
         last: dict[str, Any] = {}
         for line in services.jobs.follow(job):

@@ -27,7 +27,7 @@ def ask_two(services: Services, page: Page, session: Session, turns: Turns, ques
     base, *experts = fingerprints(session)
     models = {"merge": plan.digest, "base": base, **dict(zip(sources.names, experts, strict=True))}
     left, right = draw.sample(sorted(models), 2)
-    probe = draw.choice(exams_of(services, session).first.asked.probes)
+    probe = draw.choice(exams_of(services, session.recipe).first.asked.probes)
     messages = [{"role": "user", "content": question.strip()}] if (question or "").strip() else probe.conversation()
     services.ballots.pop(session.id, None)
     yield {panel.ask: gr.update(interactive=False), panel.row: gr.update(visible=False)}

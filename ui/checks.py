@@ -28,7 +28,7 @@ def examine(services: Services, page: Page, session: Session, turns: Turns) -> I
     recipe = recipe_of(session)
     digest = make_plan(recipe).digest
     try:
-        asked = Examine(session.id, sources_of(session), recipe, exams_of(services, session).read)
+        asked = Examine(session.id, sources_of(session), recipe, exams_of(services, session.recipe).read)
         for event in services.worker.ask(asked):
             if isinstance(event, Health):
                 keep(services.health, digest, event)
@@ -43,7 +43,7 @@ def compare_tries(
     services: Services, page: Page, session: Session, turns: Turns, first: str, second: str
 ) -> Iterator[Updates]:
     """Two merges that were scored, side by side; nothing until both are chosen."""
-    exam = exams_of(services, session).first
+    exam = exams_of(services, session.recipe).first
     found = {one.key: one for one in tried(session, exam)}
     if first in found and second in found:
         shown = compared_html(found[first], found[second], exam.asked.probes)

@@ -48,7 +48,7 @@ def click_try(services: Services, page: Page, session: Session, turns: Turns, ev
 
 def take_try(services: Services, page: Page, session: Session, turns: Turns, key: str) -> Iterator[Updates]:
     """Back to the settings of a merge that was scored."""
-    if one := next((one for one in tried(session, exams_of(services, session).first) if one.key == key), None):
+    if one := next((one for one in tried(session, exams_of(services, session.recipe).first) if one.key == key), None):
         yield from apply_recipe(services, page, session, turns, again(session, one.recipe))
 
 

@@ -152,7 +152,7 @@ def draw_rest(services: Services, page: Page, session: Session, turns: Turns, lo
         return spectra.draw_tables(page.spectra, look, session) if look.views and session.tab in session.tables else {}
     if session.tab == "chat":
         updating = services.ready.get(session.id) != look.digest
-        title, asked = METHODS[session.recipe.method].title, exams_of(services, session).first.asked
+        title, asked = METHODS[session.recipe.method].title, exams_of(services, session.recipe).first.asked
         return chat.draw(page.chat, asked, turns, look.family.experts, title, updating)
     if session.tab == "board":
         return draw_board(services, page, session, look)
@@ -172,7 +172,7 @@ def draw_search(services: Services, page: Page, session: Session) -> Updates:
 def draw_board(services: Services, page: Page, session: Session, look: Look) -> Updates:
     """The scores of the merge on the desk, also those that an earlier visit made, among all that were tried."""
     found = board_of(services, look.digest)
-    exams = exams_of(services, session)
+    exams = exams_of(services, session.recipe)
     tries = history.tried(session, exams.first)
     if found is None and any(one.digest == look.digest for one in tries):
         found = history.recalled(session, look.digest, exams.first)

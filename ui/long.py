@@ -48,12 +48,12 @@ _STOPPED = {
 
 def score_first(services: Services, page: Page, session: Session, turns: Turns) -> Iterator[Updates]:
     """A first look."""
-    yield from _score(services, page, session, turns, exams_of(services, session).first)
+    yield from _score(services, page, session, turns, exams_of(services, session.recipe).first)
 
 
 def score_more(services: Services, page: Page, session: Session, turns: Turns) -> Iterator[Updates]:
     """All probes, as reported elsewhere."""
-    yield from _score(services, page, session, turns, exams_of(services, session).full)
+    yield from _score(services, page, session, turns, exams_of(services, session.recipe).full)
 
 
 def _score(services: Services, page: Page, session: Session, turns: Turns, exam: Exam) -> Iterator[Updates]:

@@ -31,7 +31,7 @@ def start(
     recipe = recipe_of(session)
     budget = [*(("--trials", str(int(trials))) if trials else ()), *(("--minutes", str(minutes)) if minutes else ())]
     command = ("-m", "eval", "search", "recipe.yml", "best.yml", "--sampler", sampler, "--aim", aim, *budget,
-               "--probes", exams_of(services, session).full.probes, "--json")  # fmt: skip
+               "--probes", exams_of(services, session.recipe).full.probes, "--json")  # fmt: skip
     about = {"digest": make_plan(recipe).digest, "sampler": sampler, "experts": list(names_of(recipe))}
     yield from start_job(services, page, session, turns, "search", about, [command])
 

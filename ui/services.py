@@ -86,10 +86,10 @@ def board_of(services: Services, digest: str) -> Scoreboard | None:
     return next((board for board in found if board), None)
 
 
-def exams_of(services: Services, session: Session) -> Exams:
+def exams_of(services: Services, recipe: Recipe) -> Exams:
     """Town's probes for models with Town's words, which know no other world; the standard ones for all others."""
-    recipe, words = session.recipe, "tokenizer.json"
-    theirs = open_model(recipe.base or recipe.experts[0].model, recipe.folder).folder / words
+    words = "tokenizer.json"
+    theirs = open_model(recipe.sources[0], recipe.folder).folder / words
     return TOWN if theirs.is_file() and cmp(theirs, services.town / "base" / words, shallow=False) else STANDARD
 
 

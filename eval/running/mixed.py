@@ -1,6 +1,7 @@
 """A mixture before it is in memory: what it is made of, and what it costs (`smile.py` runs it)."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from merging.view import stored
 
 if TYPE_CHECKING:  # seconds of transformers
     from eval.running.smile import Triplets
+    from merging.decompose import SVD
 
 
 @dataclass(frozen=True)
@@ -40,18 +42,30 @@ class Mixed:
         whole = sum(prod(self.base.tensors[name].shape) for name in self.matrices)
         return 1 + sum(rank * sum(self.base.tensors[name].shape) for name, rank in self.ranks.items()) / whole
 
+    def words(self) -> str:
+        cost = f"{self.work:.1f} times the base's multiplications in its {len(self.matrices)} matrices"
+        return f"The mixture takes {cost}."
+
 
 def mixture_of(plan: Plan, mixing: Mixing) -> Mixed:
-    """Of a plan's base and experts, whose triplets are found when they are asked for."""
+    """Of a plan's base and experts, whose exact triplets are found when they are asked for."""
     from merging.analysis import family  # loads torch
-    from merging.live import LiveMerge
+    from merging.compute import delta_factors, expert_delta
+    from merging.cores import cores
+    from merging.engine import one_thread_a_matrix
 
     base = stored(plan.base)
     experts = tuple(model for model in map(stored, plan.experts) if model.fingerprint != base.fingerprint)
-    names = [str(t) for t in range(len(experts))]
-    found = family(names, {name: info.shape for name, info in base.tensors.items()})
+    shapes = {name: info.shape for name, info in base.tensors.items()}
+    matrices = tuple(matrix.name for matrix in family([str(t) for t in range(len(experts))], shapes).matrices)
 
     def triplets(k: int) -> "Triplets":
-        return LiveMerge(base, experts, names).triplets(k)
+        def of(name: str) -> list["SVD"]:
+            below = base.read(name)
+            factors = delta_factors(below, [expert_delta(expert, name, base, name, below) for expert in experts])
+            return [factors.svd(t, k) for t in range(len(experts))]
 
-    return Mixed(base, experts, mixing, tuple(matrix.name for matrix in found.matrices), triplets)
+        with one_thread_a_matrix(), ThreadPoolExecutor(cores()) as pool:
+            return dict(zip(matrices, pool.map(of, matrices), strict=True))
+
+    return Mixed(base, experts, mixing, matrices, triplets)

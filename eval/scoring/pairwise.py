@@ -141,7 +141,7 @@ def _answers(model: str, probes: str, split: Split, device: str) -> Generator[As
     for event in score(model, probes, split, device):
         if isinstance(event, Scored):
             texts = {answer.probe_id: answer.text for answer in event.answers}
-        else:
+        elif isinstance(event, Asked):
             yield event
     return texts
 

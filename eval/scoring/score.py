@@ -20,6 +20,7 @@ from eval.scoring.board import Scores, summarise
 from eval.scoring.runs import Run, answers, begin, find, finish, keep
 from merging.checkpoint import Checkpoint
 from merging.errors import UserError
+from merging.events import Notice
 from merging.models import open_model
 from merging.plan import Plan, make_plan
 from merging.recipe import Expert, load_recipe
@@ -67,7 +68,7 @@ def score(
     run_code: bool = False,
     router: str = "",
     mixing: Mixing | None = None,
-) -> Iterator[ScoreEvent]:
+) -> Iterator[ScoreEvent | Notice]:
     """Scores a folder, or the merge of a recipe file; with `sources` then also the recipe's base and experts.
 
     A model that was scored before is answered from `runs.db`. The recipe's merge is never written. `run_code`
@@ -82,7 +83,8 @@ def score(
         plan = models.get("merge")
         if not isinstance(plan, Plan):
             raise UserError("E_USAGE", "--mixture needs a recipe file: it mixes the recipe's experts.")
-        models["mixture"] = mixture_of(plan, mixing)
+        models["mixture"] = mixed = mixture_of(plan, mixing)
+        yield Notice(mixed.words())
     asked = load_probes(probes, split)
     loader = Loader(choose_device(device).type)
     if router and not sources:

@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from eval.running.chat import Answered, Decoding, Mixing, Routing, converse
-from eval.running.mixed import Mixed
+from eval.running.mixed import Mixed, mixture_of
 from eval.running.models import Model, Models
 from eval.running.side_path import twin
 from eval.running.smile import Branches, Mixture
@@ -18,6 +18,8 @@ from merging.checkpoint import TensorInfo, open_checkpoint
 from merging.decompose import SVD, svd
 from merging.errors import UserError
 from merging.live import LiveMerge
+from merging.plan import make_plan
+from merging.recipe import parse_recipe
 from tests.pico import make_family
 
 NAMES = ("helpful", "honest", "harmless")
@@ -190,3 +192,20 @@ def test_a_mixture_is_scored_beside_the_merge_and_kept(tmp_path, monkeypatch, re
     assert scored(1)[1] > 1, "another mixture"
     with pytest.raises(UserError, match="needs a recipe"):
         list(score(f"{town}/base", split="screen", mixing=Mixing()))
+
+
+def test_a_score_takes_exact_triplets_however_large_the_family_is(family):
+    """Those of `torch.linalg.svd`, at the rank asked for: no budget of the screen cuts them."""
+    text = "merge_method: linear\nbase_model: base\nmodels: [{model: helpful}, {model: honest}]\n"
+    mixed = mixture_of(make_plan(parse_recipe(text, family)), Mixing(rank=16))
+    found = mixed.triplets(16)
+    assert tuple(found) == mixed.matrices
+    base, *experts = (open_checkpoint(name, family) for name in ("base", "helpful", "honest"))
+    for name, parts in found.items():
+        for part, expert in zip(parts, experts, strict=True):
+            delta = expert.read(name).double() - base.read(name).double()
+            u, s, v = torch.linalg.svd(delta, full_matrices=False)
+            k = len(part.s)
+            assert k == min(16, *delta.shape)
+            best = (u[:, :k] * s[:k]) @ v[:k]
+            assert ((part.u * part.s) @ part.v.T - best).norm() < 1e-3 * best.norm()
