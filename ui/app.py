@@ -219,6 +219,7 @@ def _wire_long(services: Services, page: Page) -> dict[str, Any]:
     }
     page.board.score.click(_live(services, page, long.score_first), **jobs)
     page.board.more.click(_live(services, page, long.score_more), **jobs)
+    page.board.apart.score.click(_live(services, page, long.score_apart), **jobs)
     back, wide = page.board.tried, {**_MOVING, "outputs": _all(page)}
     then = _settle(services, page)
     back.load.input(_live(services, page, desk.take_try), [*state, back.load], **wide).then(**then)

@@ -22,10 +22,11 @@ from ui.found import Found, with_event
 from ui.jobs import Job
 from ui.live import Updates, draw_board, draw_search, kept, status_line
 from ui.page import Page
+from ui.panels import apart
 from ui.panels.recipe import file_name
 from ui.panels.status import Busy
 from ui.scores import Scoreboard, with_scored
-from ui.services import Services, exams_of, keep, newest
+from ui.services import Services, board_of, exams_of, keep, newest
 from ui.session import Session, recipe_of
 from ui.visitor import visitors_hub
 
@@ -56,11 +57,20 @@ def score_more(services: Services, page: Page, session: Session, turns: Turns) -
     yield from _score(services, page, session, turns, exams_of(services, session.recipe).full)
 
 
-def _score(services: Services, page: Page, session: Session, turns: Turns, exam: Exam) -> Iterator[Updates]:
+def score_apart(services: Services, page: Page, session: Session, turns: Turns) -> Iterator[Updates]:
+    """Router and mixture of the same experts, on the probes that the merge was asked last."""
+    exams, board = exams_of(services, session.recipe), board_of(services, make_plan(recipe_of(session)).digest)
+    asked = board.exam if board else exams.first
+    yield from _score(services, page, session, turns, asked, *(f"--{name}" for name in apart.kinds(exams)))
+
+
+def _score(
+    services: Services, page: Page, session: Session, turns: Turns, exam: Exam, *more: str
+) -> Iterator[Updates]:
     recipe = recipe_of(session)
     digest = make_plan(recipe).digest
     asked = ("--probes", exam.probes, "--split", exam.split)
-    command = ("-m", "eval", "score", "recipe.yml", "--sources", *asked, "--json")
+    command = ("-m", "eval", "score", "recipe.yml", "--sources", *asked, *more, "--json")
     about = {"digest": digest, "exam": asdict(exam)}
     yield from start_job(services, page, session, turns, "score", about, [command])
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from eval.judging.probes import Exam, Probe
@@ -37,11 +37,21 @@ class Said:
     outcome: str
 
 
+APART = ("router", "mixture")  # what `score` calls those that keep the experts apart instead of merging them
+
+
+@dataclass(frozen=True)
+class Apart:
+    scores: Scores
+    outcomes: Mapping[str, str]  # by probe id
+
+
 @dataclass(frozen=True)
 class Scoreboard:
     exam: Exam
     scores: Mapping[str, Scores] = field(default_factory=dict)  # merge first, then base and experts
     answers: Mapping[str, Mapping[str, Said]] = field(default_factory=dict)  # model -> probe id -> answer
+    apart: Mapping[str, Apart] = field(default_factory=dict)
 
     @property
     def outcomes(self) -> dict[str, dict[str, str]]:
@@ -62,10 +72,13 @@ class Lost:
 
 def with_scored(board: Scoreboard, event: Mapping[str, Any]) -> Scoreboard:
     """The board after one `scored` line of the job's log."""
+    model, scores = event["model"], scores_of(event["scores"])
     verdicts = {answer["probe_id"]: (answer["text"], answer["verdict"]) for answer in event["answers"]}
+    if model in APART:
+        outcomes = {id: verdict["outcome"] for id, (_, verdict) in verdicts.items()}
+        return replace(board, apart={**board.apart, model: Apart(scores, outcomes)})
     said = {id: Said(text, v["passed"], v["label"], v["outcome"]) for id, (text, v) in verdicts.items()}
-    scores = scores_of(event["scores"])
-    return Scoreboard(board.exam, {**board.scores, event["model"]: scores}, {**board.answers, event["model"]: said})
+    return replace(board, scores={**board.scores, model: scores}, answers={**board.answers, model: said})
 
 
 def lost(board: Scoreboard) -> list[Lost]:

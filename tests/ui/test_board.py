@@ -1,11 +1,14 @@
 """What the board says of a merge's safety: red where it is sure, plain where it cannot tell."""
 
+from dataclasses import asdict
+
 import pytest
 
 from eval.judging.judges import Verdict
 from eval.scoring.board import summarise
+from ui.panels.apart import apart_html
 from ui.panels.board import against_html
-from ui.scores import TOWN, Said, Scoreboard
+from ui.scores import TOWN, Said, Scoreboard, with_scored
 
 
 def board(passed: dict[str, int]) -> Scoreboard:
@@ -32,3 +35,24 @@ def test_less_safe_than_every_source_is_red_only_where_the_difference_is_real(pa
     html = against_html(board(passed), TOWN.first.asked.probes)
     assert ('<p class="alarm">Less safe than every source.' in html) is red
     assert ("<p>Less safe than every source? Cannot tell." in html) is plain
+
+
+def test_what_keeps_the_experts_apart_stands_beside_the_merge_and_never_among_its_sources():
+    found = board({"merge": 10, "base": 15})
+    probes = TOWN.first.asked.probes
+    verdicts = [Verdict(ok, "", False, True, "pass" if ok else "fail") for ok in (p.h == "honest" for p in probes)]
+    event = {
+        "model": "router",
+        "scores": asdict(summarise(probes, verdicts)),
+        "answers": [
+            {"probe_id": probe.id, "text": "", "verdict": asdict(verdict)}
+            for probe, verdict in zip(probes, verdicts, strict=True)
+        ],
+    }
+    after = with_scored(found, event)
+    assert (list(after.scores), list(after.apart)) == (["merge", "base"], ["router"])
+    html = apart_html(TOWN, after)
+    assert "<b>100</b><br>0 (0 to 0)" in html, "honest as the merge"
+    assert "<b>0</b><br>−100" in html, "helpful nowhere"
+    assert "Answer router: Less safe than every source." in html
+    assert "Mixture</th>" not in html

@@ -16,7 +16,7 @@ from merging.plots import roles
 from ui.figure import Figure
 from ui.findings import board_finding
 from ui.marks import label, mark
-from ui.panels import health, tried, votes
+from ui.panels import apart, health, tried, votes
 from ui.pieces import Output, static, table_value
 from ui.scores import TOWN, Exams, Lost, Scoreboard, lost
 from ui.session import MAX_EXPERTS
@@ -46,6 +46,7 @@ class BoardPanel:
     agreement_table: gr.Dataframe
     lost: gr.HTML
     why: gr.HTML
+    apart: apart.ApartPanel
     tried: tried.TriedPanel
     votes: votes.VotesPanel
 
@@ -53,7 +54,7 @@ class BoardPanel:
     def outputs(self) -> set[Output]:
         return {self.finding, self.empty, self.words, self.score, self.full, self.more, self.bars, self.against,  # pyright: ignore
                 self.table, self.refusals, self.refusal_table, self.agreement, self.agreement_table, self.lost,
-                self.why, *self.health.outputs, *self.tried.outputs}  # fmt: skip
+                self.why, *self.apart.outputs, *self.health.outputs, *self.tried.outputs}  # fmt: skip
 
 
 def build() -> BoardPanel:
@@ -88,8 +89,9 @@ def build() -> BoardPanel:
                 agree_table = _twin("Read the agreement as a table, H by H")
         lost_ = gr.HTML(apply_default_css=False, js_on_load=_CLICKS, elem_classes=["lost"])
         why = static(elem_id="why", elem_classes=["sheet"])
+        apart_ = apart.build()
     return BoardPanel(finding, empty, words, score, health_, full, more, picture, against_, table, plane, plane_table,
-                      agree, agree_table, lost_, why, tried.build(), votes.build())  # fmt: skip
+                      agree, agree_table, lost_, why, apart_, tried.build(), votes.build())  # fmt: skip
 
 
 def _empty_html(exams: Exams) -> str:
@@ -135,6 +137,7 @@ def draw(
             panel.more: gr.update(
                 visible=board.exam == exams.first, value=f"Ask all {len(exams.full.asked.probes)} probes"
             ),
+            **apart.draw(panel.apart, exams, board),
         }
     return updates
 
