@@ -139,8 +139,7 @@ class LiveMerge:
                     return
                 name, seen[name], merged[name] = found
             self._sample = None
-            if rough:
-                self._sketches.forget()
+            self._sketches.forget()  # also those of an earlier move that was cancelled among them
             yield LookReady(self._pictures.look(step, seen, time.perf_counter() - start))
             yield from self._weights(step, merged, cancelled, start)
 

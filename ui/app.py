@@ -9,7 +9,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 
 from merging.methods import METHODS
-from ui import api, ballots, checks, controls, desk, family, fitting, live, long, measuring, searching, talk
+from ui import api, ballots, checks, controls, desk, family, fitting, live, long, looking, measuring, searching, talk
 from ui.figure import serve_pictures
 from ui.page import Page
 from ui.panels import board, chat, compare, map, method, models, passports, recipe, search, spectra, status
@@ -161,25 +161,25 @@ def _wire_models(services: Services, page: Page) -> None:
 def _wire_pictures(services: Services, page: Page, tabs: dict[str, gr.Tab]) -> None:
     """Tabs, measure, cells and their keyboard twins; the recipe as a file."""
     state = [page.session, page.turns]
-    looks = {**_MOVING, "outputs": [*page.pictures, page.problem]}
+    looks = {**_MOVING, "outputs": [*page.pictures, page.browser, page.problem]}
     for name, tab in tabs.items():
-        tab.select(_live(services, page, live.select_tab, name), state, **looks)
+        tab.select(_live(services, page, looking.select_tab, name), state, **looks)
     shown = {**looks, "outputs": [*looks["outputs"], page.method.measure]}
-    page.map.measure.input(_live(services, page, live.pick_measure), [*state, page.map.measure], **shown)
+    page.map.measure.input(_live(services, page, looking.pick_measure), [*state, page.map.measure], **shown)
     tables = {**_MOVING, "outputs": [page.session, *page.settled, page.problem]}
     for twin in (page.map.twin, page.spectra.twin):
         for opened, event in ((True, twin.expand), (False, twin.collapse)):
-            event(_live(services, page, live.open_tables, opened), state, **tables)
+            event(_live(services, page, looking.open_tables, opened), state, **tables)
     views = [page.spectra.quantity, page.spectra.row, page.spectra.first]
-    gr.on([picker.input for picker in views], _live(services, page, live.pick_view), [*state, *views], **looks)
-    page.map.pair.input(_live(services, page, live.pick_pair), [*state, page.map.pair], **looks)
+    gr.on([picker.input for picker in views], _live(services, page, looking.pick_view), [*state, *views], **looks)
+    page.map.pair.input(_live(services, page, looking.pick_pair), [*state, page.map.pair], **looks)
     figures = [*page.map.maps, page.map.gate, page.spectra.sheet, *page.spectra.maps]
-    gr.on([figure.select for figure in figures], _live(services, page, live.open_cell), state, **looks)
+    gr.on([figure.select for figure in figures], _live(services, page, looking.open_cell), state, **looks)
     pickers = [page.map.layer, page.map.kind]
-    gr.on([p.input for p in pickers], _live(services, page, live.pick_matrix), [*state, *pickers], **looks)
-    page.map.scope.input(_live(services, page, live.pick_scope), [*state, page.map.scope], **looks)
+    gr.on([p.input for p in pickers], _live(services, page, looking.pick_matrix), [*state, *pickers], **looks)
+    page.map.scope.input(_live(services, page, looking.pick_scope), [*state, page.map.scope], **looks)
     locks = {**looks, "outputs": [*page.pictures, page.method.preset, page.problem]}
-    taken = page.map.source.input(_live(services, page, live.take_from), [*state, page.map.source], **locks)
+    taken = page.map.source.input(_live(services, page, looking.take_from), [*state, page.map.source], **locks)
     taken.then(**_settle(services, page))
     file = page.recipe.problem
     # Nothing follows these two with `.then`: after a problem the text must stay as it was typed.

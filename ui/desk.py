@@ -21,8 +21,8 @@ from ui.live import Updates, card, follow, hold, measure_button, settled
 from ui.page import Page
 from ui.panels import method, models, passports
 from ui.problem import fix_of
-from ui.services import Services, exams_of, keep, town_sources
-from ui.session import Session, checked, fresh_recipe, recipe_of, rolled, undone, with_recipe
+from ui.services import Services, exams_of, keep, newest, town_sources
+from ui.session import Session, checked, fresh_recipe, looking, recipe_of, rolled, undone, with_recipe
 
 
 def take_preset(services: Services, page: Page, session: Session, turns: Turns, name: str) -> Iterator[Updates]:
@@ -80,9 +80,11 @@ def apply_recipe(services: Services, page: Page, session: Session, turns: Turns,
     after = with_recipe(session, recipe_)
     make_plan(recipe_of(after))  # every problem at once, from the headers alone
     drawn = follow(services, page, after, whole=True)
-    first = next(drawn)  # raises when recipe and models do not fit: the desk then stays as it is
-    yield {**hold(services, page, after), **_told(services, page, after, session), **first}
-    yield from drawn
+    # The first raises when recipe and models do not fit: the desk then stays as it is, as where a move overtakes it.
+    for i, updates in enumerate(drawn):
+        after = looking(after, newest(services, after))
+        told = {**_told(services, page, after, session), **hold(services, page, after)} if i == 0 else {}
+        yield updates | told
 
 
 def show_recipe(services: Services, page: Page, session: Session, after: Session, turns: Turns) -> Iterator[Updates]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any, get_args
+from typing import Any
 
 import gradio as gr
 
@@ -11,16 +11,14 @@ from merging.analysis import Look
 from merging.live_events import FocusReady, FoldedReady, LookReady, SampleReady, StateReady
 from merging.methods import METHODS
 from merging.plan import check
-from merging.plots import MEASURES
 from merging.sources import absolute
 from ui import controls, history
 from ui.conversation import Turns
-from ui.locking import taken_from
 from ui.measured import is_missing, refuse_missing, with_measurement
 from ui.page import Page
 from ui.panels import board, chat, health, map, method, passports, recipe, search, spectra, status, tried
 from ui.services import Services, board_of, exams_of, keep, newest
-from ui.session import Scope, Session, moved, names_of, recipe_of, with_locks, with_method
+from ui.session import Session, looking, moved, names_of, recipe_of, with_method
 
 Updates = dict[Any, Any]
 
@@ -85,32 +83,41 @@ def measure_button(page: Page, session: Session) -> Updates:
 
 
 def follow(services: Services, page: Page, session: Session, *, whole: bool = False) -> Iterator[Updates]:
-    """Ask the worker and draw what comes; `whole` (or other locks) draws also what no slider changes."""
+    """Ask the worker and draw what comes where the visitor looks by then; `whole` (or other locks) draws also what no
+    slider changes."""
     locks = session.recipe.locks
     whole = whole or services.drawn.get(session.id, locks) != locks
     shown = services.looks.get(session.id)
     before = shown if shown and shown.tier == "exact" and not whole else None
     outputs = session.tab == "map" and session.measure == "output"
     stream = services.worker.ask(Move(session.id, sources_of(session), recipe_of(session), session.focus, outputs))
-    keep(services.moves, session.id, stream)
     for event in stream:
+        now = looking(session, newest(services, session))
+        if now != session or (
+            isinstance(event, SampleReady | LookReady) and before and before.family != event.look.family
+        ):
+            before = None  # another handler drew what is in front, from older numbers; or it is of another family
+        session = now
         if isinstance(event, FocusReady) and session.tab == "map" and shown:
             before = None if event.view.sketched else before
-            if event.seconds * len(shown.family.matrices) > 1.0:  # the others take long: worth a message of its own
+            slow = event.seconds * len(shown.family.matrices) > 1.0  # the others take long: worth a message of its own
+            if slow and event.view.matrix.name == session.focus:
                 found = map.draw_matrix(page.map, event.view)
                 yield found if before is None else {page.map.matrix: found[page.map.matrix]}
-        elif isinstance(event, SampleReady) and (before is None or before.family != event.look.family):
+        elif isinstance(event, SampleReady) and before is None:
             keep(services.looks, session.id, event.look)
             # What is open stays so, wherever the exact numbers are worst.
             session = replace(session, focus=event.look.opened(session.focus).name)
-            now = newest(services, session)
-            held = hold(services, page, replace(now, focus=session.focus)) if now.recipe == session.recipe else {}
+            held = hold(services, page, looking(newest(services, session), session))
             yield held | draw(services, page, session, event.look, None)
-            shown, before = event.look, None  # all of it is drawn again
+            shown = event.look
         elif isinstance(event, LookReady):
             keep(services.looks, session.id, event.look)
             keep(services.drawn, session.id, locks)
+            keep(services.moves, session.id, stream)
             yield draw(services, page, session, event.look, before)
+            if session.tab == "map" and session.measure not in event.look.conflicts:  # it came to the front meanwhile
+                yield from follow(services, page, session, whole=True)
             return
 
 
@@ -123,14 +130,14 @@ def settled(services: Services, page: Page, session: Session, turns: Turns) -> I
     if look and shows and (updates := draw_rest(services, page, session, turns, look)):
         yield updates
     for event in stream or ():
-        look = services.looks.get(session.id)
+        look, now = services.looks.get(session.id), newest(services, session)
         if not isinstance(event, FoldedReady | StateReady) or services.ready.get(session.id) == event.digest:
             continue
         if look and look.digest == event.digest:
             keep(services.ready, session.id, event.digest)
-            if session.tab == "chat":
-                yield draw_rest(services, page, session, turns, look)
-    yield {page.browser: kept(services, session)}
+            if now.tab == "chat":
+                yield draw_rest(services, page, now, turns, look)
+    yield {page.browser: kept(services, newest(services, session))}
 
 
 def draw(services: Services, page: Page, session: Session, look: Look, before: Look | None) -> Updates:
@@ -205,92 +212,3 @@ def kept(services: Services, session: Session) -> dict[str, str]:
     """What the browser keeps over a reload."""
     job = services.current.get(session.owner)
     return {"owner": session.owner, "recipe": session.recipe.to_yaml(), "job": job.id if job else ""}
-
-
-def select_tab(services: Services, page: Page, tab: str, session: Session | None, turns: Turns) -> Iterator[Updates]:
-    if session is not None and session.tab != tab:  # Gradio selects the first tab before the page has loaded
-        yield from _show(services, page, replace(session, tab=tab), turns)
-
-
-def pick_measure(services: Services, page: Page, session: Session, turns: Turns, measure: str) -> Iterator[Updates]:
-    """Output kept is measured first: where that is done it is named now, else its button appears."""
-    if measure not in MEASURES:
-        return
-    after = replace(session, measure=measure)  # pyright: ignore
-    named = with_measurement(after, services.home, anyway=True) if measure == "output" else after
-    missing = measure == "output" and is_missing(named.recipe, anyway=True)
-    yield {page.method.measure: gr.update(visible=missing or is_missing(after.recipe))}
-    if missing or named.recipe == session.recipe:
-        yield from _show(services, page, after, turns)
-    else:
-        yield {page.session: named}
-        yield from follow(services, page, named, whole=True)
-
-
-def pick_pair(services: Services, page: Page, session: Session, turns: Turns, pair: int) -> Iterator[Updates]:
-    yield from _show(services, page, replace(session, pair=int(pair or 0)), turns)
-
-
-def pick_view(
-    services: Services, page: Page, session: Session, turns: Turns, quantity: str, row: str, first: int
-) -> Iterator[Updates]:
-    """The pickers of Spectra."""
-    if quantity in spectra.QUANTITIES and row in spectra.ROWS:
-        after = replace(session, quantity=quantity, row=row, first=int(first or 0))  # pyright: ignore
-        yield from _show(services, page, after, turns)
-
-
-def open_cell(services: Services, page: Page, session: Session, turns: Turns, event: gr.EventData) -> Iterator[Updates]:
-    """A cell was clicked in any picture."""
-    look = services.looks.get(session.id)
-    matrix = map.clicked(look, event._data) if look else None
-    if matrix:
-        yield from _show(services, page, replace(session, focus=matrix.name), turns)
-
-
-def pick_matrix(
-    services: Services, page: Page, session: Session, turns: Turns, layer: str, kind: str
-) -> Iterator[Updates]:
-    """The same by keyboard."""
-    look = services.looks.get(session.id)
-    matrix = look.family.at(int(layer), kind) if look and str(layer).isdecimal() else None
-    if matrix:
-        yield from _show(services, page, replace(session, focus=matrix.name), turns)
-
-
-def pick_scope(services: Services, page: Page, session: Session, turns: Turns, scope: str) -> Iterator[Updates]:
-    if scope in get_args(Scope):
-        yield from _show(services, page, replace(session, scope=scope), turns)  # pyright: ignore
-
-
-def take_from(services: Services, page: Page, session: Session, turns: Turns, source: str) -> Iterator[Updates]:
-    """The open matrix, or those around it, from the merge, the base or an expert."""
-    look = services.looks.get(session.id)
-    models = {map.MERGE: None, "base": "base"}
-    models |= {name: e.model for name, e in zip(names_of(session.recipe), session.recipe.experts, strict=True)}
-    if look and source in models:
-        matrix = map.opened(look, session)
-        locks = taken_from(session.recipe, look.family, matrix, session.scope, models[source])
-        after = replace(with_locks(session, locks), focus=matrix.name)
-        yield {**hold(services, page, after), page.method.preset: method.preset_of(after.recipe, services.presets)}
-        yield from follow(services, page, after)
-
-
-def open_tables(services: Services, page: Page, is_open: bool, session: Session, turns: Turns) -> Iterator[Updates]:
-    """A twin was opened or closed."""
-    session = replace(session, tables=session.tables | {session.tab} if is_open else session.tables - {session.tab})
-    look = services.looks.get(session.id)
-    yield hold(services, page, session) | (draw_rest(services, page, session, turns, look) if look and is_open else {})
-
-
-def _show(services: Services, page: Page, session: Session, turns: Turns) -> Iterator[Updates]:
-    """The tab in front from the pictures at hand; from the worker where there are none."""
-    held = hold(services, page, session)
-    look = services.looks.get(session.id)
-    there = look and (look.views or session.tab not in ("map", "spectra"))  # else these are on their way
-    if look and there and (session.tab != "map" or session.measure in look.conflicts):
-        rest = draw_rest(services, page, session, turns, look)
-        yield held | draw(services, page, session, look, None) | rest
-    else:
-        yield held
-        yield from follow(services, page, session, whole=True)

@@ -42,9 +42,10 @@ class Page:
 
     @cached_property
     def moving(self) -> set[Output]:
-        """What a slider may change at once. Gradio rebuilds every output at each step, so that few means fast."""
-        return {self.session, self.status.line, self.method.card, self.method.preset, *self.map.moving,
-                *self.spectra.moving}  # fmt: skip
+        """What a slider may change at once, also where another tab or matrix comes to the front meanwhile. Gradio
+        rebuilds every output at each step, so that few means fast: tables wait (`settled`)."""
+        return {self.session, self.status.line, self.method.card, self.method.preset, *self.map.pictures,
+                *self.spectra.pictures}  # fmt: skip
 
     @cached_property
     def pictures(self) -> set[Output]:

@@ -24,6 +24,7 @@ Row = Literal["kept", "mass", "weight"]
 Quantity = Literal["strength", "energy"]
 Scope = Literal["matrix", "layer", "kind"]  # how far around the open matrix a lock reaches
 _MAX_UNDO = 40
+_EYES = ("tab", "measure", "pair", "quantity", "row", "first", "tables", "focus", "scope")  # of a Session
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,11 @@ def moved(session: Session, desk: Desk) -> Session:
     if not changed:
         return session
     return _step(session, _write(recipe, desk, changed), " ".join(changed))
+
+
+def looking(session: Session, at: Session) -> Session:
+    """The session with its eyes where those of `at` are: tab, pickers, open matrix."""
+    return replace(session, **{name: getattr(at, name) for name in _EYES})
 
 
 def with_method(session: Session, method: str) -> Session:

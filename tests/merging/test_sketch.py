@@ -160,6 +160,14 @@ class TestLive:
             seen.append(type(event))
         assert seen[1:] == [SampleReady, FocusReady, FocusReady]
 
+    def test_what_a_cancelled_first_look_left_goes_with_the_next_whole_one(self, folder, tmp_path):
+        live, seen = live_of(folder, tmp_path), []
+        for event in live.move(plan_of(folder), Q, lambda: len(seen) == 6):
+            seen.append(type(event))
+        assert list((tmp_path / "sketches").iterdir())
+        assert LookReady in map(type, events_of(live, plan_of(folder, "ties")))
+        assert not list((tmp_path / "sketches").iterdir())
+
 
 @pytest.mark.parametrize("method", ["resm", "tsv_m"])
 def test_an_export_and_a_live_state_make_none(folder, monkeypatch, method):

@@ -61,14 +61,14 @@ class MapPanel:
     table: gr.Dataframe
 
     @property
-    def moving(self) -> set[Output]:
-        """What a slider can change."""
-        return {self.finding, *self.maps, self.gates, self.gate_finding, self.gate, self.matrix, self.readings}
+    def pictures(self) -> set[Output]:
+        return {self.finding, *self.maps, self.gates, self.gate_finding, self.gate, self.matrix, self.readings,
+                self.fits, self.pair, *self.columns, *self.titles, self.bar, self.matrix_title, self.source,
+                self.scope, self.layer, self.kind}  # fmt: skip
 
     @property
     def outputs(self) -> set[Output]:
-        return {*self.moving, self.fits, self.fitted, self.pair, *self.columns, *self.titles, self.bar,
-                self.matrix_title, self.source, self.scope, self.layer, self.kind, self.table}  # fmt: skip
+        return {*self.pictures, self.fitted, self.table}
 
 
 def build() -> MapPanel:
@@ -124,12 +124,10 @@ def clicked(look: Look, data: Any) -> Matrix | None:
 def draw(panel: MapPanel, look: Look, session: Session, before: Look | None) -> dict[Output, Any]:
     """Everything on the tab; after a move only what can have changed since `before`, which was drawn here last."""
     matrix = opened(look, session)
-    if look.tier == "sample":
+    if look.tier in ("sample", "maps"):
         return _draw_early(panel, look, session, matrix)
     if session.measure not in look.conflicts:  # a look that has it is under way
         return {}
-    if look.tier == "maps":
-        return _draw_maps(panel, look, session, matrix)
     if before is None:
         whole = draw_matrix(panel, look.views[matrix.name]) | _draw_maps(panel, look, session, matrix)
         return whole | _draw_gate(panel, look)
@@ -150,12 +148,9 @@ def draw_table(panel: MapPanel, look: Look, session: Session) -> dict[Output, An
 
 def _draw_early(panel: MapPanel, look: Look, session: Session, matrix: Matrix) -> dict[Output, Any]:
     """The maps that are there already, and nothing that is left of another family."""
-    rest: dict[Output, Any] = {
-        panel.matrix_title: matrix_title(matrix),
-        panel.matrix: awaited(MATRIX_HEIGHT),
-        panel.readings: "",
-        panel.gates: gr.update(visible=False),
-    }
+    rest: dict[Output, Any] = {panel.matrix_title: matrix_title(matrix), panel.gates: gr.update(visible=False)}
+    if look.tier == "sample":  # later the open matrix may be there before the maps
+        rest |= {panel.matrix: awaited(MATRIX_HEIGHT), panel.readings: ""}
     if session.measure in look.conflicts:
         return rest | _draw_maps(panel, look, session, matrix)
     says = finding(f"{MEASURES[session.measure]}: the maps follow when all is read.", "Signs and cosines are there.")

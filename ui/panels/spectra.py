@@ -49,13 +49,13 @@ class SpectraPanel:
     row_table: gr.Dataframe
 
     @property
-    def moving(self) -> set[Output]:
-        """What a slider can change."""
-        return {self.finding, self.matrix, self.sheet, self.row_finding, *self.maps}
+    def pictures(self) -> set[Output]:
+        return {self.finding, self.title, self.matrix, self.sheet, self.row_finding, self.first, *self.columns,
+                *self.titles, *self.maps}  # fmt: skip
 
     @property
     def outputs(self) -> set[Output]:
-        return {self.title, self.first, *self.columns, *self.titles, self.table, self.row_table, *self.moving}
+        return {*self.pictures, self.table, self.row_table}
 
 
 def build() -> SpectraPanel:

@@ -1,0 +1,149 @@
+"""What follows a move while the visitor goes elsewhere: a real page's handlers and a real merge, held lean in a process
+of its own so that its first pictures are sketches."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import gradio as gr
+import pytest
+
+from benchmarks import family as synthetic
+from merging.checkpoint import open_checkpoint
+from merging.live import LiveMerge
+from merging.live_events import FocusReady
+from merging.plan import make_plan
+from merging.recipe import Expert, Recipe
+from ui.app import _layout
+from ui.desk import apply_recipe
+from ui.jobs import Jobs, LiveWorker
+from ui.live import follow, hold, move, settled
+from ui.looking import pick_matrix, pick_measure, select_tab
+from ui.page import Page
+from ui.services import Services, _presets, newest
+from ui.session import Session
+
+Q, DOWN = "model.layers.0.self_attn.q_proj.weight", "model.layers.0.mlp.down_proj.weight"
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def lean(connection: Connection) -> None:
+    """Moves of one family, each from nothing."""
+    while True:
+        number, asked = connection.recv()
+        if asked == "cancel":
+            continue
+        sources = asked.sources
+        base, *experts = (open_checkpoint(folder, Path()) for folder in (sources.base, *sources.experts))
+        merge = LiveMerge(base, experts, sources.names, None, whole=0)
+        for event in merge.move(make_plan(asked.recipe), asked.focus, lambda: False, outputs=asked.outputs):
+            if not isinstance(event, FocusReady):  # of so small a family they are never drawn
+                connection.send((number, event))
+        connection.send((number, None))
+
+
+def overtaken(connection: Connection) -> None:
+    """Every move is cancelled before its first picture."""
+    while True:
+        connection.send((connection.recv()[0], None))
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory: pytest.TempPathFactory) -> Session:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(synthetic.SIZES, "one", (320, 512, 1, 64, 4, 4))
+        folder = synthetic.make_family("one", tmp_path_factory.mktemp("family"))
+    settings = {"rank_budget": 0.3, "exclude": ("*embed*", "*lm_head*")}
+    experts = tuple(Expert(str(folder / name), (("weight", 1.0),)) for name in synthetic.EXPERTS)
+    return Session(Recipe("resm", str(folder / "base"), experts, tuple(settings.items()), folder=folder), "o")
+
+
+@pytest.fixture(scope="module")
+def worker() -> Iterator[LiveWorker]:
+    made = LiveWorker(lean)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def services(worker: LiveWorker, tmp_path: Path) -> Services:
+    return Services(ROOT, tmp_path, worker, Jobs(tmp_path / "jobs"), _presets(), ROOT / "assets" / "town")
+
+
+@pytest.fixture(scope="module")
+def page(worker: LiveWorker, tmp_path_factory: pytest.TempPathFactory) -> Page:
+    home = tmp_path_factory.mktemp("home")
+    with gr.Blocks():
+        return _layout(Services(ROOT, home, worker, Jobs(home), _presets(), ROOT / "assets" / "town"), {})
+
+
+def until(drawn: Iterator[dict], services: Services, session: Session, tier: str) -> None:
+    for _ in drawn:
+        if services.looks[session.id].tier == tier:
+            return
+
+
+def test_the_exact_pictures_are_drawn_on_the_tab_that_has_come_to_the_front(services, page, session):
+    hold(services, page, session)
+    opening = follow(services, page, session, whole=True)
+    until(opening, services, session, "sketch")
+    (shown,) = select_tab(services, page, "spectra", newest(services, session), ())
+    assert page.spectra.matrix in shown
+    *_, exact = opening
+    assert services.looks[session.id].tier == "exact"
+    assert page.spectra.matrix in exact
+    assert page.spectra.sheet in exact
+    assert page.map.matrix not in exact
+
+
+def test_the_matrix_that_was_opened_meanwhile_stays_open_and_gets_its_exact_numbers(services, page, session):
+    hold(services, page, session)
+    opening = follow(services, page, session, whole=True)
+    until(opening, services, session, "maps")
+    list(pick_matrix(services, page, newest(services, session), (), "0", "down"))
+    for drawn in opening:
+        assert "down" in drawn[page.map.matrix_title]
+    assert newest(services, session).focus == DOWN
+    assert services.looks[session.id].tier == "exact"
+
+
+def test_a_measure_chosen_meanwhile_waits_for_its_maps_and_gets_them(services, page, session):
+    hold(services, page, session)
+    opening = follow(services, page, session, whole=True)
+    until(opening, services, session, "sample")
+    _, waiting = pick_measure(services, page, newest(services, session), (), "shared")
+    assert "the maps follow" in waiting[page.map.finding]
+    *_, exact = opening
+    assert "hared" in exact[page.map.finding]
+    assert exact[page.map.columns[0]] == gr.update(visible=True)
+
+
+def test_a_slider_moved_among_the_sketches_redraws_no_more_than_its_handler_may(services, page, session):
+    hold(services, page, session)
+    until(follow(services, page, session, whole=True), services, session, "sketch")
+    weights = {"method": "", "said": {"weight": [0.5, 1.0, 1.0]}}
+    *_, exact = moved = list(move(services, page, newest(services, session), weights))
+    assert set().union(*moved) <= {*page.moving, page.problem, page.method.measure}
+    assert "sketch" not in exact[page.map.matrix_title]
+    assert services.looks[session.id].digest == make_plan(newest(services, session).recipe).digest
+
+
+def test_another_family_that_a_move_overtakes_leaves_the_desk_as_it_is(services, page, session):
+    hold(services, page, session)
+    two = replace(session.recipe, experts=session.recipe.experts[:2])
+    worker = LiveWorker(overtaken)
+    assert list(apply_recipe(replace(services, worker=worker), page, session, (), two)) == []
+    worker.close()
+    assert newest(services, session) == session
+
+
+def test_what_settles_after_one_move_takes_nothing_from_the_next(services, page, session):
+    hold(services, page, session)
+    list(follow(services, page, session, whole=True))
+    drawn = follow(services, page, session, whole=True)
+    first = next(drawn)  # the second is under way
+    list(settled(services, page, session, ()))
+    assert services.ready[session.id] == services.looks[session.id].digest
+    assert first
+    assert len(list(drawn)) == 3

@@ -1,0 +1,108 @@
+"""What the visitor looks at: the tab in front, its pickers, the open matrix and who holds it."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import get_args
+
+import gradio as gr
+
+from merging.plots import MEASURES
+from ui.conversation import Turns
+from ui.live import Updates, draw, draw_rest, follow, hold, settled
+from ui.locking import taken_from
+from ui.measured import is_missing, with_measurement
+from ui.page import Page
+from ui.panels import map, method, spectra
+from ui.services import Services
+from ui.session import Scope, Session, names_of, with_locks
+
+
+def select_tab(services: Services, page: Page, tab: str, session: Session | None, turns: Turns) -> Iterator[Updates]:
+    if session is not None and session.tab != tab:  # Gradio selects the first tab before the page has loaded
+        yield from _show(services, page, replace(session, tab=tab), turns)
+
+
+def pick_measure(services: Services, page: Page, session: Session, turns: Turns, measure: str) -> Iterator[Updates]:
+    """Output kept is measured first: where that is done it is named now, else its button appears."""
+    if measure not in MEASURES:
+        return
+    after = replace(session, measure=measure)  # pyright: ignore
+    named = with_measurement(after, services.home, anyway=True) if measure == "output" else after
+    missing = measure == "output" and is_missing(named.recipe, anyway=True)
+    yield {page.method.measure: gr.update(visible=missing or is_missing(after.recipe))}
+    if missing or named.recipe == session.recipe:
+        yield from _show(services, page, after, turns)
+    else:
+        yield hold(services, page, named)
+        yield from follow(services, page, named, whole=True)
+        yield from settled(services, page, named, turns)
+
+
+def pick_pair(services: Services, page: Page, session: Session, turns: Turns, pair: int) -> Iterator[Updates]:
+    yield from _show(services, page, replace(session, pair=int(pair or 0)), turns)
+
+
+def pick_view(
+    services: Services, page: Page, session: Session, turns: Turns, quantity: str, row: str, first: int
+) -> Iterator[Updates]:
+    """The pickers of Spectra."""
+    if quantity in spectra.QUANTITIES and row in spectra.ROWS:
+        after = replace(session, quantity=quantity, row=row, first=int(first or 0))  # pyright: ignore
+        yield from _show(services, page, after, turns)
+
+
+def open_cell(services: Services, page: Page, session: Session, turns: Turns, event: gr.EventData) -> Iterator[Updates]:
+    """A cell was clicked in any picture."""
+    look = services.looks.get(session.id)
+    matrix = map.clicked(look, event._data) if look else None
+    if matrix:
+        yield from _show(services, page, replace(session, focus=matrix.name), turns)
+
+
+def pick_matrix(
+    services: Services, page: Page, session: Session, turns: Turns, layer: str, kind: str
+) -> Iterator[Updates]:
+    """The same by keyboard."""
+    look = services.looks.get(session.id)
+    matrix = look.family.at(int(layer), kind) if look and str(layer).isdecimal() else None
+    if matrix:
+        yield from _show(services, page, replace(session, focus=matrix.name), turns)
+
+
+def pick_scope(services: Services, page: Page, session: Session, turns: Turns, scope: str) -> Iterator[Updates]:
+    if scope in get_args(Scope):
+        yield from _show(services, page, replace(session, scope=scope), turns)  # pyright: ignore
+
+
+def take_from(services: Services, page: Page, session: Session, turns: Turns, source: str) -> Iterator[Updates]:
+    """The open matrix, or those around it, from the merge, the base or an expert."""
+    look = services.looks.get(session.id)
+    models = {map.MERGE: None, "base": "base"}
+    models |= {name: e.model for name, e in zip(names_of(session.recipe), session.recipe.experts, strict=True)}
+    if look and source in models:
+        matrix = map.opened(look, session)
+        locks = taken_from(session.recipe, look.family, matrix, session.scope, models[source])
+        after = replace(with_locks(session, locks), focus=matrix.name)
+        yield {**hold(services, page, after), page.method.preset: method.preset_of(after.recipe, services.presets)}
+        yield from follow(services, page, after)
+
+
+def open_tables(services: Services, page: Page, is_open: bool, session: Session, turns: Turns) -> Iterator[Updates]:
+    """A twin was opened or closed."""
+    session = replace(session, tables=session.tables | {session.tab} if is_open else session.tables - {session.tab})
+    look = services.looks.get(session.id)
+    yield hold(services, page, session) | (draw_rest(services, page, session, turns, look) if look and is_open else {})
+
+
+def _show(services: Services, page: Page, session: Session, turns: Turns) -> Iterator[Updates]:
+    """The tab in front from the pictures at hand; from the worker where there are none."""
+    held = hold(services, page, session)
+    look = services.looks.get(session.id)
+    first = look is not None and not look.views and session.measure != "output"  # the others are on their way
+    if look and (session.tab != "map" or session.measure in look.conflicts or first):
+        rest = draw_rest(services, page, session, turns, look)
+        yield held | draw(services, page, session, look, None) | rest
+    else:
+        yield held
+        yield from follow(services, page, session, whole=True)
+        yield from settled(services, page, session, turns)
