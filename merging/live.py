@@ -6,11 +6,12 @@ its weights. What is remembered lives in the `Factors` of each matrix; weights a
 """
 
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial, reduce
+from itertools import islice
 from operator import add
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor
 
 from merging import analysis
-from merging.ahead import neighbours
+from merging.ahead import stops
 from merging.analysis import Matrix, MatrixView
 from merging.calibration import MAKE
 from merging.checkpoint import Checkpoint
@@ -36,7 +37,7 @@ from merging.live_pictures import Pictures, Seen
 from merging.live_sketch import Sketches
 from merging.plan import Plan, TensorPlan, make_plan
 from merging.recipe import Recipe
-from merging.resident import BUDGET, WHOLE, Resident, needed, room_for
+from merging.resident import BUDGET, WHOLE, Resident, needed, room_for, stops_for
 from merging.sample import Sample
 from merging.spectral import Fold
 from merging.stale import stale
@@ -68,8 +69,9 @@ class LiveMerge:
         profile = Profile(base, experts, pictured, None if folder is None else Store(folder / "profile"))
         lean = needed([info.shape for info in base.tensors.values()], len(experts)) > whole
         store = None if folder is None else Store(folder / "factors")
-        share = room_for(base, [matrix.shape for matrix in self.family.matrices], budget)
-        self._held = Resident(base, experts, store, lean=lean, share=share, base_norm=profile.base_norm)
+        shapes = [matrix.shape for matrix in self.family.matrices]
+        share, room = room_for(base, shapes, budget), stops_for(shapes)
+        self._held = Resident(base, experts, store, lean=lean, share=share, base_norm=profile.base_norm, stops=room)
         self._deltas = LiveDeltas(base, experts, self._held, pictured, profile.get)
         self._pictures = Pictures(self.family, profile, self._held)
         new = lean and len(experts) > 1 and not profile.whole and all(model.places for model in (base, *experts))
@@ -81,6 +83,7 @@ class LiveMerge:
         self._last: Plan | None = None
         self._focus: str | None = None
         self._next: tuple[Recipe, ...] = ()  # where the rank slider may go from here
+        self._ready: deque[Recipe] = deque(maxlen=room)  # where it need not fold any more
         self._pool = ThreadPoolExecutor(cores())
 
     def move(
@@ -93,7 +96,8 @@ class LiveMerge:
         Ends early, without a word, once `cancelled()` says that a later move has come.
         """
         start = time.perf_counter()
-        what, self._next = stale(self._last, plan), neighbours(self._last, plan)
+        what = stale(self._last, plan)
+        self._next = tuple(islice(stops(self._last, plan, everywhere=not self._held.lean), self._held.stops - 1))
         self._last, self._focus = plan, focus
         yield Stale(what)
         with one_thread_a_matrix():
@@ -163,23 +167,25 @@ class LiveMerge:
         yield StateReady(digest, time.perf_counter() - start)
 
     def prepare(self, stopped: Callable[[], bool]) -> Iterator[str]:
-        """For idle time: what a rank slider's next stops need of each matrix, the open one first; yields their names.
+        """For idle time: what a rank slider's next stops need of each matrix, the open one first; yields its names.
 
         Of a family that is not held whole the open one alone: folds of all would take several times their budget.
         """
-        if stopped() or not self._next:
-            return
         opened = [matrix for matrix in self.family.matrices if matrix.name == self._focus]
         others = [matrix for matrix in self.family.matrices if matrix not in opened and not self._held.lean]
         with one_thread_a_matrix():
-            steps = [replace(self._deltas.step(make_plan(recipe)), outputs=False) for recipe in self._next]
-            for matrix in (*opened, *others):
-                for step in steps:
+            for recipe in self._next:
+                if recipe in self._ready:
+                    continue
+                step = replace(self._deltas.step(make_plan(recipe)), outputs=False)
+                for matrix in (*opened, *others):
                     if stopped():
                         return
                     self._see(step, matrix)
-                yield matrix.name
-            self._next = ()  # nothing is left to do after the next question
+                    yield matrix.name
+                if not self._held.lean:
+                    self._ready.append(recipe)
+        self._next = ()  # nothing is left to do after the next question
 
     def state(self, plan: Plan) -> dict[str, Tensor]:
         """The merged weights by tensor name in their output dtypes; computed if no move has left them here."""

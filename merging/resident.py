@@ -4,7 +4,7 @@ Whole: float32 deltas and what was derived from them. Lean: deltas are read when
 triplets lie in float16 (an error of 3e-4, a twentieth of what rounding to bfloat16 does) in files that are mapped.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from functools import cache
 from math import floor, prod
@@ -16,13 +16,15 @@ from torch import Tensor
 from merging.checkpoint import DTYPES, Checkpoint
 from merging.compute import delta_factors, expert_delta
 from merging.decompose import SVD, rounding_noise
+from merging.memo import Memo
 from merging.spectral import Factors
 from merging.store import Store, key_of
 
 WHOLE = 512 << 20  # bytes of deltas and all their triplets up to which a family is held whole
 BUDGET = 0.4  # of a model's bytes: what the factors of a lean family may take
 DISK = 8 << 30  # bytes of factors kept on disk, of all families; the least used go, but not those of the one on screen
-STOPS = 8  # folds kept of a matrix of a whole family: going back to a rank costs no more than a weight
+STOPS = 8  # folds kept of a matrix of a whole family at least: going back to a rank costs no more than a weight
+AHEAD = 384 << 20  # bytes of such folds up to which more are kept, and prepared in idle time
 BESIDE = 3  # folds kept of the open matrix of a lean family: that of the rank on screen and of the stops beside it
 VERSION = 1  # of what the files hold
 
@@ -80,14 +82,19 @@ class Resident:
     share: of its full rank, what the leading triplets of all experts of a lean matrix together are cut to.
     base_norm: the norm of a base tensor where it is known without reading it.
     sketched: a first picture's, of a lean family; its files are never taken for exact ones.
+    stops: folds kept of a matrix of a whole family, with what the pictures show of them.
     """
 
     def __init__(
         self, base: Checkpoint, experts: Sequence[Checkpoint], store: Store | None, *, lean: bool,
-        share: float, base_norm: Callable[[str], float | None], sketched: bool = False,
+        share: float, base_norm: Callable[[str], float | None], sketched: bool = False, stops: int = STOPS,
     ) -> None:  # fmt: skip
         self._base, self._experts, self._store, self.lean = base, tuple(experts), store, lean
         self._sketched = sketched
+        self.stops = BESIDE if lean else stops
+        pairs = len(experts) * (len(experts) - 1) // 2
+        self._most: dict[Hashable, int] = dict.fromkeys(("fold", "crossed", "parts", "spectra", "pairs"), stops)
+        self._most |= dict.fromkeys(("shared", "interference"), stops * max(1, pairs))
         self.share = share if lean else 1.0
         self.fingerprints = tuple(expert.fingerprint for expert in experts)
         self._base_norm = base_norm
@@ -104,7 +111,7 @@ class Resident:
         if self.lean:
             return base, factors
         ahead = factors.full_rank // len(parts) if base.dim() == 2 else 0
-        self._whole[name] = base, replace(factors, ahead=ahead)
+        self._whole[name] = base, replace(factors, ahead=ahead, memo=Memo(self._most))
         return self._whole[name]
 
     def matrix(self, name: str) -> Factors:
@@ -129,17 +136,13 @@ class Resident:
             self._store.trim(0)
 
     def settle(self, name: str, *, shown: bool = False) -> None:
-        """Let go what a matrix needs no longer: folds of earlier moves, and deltas that are read again."""
-        keep = STOPS if not self.lean else BESIDE if shown else int(not self._sketched)
+        """Let go what a matrix of a lean family needs no longer: folds of earlier moves, and deltas that are read
+        again."""
         if self.lean:
             factors = self._lean[name]
             cast("Deltas", factors.deltas).release()
-        else:
-            factors = self._whole[name][1]
-        for kind in ("fold", "crossed"):
-            folds = [key for key in factors.memo if isinstance(key, tuple) and key[0] == kind]
-            for key in folds[::-1][keep:]:
-                del factors.memo[key]
+            for kind in ("fold", "crossed"):
+                factors.memo.trim(kind, BESIDE if shown else int(not self._sketched))
 
     def most(self, shape: tuple[int, ...]) -> int:
         """Triplets an expert of a matrix of this shape."""
@@ -158,15 +161,15 @@ class Resident:
         most = self.most(shape)
         limit = most if self.share < 1 else 0
         if base_norm is None or any(expert.over for expert in self._experts):
-            held = replace(dense(), deltas=deltas, ahead=most, most=limit, memo={})
+            held = replace(dense(), deltas=deltas, ahead=most, most=limit, memo=Memo())
         else:
             noise = rounding_noise(DTYPES[info.dtype], base_norm / prod(shape) ** 0.5, *shape)
             held = Factors(deltas, noise, ahead=most, most=limit, sketched=self._sketched)
         for t, low in enumerate(held.low):
             if low is None:  # an adapter's triplets are found anew as fast as they are read
                 triplets, spectrum = self._triplets(name, t, shape, most, dense)
-                held.memo["svd", t, "raw"] = triplets
-                held.memo["spectrum", t] = spectrum
+                held.memo.put(("svd", t, "raw"), triplets)
+                held.memo.put(("spectrum", t), spectrum)
         return held
 
     def _key(self, name: str, t: int) -> str:
@@ -205,6 +208,11 @@ def room_for(base: Checkpoint, matrices: Sequence[tuple[int, int]], budget: floa
     whole = 2 * sum((m + n) * min(m, n) for m, n in matrices)
     size = sum(prod(info.shape) * DTYPES[info.dtype].itemsize for info in base.tensors.values())
     return min(1.0, floor(100 * budget * size / whole) / 100) if whole else 1.0
+
+
+def stops_for(matrices: Sequence[tuple[int, int]]) -> int:
+    """How many folds of every matrix take AHEAD bytes at most, were all of full rank; STOPS at least."""
+    return max(STOPS, AHEAD // max(1, 4 * sum((m + n) * min(m, n) for m, n in matrices)))
 
 
 def needed(shapes: Sequence[tuple[int, ...]], experts: int) -> int:

@@ -6,7 +6,6 @@ each matrix once simply drops it afterwards.
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
-from threading import RLock
 from typing import Any
 
 import torch
@@ -14,10 +13,9 @@ from torch import Tensor
 
 from merging.decompose import SMALL, SVD, real_rank, singular_values, svd, svd_of_product
 from merging.eigen import eigenvalues, gram
+from merging.memo import Memo
 from merging.polar import polar
 from merging.sketch import sketch, with_tail
-
-MEMO_LIMIT = 64  # results remembered a matrix: a few slider positions of three experts
 
 
 @dataclass(frozen=True)
@@ -41,8 +39,7 @@ class Factors:
     ahead: int = 0
     most: int = 0
     sketched: bool = False
-    memo: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
-    lock: RLock = field(default_factory=RLock, repr=False, compare=False)
+    memo: Memo = field(default_factory=Memo, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.ids:
@@ -70,13 +67,8 @@ class Factors:
         return Factors(self.deltas[:, e], self.noise, self.ids)
 
     def remember(self, key: Hashable, make: Callable[[], Any]) -> Any:
-        """`make()`, or what it gave before; the MEMO_LIMIT latest used results are kept."""
-        with self.lock:  # one matrix is worked on by one thread at a time; different matrices run side by side
-            value = self.memo.pop(key) if key in self.memo else make()
-            self.memo[key] = value
-            while len(self.memo) > MEMO_LIMIT:
-                del self.memo[next(iter(self.memo))]
-            return value
+        """`make()`, or what it gave before."""
+        return self.memo.remember(key, make)
 
     def svd(
         self, t: int, k: int | None = None, key: Hashable = "raw", change: Callable[[Tensor], Tensor] | None = None
@@ -85,7 +77,7 @@ class Factors:
 
         An unchanged adapter's delta of rank r has r triplets, found exactly without a dense decomposition.
         """
-        name, low = ("svd", self.ids[t], key), self.low[t]
+        name, low = ("svd" if key == "raw" else "changed", self.ids[t], key), self.low[t]
         if self.most and (low is None or change is not None):
             k = self.most if k is None else min(k, self.most)
         if change is not None:
@@ -101,10 +93,10 @@ class Factors:
         """The first k (None: all) triplets of `make(k)`, or of what it gave for a larger k."""
         side = min(self.deltas.shape[1:])
         wanted = side if k is None or side < SMALL else min(max(k, self.ahead), side)
-        with self.lock:
-            if name in self.memo and len(self.memo[name].s) < wanted:
-                del self.memo[name]
-            return self.remember(name, lambda: make(wanted)).head(k)
+        with self.memo.lock:
+            found = self.memo.get(name)
+            longer = found is None or len(found.s) < wanted
+            return self.memo.put(name, make(wanted) if longer else found).head(k)
 
     def spectrum(self, t: int) -> Tensor:
         """All singular values of delta t, descending, without triplets where those would cost more."""

@@ -3,8 +3,8 @@
 import pytest
 
 from benchmarks import family as synthetic
-from merging import spectral
-from merging.ahead import neighbours
+from merging import resident, spectral
+from merging.ahead import stops
 from merging.checkpoint import open_checkpoint
 from merging.live import LiveMerge
 from merging.live_events import LookReady
@@ -52,64 +52,100 @@ def moved(merge, *plans, focus=FOCUS):
     return next(event.look for event in found if isinstance(event, LookReady))
 
 
+def ranks(before, after, *, everywhere=False):
+    return [dict(one.parameters)["rank_budget"] for one in stops(before, after, everywhere=everywhere)]
+
+
 def test_one_stop_on_and_one_back_within_the_range(family):
-    def stops(before, after, **more):
-        first, second = plan(family, rank_budget=before), plan(family, rank_budget=after, **more)
-        return [dict(one.parameters)["rank_budget"] for one in neighbours(first, second)]
+    def beside(before, after, **more):
+        return ranks(plan(family, rank_budget=before), plan(family, rank_budget=after, **more))
 
-    assert stops(0.5, 0.6) == [0.62, 0.58]
-    assert stops(0.6, 0.5) == [0.48, 0.52]
-    assert stops(0.9, 1.0) == [0.98]
-    assert stops(0.5, 0.5, weight=0.3) == []
-    assert stops(0.5, 0.5, outlier_threshold=2.0) == []
-    assert neighbours(None, plan(family, rank_budget=0.5)) == ()
-    assert neighbours(plan(family, "tsv_m"), plan(family, rank_budget=0.5)) == ()
-    assert neighbours(plan(family, "ties", density=0.4), plan(family, "ties", density=0.5)) == ()
+    assert beside(0.5, 0.6) == [0.62, 0.58]
+    assert beside(0.6, 0.5) == [0.48, 0.52]
+    assert beside(0.9, 1.0) == [0.98]
+    assert beside(0.5, 0.5, weight=0.3) == []
+    assert beside(0.5, 0.5, outlier_threshold=2.0) == []
+    assert ranks(None, plan(family, rank_budget=0.5)) == []
+    assert ranks(plan(family, "tsv_m"), plan(family, rank_budget=0.5)) == []
 
 
-def test_the_next_stop_needs_no_fold_and_shows_what_it_always_did(family, folds):
+def test_everywhere_are_all_stops_the_nearest_first_also_where_no_slider_moved(family):
+    found = ranks(plan(family, rank_budget=0.9), plan(family, rank_budget=0.94), everywhere=True)
+    assert found[:8] == [0.96, 0.92, 0.98, 0.9, 1.0, 0.88, 0.86, 0.84]
+    assert len(found) == len(set(found)) == 49
+    assert ranks(None, plan(family, rank_budget=0.04), everywhere=True)[:4] == [0.06, 0.02, 0.08, 0.1]
+    shaped = plan(family, rank_budget=0.5, shaper="svc")  # its folds are not kept
+    assert ranks(None, shaped, everywhere=True) == []
+    assert list(stops(None, plan(family, "ties", density=0.5), everywhere=True)) == []
+
+
+def test_other_weights_name_the_same_stops_but_not_those_of_fewer_experts(family):
+    first, heavy, gone = (plan(family, rank_budget=0.5, weight=weight) for weight in (1.0, 0.3, 0.0))
+    scaled = plan(family, rank_budget=0.5, **{"lambda": 2.0})
+    assert list(stops(None, first, everywhere=True)) == list(stops(None, heavy, everywhere=True))
+    assert list(stops(None, first, everywhere=True)) == list(stops(None, scaled, everywhere=True))
+    assert not set(stops(None, first, everywhere=True)) & set(stops(None, gone, everywhere=True))
+
+
+def test_a_prepared_stop_needs_no_fold_and_shows_what_it_always_did(family, folds, monkeypatch):
+    monkeypatch.setattr(resident, "AHEAD", 0)  # room for eight stops
     merge = live(family)
-    moved(merge, plan(family, rank_budget=0.5), plan(family, rank_budget=0.6))
+    moved(merge, plan(family, rank_budget=0.5))
     folds.clear()
-    assert len(list(merge.prepare(lambda: False))) == 7
-    assert len(folds) == 7 * 2 * 2
+    assert len(list(merge.prepare(lambda: False))) == 7 * 7
+    assert len(folds) == 7 * 7 * 2
     folds.clear()
-    ahead, fresh = moved(merge, plan(family, rank_budget=0.62)), moved(live(family), plan(family, rank_budget=0.62))
+    ahead, fresh = moved(merge, plan(family, rank_budget=0.56)), moved(live(family), plan(family, rank_budget=0.56))
     assert len(folds) == 7 * 2  # all of the fresh start
     for name, view in fresh.views.items():
         for ours, theirs in zip(ahead.views[name].spectra, view.spectra, strict=True):
             assert ours.values.tolist() == theirs.values.tolist()
-    moved(merge, plan(family, rank_budget=0.58), plan(family, rank_budget=0.6, weight=0.5))
+    moved(merge, plan(family, rank_budget=0.44), plan(family, rank_budget=0.46, weight=0.5))
     assert len(folds) == 7 * 2
 
 
-def test_it_stops_after_the_matrix_that_it_is_at(family, folds):
+def test_what_is_ready_is_not_prepared_again_after_another_weight(family, folds, monkeypatch):
+    monkeypatch.setattr(resident, "AHEAD", 0)
+    merge = live(family)
+    moved(merge, plan(family, rank_budget=0.5))
+    assert len(list(merge.prepare(lambda: False))) == 7 * 7
+    folds.clear()
+    moved(merge, plan(family, rank_budget=0.5, weight=0.4))
+    assert list(merge.prepare(lambda: False)) == []
+    assert folds == []
+
+
+def test_it_stops_after_the_matrix_that_it_is_at_and_goes_on_there(family, folds):
     merge = live(family)
     moved(merge, plan(family, rank_budget=0.5), plan(family, rank_budget=0.6))
     folds.clear()
     assert list(merge.prepare(lambda: True)) == []
     assert folds == []
-    assert list(merge.prepare(lambda: len(folds) >= 4)) == [FOCUS]  # the open matrix at both stops
+    first = list(merge.prepare(lambda: len(folds) >= 4))
+    assert first[0] == FOCUS
+    assert len(first) == 2
     assert len(folds) == 4
+    assert len(list(merge.prepare(lambda: len(folds) >= 7 * 2))) == 7
+    assert len(folds) == 7 * 2  # the first stop whole, and no matrix of it twice
 
 
 def test_of_a_lean_family_the_open_matrix_alone(family, folds):
     merge = live(family, whole=0)
     moved(merge, plan(family, rank_budget=0.5), plan(family, rank_budget=0.6))
-    assert list(merge.prepare(lambda: False)) == [FOCUS]
+    assert list(merge.prepare(lambda: False)) == [FOCUS, FOCUS]
     folds.clear()
     moved(merge, plan(family, rank_budget=0.62))
     assert len(folds) == 6 * 2
     other = "model.layers.0.self_attn.q_proj.weight"
     moved(merge, plan(family, rank_budget=0.62), focus=other)
-    held = [[key for key in factors.memo if str(key).startswith("('fold'")] for factors in merge._held._lean.values()]
-    assert [len(keys) for keys in held] == [1] * 7
+    assert [factors.memo.count("fold") for factors in merge._held._lean.values()] == [1] * 7
 
 
-def test_nothing_is_prepared_after_a_move_of_another_kind(family, folds):
-    merge = live(family)
+def test_nothing_is_prepared_after_a_lean_familys_other_moves_or_for_ranks_across_layers(family, folds):
+    merge = live(family, whole=0)
     moved(merge, plan(family, rank_budget=0.5), plan(family, weight=0.3, rank_budget=0.5))
     assert list(merge.prepare(lambda: False)) == []
+    merge = live(family)
     by_layers = [plan(family, rank_mode="sparsity_budget", rank_budget=rank) for rank in (0.5, 0.6)]
     moved(merge, *by_layers)
     assert list(merge.prepare(lambda: False)) == []
