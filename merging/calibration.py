@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 ABOUT = "about.json"
 ENDS = "ends"  # the part of a model before and after its layers
 GRADIENTS = "gradients"  # the file of an expert's gradients
+GAINS = "gains"  # the file of the gains of an expert's parts
 BASE = "base"  # the file of what the base's matrices read in an expert's text
 FISHER, SALIENCY, BASE_SALIENCY = "fisher of ", "saliency of ", "base saliency of "  # before a tensor's name
 COUNTS = "looked up"  # the key of an embedding's counts
@@ -56,7 +57,7 @@ class About(BaseModel):
     transposed: tuple[str, ...] = ()  # matrices kept as (inputs, outputs)
     products: dict[str, tuple[tuple[tuple[float, ...], ...], ...]] = {}
     gradients: tuple[str, ...] = ()  # tensors with gradients
-    gains: dict[str, tuple[float, ...]] = {}  # of each expert's part in a tensor
+    gains: tuple[str, ...] = ()  # tensors with gains
     files: dict[str, str] = {}  # sha256 by name, once all are written
 
 
@@ -70,8 +71,8 @@ class Inputs:
     is kept as (n, m). fisher: t -> the mean over expert t's texts of its squared gradient, over the
     mean of that in the whole model. saliency: t -> the means of `|w dL/dw|` in the base and in expert t. Both are of
     the tensor's shape, float32. squares: (T, n) of the scale of a norm, the mean squared input that each entry met.
-    base_columns: (T, 2, n) the means of |x_j| and x_j^2 that the matrix met in expert t's text in the base. gains: (T,)
-    how strong each expert's part is to be.
+    base_columns: (T, 2, n) the means of |x_j| and x_j^2 that the matrix met in expert t's text in the base. gains:
+    (T, n) how strong each expert's part is to be in each entry of the tensor's last axis.
     """
 
     gram: Callable[[int], Tensor] | None = None
@@ -123,7 +124,7 @@ class Calibration:
             (lambda t: (gradient(BASE_SALIENCY, t), gradient(SALIENCY, t))) if has_gradients else None,
             stacked(self.about.norms[name], SQUARES + name) if name in self.about.norms else None,
             (lambda: stacked(BASE, self.about.matrices[name][1])) if self._has_columns(name) else None,
-            torch.tensor([self.about.gains[name][t] for t in places]) if name in self.about.gains else None,
+            stacked(GAINS, name) if name in self.about.gains else None,
         )
 
     def _has_columns(self, name: str) -> bool:

@@ -13,7 +13,7 @@ from merging.shapers import SHAPERS
 from ui.session import Session
 
 EACH = 64  # texts an expert
-_VERSION = 2  # of what a measurement holds
+_VERSION = 3  # of what a measurement holds
 
 
 def with_measurement(session: Session, home: Path, *, anyway: bool = False) -> Session:

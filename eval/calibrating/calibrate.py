@@ -15,15 +15,15 @@ from time import perf_counter
 import torch
 from torch import Tensor
 
-from eval.calibrating.gains import STEPS, learn, parts_of
+from eval.calibrating.gains import STEPS, Gains, learn, parts_of
 from eval.calibrating.gradients import gradients
-from eval.calibrating.kept import Gains, Kept, begin, refuse_existing
+from eval.calibrating.kept import Kept, begin, refuse_existing
 from eval.calibrating.picking import picked
 from eval.calibrating.texts import answer, answer_start, most_read, read_texts, token_ids
 from eval.running.layers import Batch, Layers, Reading, batches, finish_all, start_all, through
 from eval.running.models import Models
 from eval.running.runtime import use_cores
-from merging.calibration import BASE, COUNTS, ENDS, GRADIENTS, Calibration, Stream
+from merging.calibration import BASE, COUNTS, ENDS, GAINS, GRADIENTS, Calibration, Stream
 from merging.checkpoint import Checkpoint
 from merging.engine import one_thread_a_matrix
 from merging.errors import UserError
@@ -62,7 +62,7 @@ def calibrate(
     job = _Job(recipe, out.with_name(f"{out.name}.partial"), texts, each, device, pick)
     yield from job.write_answers()
     yield from job.measure()
-    yield Calibrated(str(out), job.kept.tokens, job.kept.finish(out, job.gains))
+    yield Calibrated(str(out), job.kept.tokens, job.kept.finish(out))
 
 
 class _Job:
@@ -90,7 +90,6 @@ class _Job:
         sources = [self.base.fingerprint, *(expert.fingerprint for expert in self.experts)]
         said = [text.model_dump_json() for own in self.texts for text in own]
         self.follows = self.stream in ("merged", "learned")  # the merge, layer by layer
-        self.gains: Gains = {}
         if self.stream == "learned" and dict(recipe.parameters).get("shaper", "none") != "none":
             what = "gains are learned without a shaper: the parts of a shaped merge do not add up"
             raise UserError("E_CALIBRATE", what, where="shaper", do="Measure without it.")
@@ -195,6 +194,9 @@ class _Job:
 
     def _learned(self, steps: "_Steps") -> Iterator[Calibrating]:
         """The gains of every expert's part in each tensor of the merge that was just measured."""
+        if self.kept.has_all(GAINS):
+            steps.skip(STEPS)
+            return
         calibration = Calibration(self.folder, self.kept.about(self.kept.parts))
         plan = make_plan(replace(self.recipe, calibration=str(self.folder.absolute())))
         below, parts = parts_of(replace(plan, calibration=calibration), self.kept.names)
@@ -209,8 +211,13 @@ class _Job:
             {name: one.to(self.device, self.models.dtype) for name, one in state.items()} for state in (below, parts)
         )
         experts = [self._state(expert, self.kept.names) for expert in self.experts]
-        for self.gains in learn(model.module, below, parts, experts, spoken):
+        gains: Gains = {}
+        for found in learn(model.module, below, parts, experts, spoken):
+            gains = found
             yield steps.one()
+        for t in range(len(self.experts)):  # a tensor that is no sum of parts keeps its strength
+            ones = {name: torch.ones(self.base.tensors[name].shape[-1]) for name in self.kept.names}
+            self.kept.keep(t, GAINS, ones | {name: one[t].cpu() for name, one in gains.items()})
 
     def _gradients(self, tokens: list[list[list[int]]], steps: "_Steps") -> Iterator[Calibrating]:
         module, names = self.models.model(self.base).module, self.kept.names

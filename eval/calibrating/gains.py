@@ -1,7 +1,8 @@
-"""How strong each expert's part of a merge is to be, tensor by tensor: learned from what the experts say themselves.
+"""How strong each expert's part of a merge is to be, column by column: learned from what the experts say themselves.
 
-AdaMerging's layer-wise coefficients (2310.02575), with another aim: the merge is to answer an expert's own texts as
-that expert does. Memory holds the base, the experts and their parts of the merge, all whole.
+AdaMerging's coefficients (2310.02575), for each column of a tensor instead of each layer and with another aim: the
+merge is to answer an expert's own texts as that expert does. Memory holds the base, the experts and their parts of the
+merge, all whole.
 """
 
 import random
@@ -12,42 +13,49 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from transformers import PreTrainedModel
 
-from eval.calibrating.kept import Gains
 from merging.compute import merged_delta, read_deltas
 from merging.engine import one_thread_a_matrix
 from merging.pieces import merged_tensor
 from merging.plan import Plan
 from merging.spectral import Factors, Fold
 
-STEPS = 24
+STEPS = 120
 RATE = 0.08  # of the first step; it falls to 0 in a line
 _BATCH = 16  # texts an expert a step
 
 State = Mapping[str, Tensor]
+Gains = dict[str, Tensor]  # (T, n) of a tensor whose last axis has n entries
 Spoken = tuple[Sequence[int], int]  # token ids, and the first that is an answer
 
 
 def learn(
     module: PreTrainedModel, below: State, parts: State, experts: Sequence[State], texts: Sequence[Sequence[Spoken]]
 ) -> Iterator[Gains]:
-    """Gains g from 1 on, by Adam, for the merge `below + sum_t g_t parts_t`: those after each step.
+    """Gains g from 1 on, by Adam, for the merge `below + sum_t parts_t diag(g_t)`: those after each step.
 
-    The loss is the mean over the
-    experts of `KL(expert || merge)` a token of that expert's answers.
+    The loss is the mean over the experts of `KL(expert || merge)` a token of that expert's answers.
     """
-    gains = {name: torch.ones(len(experts), device=part.device, requires_grad=True) for name, part in parts.items()}
+    gains = {name: part.new_ones(len(part), part.shape[-1], dtype=torch.float32) for name, part in parts.items()}
+    for found in gains.values():
+        found.requires_grad_()
     adam = torch.optim.Adam(gains.values(), lr=RATE, betas=(0.9, 0.99))
     turns = [_turns(own, t) for t, own in enumerate(texts)]
     for step in range(STEPS):
         for group in adam.param_groups:
             group["lr"] = RATE * (1 - step / STEPS)
-        added = {name: torch.einsum("t,t...->...", gains[name], part.float()) for name, part in parts.items()}
+        added = {name: strengthened(part, gains[name]) for name, part in parts.items()}
         merge = {**below, **{name: (below[name] + more).to(below[name].dtype) for name, more in added.items()}}
         adam.zero_grad()
         apart = [divergence(module, expert, merge, next(turn)) for expert, turn in zip(experts, turns, strict=True)]
         torch.stack(apart).mean().backward()
         adam.step()
-        yield {name: tuple(found.tolist()) for name, found in gains.items()}
+        yield {name: found.detach() for name, found in gains.items()}
+
+
+def strengthened(parts: Tensor, gains: Tensor) -> Tensor:
+    """`sum_t parts_t diag(g_t)` in float32, of parts (T, ..., n) and gains (T, n)."""
+    first, *others = (part.float() * gain for part, gain in zip(parts, gains, strict=True))
+    return sum(others, first)
 
 
 def parts_of(plan: Plan, names: Sequence[str]) -> tuple[State, State]:

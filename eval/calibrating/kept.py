@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 
 import torch
 from safetensors import safe_open
@@ -15,14 +14,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from eval.running.layers import Grams, Layers
-from merging.calibration import ABOUT, BASE, ENDS, GRADIENTS, SQUARES, About, Stream, file_name
+from merging.calibration import ABOUT, BASE, ENDS, GAINS, GRADIENTS, SQUARES, About, Stream, file_name
 from merging.checkpoint import Checkpoint
 from merging.errors import UserError
 from merging.partial import sha256_of
 
 _PRODUCTS = "products of "
 _RUN = "run"
-Gains = Mapping[str, tuple[float, ...]]  # of a tensor, expert by expert
 
 
 def begin(folder: Path, run: object) -> None:
@@ -56,6 +54,9 @@ class Kept:
     def has(self, t: int, part: str) -> bool:
         return self._path(t, part).is_file()
 
+    def has_all(self, part: str) -> bool:
+        return all(self.has(t, part) for t in range(len(self.experts)))
+
     def keep(self, t: int, part: str, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
         """Appears whole or not at all."""
         path = self._path(t, part)
@@ -72,7 +73,7 @@ class Kept:
             tensors[_PRODUCTS + name] = self._products(name, grams.sums[same[name]] / grams.tokens)
         self.keep(t, part, tensors, {"matrices": json.dumps(same, sort_keys=True)})
 
-    def about(self, parts: Iterable[str], gains: Gains = MappingProxyType({})) -> About:
+    def about(self, parts: Iterable[str]) -> About:
         """Of these parts, which are written for all experts."""
         matrices: dict[str, tuple[str, str]] = {}
         norms: dict[str, str] = {}
@@ -95,21 +96,21 @@ class Kept:
                 "matrices": matrices,
                 "embedding": self.embedding,
                 "norms": norms,
-                "base_columns": all(self.has(t, BASE) for t in range(len(self.experts))),
+                "base_columns": self.has_all(BASE),
                 "transposed": sorted(name for name in matrices if self.layers.is_transposed(name)),
                 "products": products,
                 "gradients": self.names if self.stream == "gradients" else [],
-                "gains": dict(gains),
+                "gains": self.names if self.has_all(GAINS) else [],
             }
         )
 
-    def finish(self, out: Path, gains: Gains) -> int:
+    def finish(self, out: Path) -> int:
         """Gives the folder its name; returns its bytes. Raises UserError where something of that name is there."""
         parts = self.parts
-        backward = [GRADIENTS] if self.stream == "gradients" else []
+        backward = {"gradients": [GRADIENTS], "learned": [GAINS]}.get(self.stream, [])
         files = [self._path(t, part) for t in range(len(self.experts)) for part in (*parts, BASE, *backward)]
         hashes = {path.name: sha256_of(path) for path in files}
-        self.write_about(self.about(parts, gains).model_copy(update={"files": hashes}))
+        self.write_about(self.about(parts).model_copy(update={"files": hashes}))
         refuse_existing(out)
         (self.folder / _RUN).unlink()
         self.folder.rename(out)

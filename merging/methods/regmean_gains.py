@@ -1,17 +1,18 @@
 from typing import Annotated
 
+import torch
 from torch import Tensor
 
 from merging.calibration import Inputs
 from merging.method import Choice, Lambda, Number, Paper, merge_method
 from merging.methods.regmean import fitted
-from merging.ops import column
 
 
 @merge_method(
     title="RegMean++ with learned gains",
     paper=Paper("AdaMerging: Adaptive Model Merging for Multi-Task Learning", "2310.02575", 2024),
     calibrated="learned",
+    version=2,
     note="Ours: AdaMerging's coefficients on RegMean++'s parts, learned from the experts' own answers. Uses gradients.",
 )
 def regmean_gains(
@@ -31,10 +32,16 @@ def regmean_gains(
 ) -> Tensor:
     """RegMean++ whose parts are as strong as brings the merge's answers nearest to those of the experts.
 
-    RegMean's solution is a sum over the experts, `sum_t P_t`; this is `lambda sum_t g_t P_t`, with a gain for each
-    expert and tensor. They were learned by a few gradient steps on the divergence of the merge from each expert on that
-    expert's own answers (`eval/calibrating/gains.py`) and belong to the settings of that run. Without gains, RegMean++.
+    RegMean's solution is a sum over the experts, `sum_t P_t`; this is `lambda sum_t P_t diag(g_t)`, with a gain for
+    each expert and each column of the tensor. They were learned by gradient steps on the divergence of the merge from
+    each expert on that expert's own answers (`eval/calibrating/gains.py`) and belong to the settings of that run.
+    Without gains, RegMean++.
     """
-    if inputs.gains is not None:
-        deltas = deltas * column(inputs.gains.to(deltas), deltas)
-    return lambda_ * fitted(deltas, weights, inputs, a, ridge, embed, norms)
+    if inputs.gains is None:
+        return lambda_ * fitted(deltas, weights, inputs, a, ridge, embed, norms)
+    merged = torch.zeros_like(deltas[0])
+    for t, gain in enumerate(inputs.gains.to(deltas)):
+        alone = torch.zeros_like(deltas)
+        alone[t] = deltas[t]
+        merged += fitted(alone, weights, inputs, a, ridge, embed, norms) * gain
+    return lambda_ * merged

@@ -37,10 +37,10 @@ def test_regmean_takes_each_column_from_the_expert_that_reads_it():
     close(regmean(PAIR, [diag(1, 0), diag(0, 1)]), [[1, 1], [0, 0]])
 
 
-def test_learned_gains_multiply_each_experts_part():
-    gains = torch.tensor([2.0, 0.5])
+def test_learned_gains_multiply_each_experts_part_column_by_column():
+    gains = torch.tensor([[2.0, 9.0], [9.0, 0.5]])
     close(regmean(PAIR, [diag(1, 0), diag(0, 1)], gains=gains), [[2, 0.5], [0, 0]])
-    close(regmean(PAIR, None, gains=gains), [[1.25, 0.25], [0, 1]])  # the mean of 2 D_1 and D_2 / 2
+    close(regmean(PAIR, None, gains=gains), [[5.5, 0.25], [0, 4.5]])  # the mean of D_1 diag(2, 9) and D_2 diag(9, .5)
 
 
 def test_equal_inputs_give_the_mean_and_importance_weighs_it():
