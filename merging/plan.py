@@ -117,6 +117,15 @@ def make_plan(recipe: Recipe, hub: Hub | None = None) -> Plan:
     return checked.plan
 
 
+def members(recipe: Recipe) -> tuple[Checkpoint, ...]:
+    """The recipe's base and the experts beside it, stages among them, whatever its method still lacks."""
+    made: dict[str, Checkpoint] = {}
+    for i, one in enumerate(recipe.stages):
+        made[one.name] = stage(make_plan(replace(one, stages=recipe.stages[:i])))
+    sources = [source for source in (recipe.base, *(expert.model for expert in recipe.beside_base)) if source]
+    return tuple(made.get(source) or open_model(source, recipe.folder, base=recipe.base) for source in sources)
+
+
 def check(recipe: Recipe, hub: Hub | None = None) -> Checked:
     """Find every problem of a recipe and its stages at once, from its text and the models' headers.
 

@@ -15,7 +15,7 @@ from merging.checkpoint import DTYPES, Checkpoint, Part, TensorInfo, bytes_to_do
 from merging.compute import across_layers, read_deltas
 from merging.errors import UserError
 from merging.pieces import merged_tensor
-from merging.recipe import Recipe
+from merging.recipe import Expert, Recipe
 from merging.view import stored
 
 if TYPE_CHECKING:
@@ -74,6 +74,14 @@ def leaves(*models: Checkpoint) -> tuple[Checkpoint, ...]:
     for model in map(stored, models):
         found += leaves(model.plan.base, *model.plan.experts) if isinstance(model, Stage) else [model]
     return tuple({id(model): model for model in found}.values())
+
+
+def names_in(model: Checkpoint) -> list[str]:
+    """The name of an expert; of a stage those of the experts that it merges."""
+    below = stored(model)
+    if isinstance(below, Stage):
+        return [name for expert in below.plan.experts for name in names_in(expert)]
+    return [Expert(below.source).name]
 
 
 def stage_problems(recipe: Recipe) -> Iterator[UserError]:

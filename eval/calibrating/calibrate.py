@@ -19,7 +19,7 @@ from eval.calibrating.gains import STEPS, Gains, learn, parts_of
 from eval.calibrating.gradients import gradients
 from eval.calibrating.kept import Kept, begin, refuse_existing
 from eval.calibrating.picking import picked
-from eval.calibrating.texts import answer, answer_start, most_read, read_texts, token_ids
+from eval.calibrating.texts import answer, answer_start, most_read, read_for, token_ids
 from eval.running.layers import Batch, Layers, Reading, batches, finish_all, start_all, through
 from eval.running.models import Models
 from eval.running.runtime import use_cores
@@ -27,9 +27,8 @@ from merging.calibration import BASE, COUNTS, ENDS, GAINS, GRADIENTS, Calibratio
 from merging.checkpoint import Checkpoint
 from merging.engine import one_thread_a_matrix
 from merging.errors import UserError
-from merging.models import open_model
 from merging.pieces import merged_tensor
-from merging.plan import Plan, make_plan
+from merging.plan import Plan, make_plan, members
 from merging.recipe import Recipe
 
 
@@ -70,18 +69,14 @@ class _Job:
         from merging.methods import METHODS
 
         method = METHODS.get(recipe.method)
-        if method is None or recipe.base is None or recipe.slices or recipe.stages:
+        if method is None or recipe.base is None or recipe.slices:
             raise UserError("E_CALIBRATE", "this needs a recipe of one merge of whole models with a base")
         self.recipe, self.folder = recipe, folder
         self.stream: Stream = method.calibrated or "own"
-        self.base, *self.experts = [
-            open_model(source, recipe.folder, base=recipe.base)
-            for source in (recipe.base, *(expert.model for expert in recipe.beside_base))
-        ]
-        names = [expert.name for expert in recipe.beside_base]
+        self.base, *self.experts = members(recipe)
         if not 0 < pick <= 1:
             raise UserError("E_TEXTS", f"{pick:g} is no share of texts", do="Choose one above 0, at most 1.")
-        self.texts = read_texts(texts, names, ceil(each / pick))
+        self.texts = read_for(texts, self.experts, ceil(each / pick))
         self.models = Models(device)
         if pick < 1:
             base = self.models.model(self.base)

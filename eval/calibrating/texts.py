@@ -7,6 +7,7 @@ it stands. NAME is the last part of the expert's folder or id. `assets/calibrati
 
 import json
 from collections.abc import Iterator, Sequence
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from eval.judging.probes import Message
 from eval.running.runtime import answer_batch, encode, render
 from merging.checkpoint import Checkpoint
 from merging.errors import UserError
+from merging.stage import names_in
 from merging.words import shown
 
 if TYPE_CHECKING:
@@ -88,6 +90,14 @@ def read_texts(name: str, experts: Sequence[str], each: int) -> list[list[Text]]
             "E_TEXTS", what, where=path.name, do='Each line names its expert: {"expert": ..., "messages": ...}.'
         )
     return list(found.values())
+
+
+def read_for(name: str, experts: Sequence[Checkpoint], each: int) -> list[list[Text]]:
+    """For each expert its texts; for one that is a merge as many in all, in equal parts of the experts in it."""
+    groups = [names_in(expert) for expert in experts]
+    every = list(dict.fromkeys(one for group in groups for one in group))
+    own = dict(zip(every, read_texts(name, every, each), strict=True))
+    return [[text for one in group for text in own[one][: ceil(each / len(group))]] for group in groups]
 
 
 def answer(

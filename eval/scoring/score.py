@@ -109,10 +109,11 @@ def routed(
 ) -> Scored:
     """The score of answers that each came whole from one expert, which a router chose by the question."""
     from eval.calibrating.router import fit_router
-    from eval.calibrating.texts import ROUTED, read_texts
+    from eval.calibrating.texts import ROUTED, read_for
 
-    experts = [name for name in models if name not in ("merge", "base", "mixture")]
-    prompts = dict(zip(experts, read_texts(texts, experts, ROUTED), strict=True))
+    sources = {name: model for name, model in models.items() if isinstance(model, Checkpoint) and name != "base"}
+    experts = list(sources)
+    prompts = dict(zip(experts, read_for(texts, list(sources.values()), ROUTED), strict=True))
     router = fit_router(
         loader.model(models["base"]), {name: [text.question() for text in own] for name, own in prompts.items()}
     )

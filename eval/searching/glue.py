@@ -1,7 +1,7 @@
 """Model-GLUE's merge of many experts: clusters by delta cosine, grown by score, then merged by the recipe's method."""
 
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from eval.scoring.score import Asked
@@ -9,7 +9,8 @@ from eval.searching.events import Rung
 from eval.searching.scoring import ladder, merge_scores, refuse_public
 from eval.searching.search import Measure
 from merging.glue import average, clusters, delta_cosines, glued, refuse_parts
-from merging.plan import make_plan
+from merging.methods import METHODS
+from merging.plan import make_plan, members
 from merging.recipe import Recipe, load_recipe
 from merging.sources import spelled_out
 
@@ -34,8 +35,11 @@ class Joined:
 
 @dataclass(frozen=True)
 class Glued:
+    """`to_measure`: its method merges by a calibration of the clusters, which is still to be made."""
+
     recipe: str
     left_out: tuple[str, ...]
+    to_measure: bool = False
 
 
 GlueEvent = Asked | Grouped | Joined | Glued
@@ -54,7 +58,8 @@ def glue(path: Path, least: float = 0.3, probes: str = "town", device: str = "au
 
 def glue_by(recipe: Recipe, least: float, rung: Rung | None, measure: Measure) -> Iterator[GlueEvent]:
     names = [expert.name for expert in recipe.experts]
-    cosines = delta_cosines(make_plan(recipe))
+    measured_later = METHODS[recipe.method].calibrated if recipe.method in METHODS else None
+    cosines = delta_cosines(make_plan(average(recipe, range(len(names))) if measured_later else recipe))
     found = clusters(cosines, least)
     pairs = tuple(
         (names[a], names[b], float(cosines[a, b])) for a in range(len(names)) for b in range(a + 1, len(names))
@@ -64,9 +69,13 @@ def glue_by(recipe: Recipe, least: float, rung: Rung | None, measure: Measure) -
     for group in found:
         groups.append((yield from _grow(recipe, group, rung, measure)) if rung and len(group) > 1 else group)
     made = glued(recipe, groups)
-    make_plan(made)  # every problem before anything is written
+    if measured_later:  # on the clusters, once this recipe is there
+        made = replace(made, calibration=None)
+        members(made)
+    else:
+        make_plan(made)  # every problem before anything is written
     inside = {t for group in groups for t in group}
-    yield Glued(made.to_yaml(), tuple(name for t, name in enumerate(names) if t not in inside))
+    yield Glued(made.to_yaml(), tuple(name for t, name in enumerate(names) if t not in inside), bool(measured_later))
 
 
 def _grow(recipe: Recipe, group: Sequence[int], rung: Rung, measure: Measure) -> Generator[GlueEvent, None, list[int]]:

@@ -44,6 +44,8 @@ def _glue(args: argparse.Namespace) -> None:
             print(f"{event.expert} {verdict}: mean {100 * event.before:.1f} to {100 * event.after:.1f}", flush=True)
         elif isinstance(event, Glued):
             print(f"The merge is written to {args.out}.")
+            if event.to_measure:
+                print(f"It merges by what its clusters read: python -m eval calibrate {args.out} FOLDER")
         elif isinstance(event, Asked) and sys.stderr.isatty():
             end = "\r\033[K" if event.done == event.total else ""
             print(f"\r\033[K{event.done} of {event.total} probes{end}", end="", file=sys.stderr, flush=True)

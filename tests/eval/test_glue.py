@@ -1,5 +1,6 @@
 """Model-GLUE: who is alike, who joins the average, and the staged recipe that is written."""
 
+import json
 from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +30,7 @@ Q = "model.layers.0.self_attn.q_proj.weight"
 @pytest.fixture
 def family(tmp_path: Path) -> Path:
     """Helpful, honest, harmless and curt; honest lies half way to helpful and curt half way to harmless."""
-    make_family(tmp_path, 4, dtype=torch.float32)
+    make_family(tmp_path, 4, dtype=torch.float32, tokenizer=True)
     for name, near in (("honest", "helpful"), ("curt", "harmless")):
         base, own, other = (load_file(tmp_path / n / "model.safetensors") for n in ("base", name, near))
         save_file({k: base[k] + (own[k] - base[k] + other[k] - base[k]) / 2 for k in base},
@@ -112,3 +113,21 @@ def test_the_command_writes_a_recipe_that_merges(family: Path, capsys: pytest.Ca
     assert [stage.name for stage in made.stages] == ["helpful-and-honest", "harmless-and-curt"]
     assert len(make_plan(made).experts) == 2
     assert main(["glue", str(family / "r.yml"), str(out), "--all"]) == 2  # it is there already
+
+
+def test_across_clusters_a_method_may_merge_by_what_they_read(family: Path, capsys: pytest.CaptureFixture[str]):
+    """Each cluster reads the texts of its members; the weights across are those of `output_fit`."""
+    (family / "r.yml").write_text(replace(recipe(family), method="output_fit").to_yaml())
+    glued_ = family / "glued.yml"
+    assert main(["glue", str(family / "r.yml"), str(glued_), "--all"]) == 0
+    assert f"python -m eval calibrate {glued_} FOLDER" in capsys.readouterr().out
+    lines = [{"expert": name, "text": f"w{9 + i} w{20 + 3 * i} w{31 + i}"} for i, name in enumerate(NAMES[:4])]
+    (family / "texts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert main(["calibrate", str(glued_), str(family / "cal"), "--texts", str(family / "texts.jsonl")]) == 0
+    read = [json.loads(line)["expert"] for line in (family / "cal" / "texts.jsonl").read_text().splitlines()]
+    assert read == ["helpful", "honest", "harmless", "curt"]
+    made = replace(load_recipe(glued_), calibration="cal")
+    plan = make_plan(made)
+    assert plan.calibration
+    assert plan.calibration.about.experts == tuple(expert.fingerprint for expert in plan.experts)
+    assert merged_tensor(plan, plan.tensor(Q), None).isfinite().all()
