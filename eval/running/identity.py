@@ -7,6 +7,7 @@ from merging.checkpoint import Checkpoint
 from merging.companions import companions, voice
 from merging.model_files import TEMPLATE, TOKENIZER
 from merging.plan import Plan
+from merging.stage import Stage
 
 _TEXTS = ("config.json", "generation_config.json", TEMPLATE, *TOKENIZER)
 
@@ -15,6 +16,8 @@ def identity(model: Checkpoint | Plan | Mixed) -> str:
     """sha256 of what decides a model's answers: its weights, its config, its tokenizer and its chat template."""
     if isinstance(model, Mixed):
         return hashlib.sha256(f"{identity(model.base)} {model.key} {model.mixing}".encode()).hexdigest()
+    if isinstance(model, Stage):
+        return identity(model.plan)  # the answers of a merge, whether it feeds another or not
     if isinstance(model, Plan):
         weights, files = model.digest, companions(model).files
     else:

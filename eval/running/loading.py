@@ -21,6 +21,7 @@ from merging.checkpoint import Checkpoint
 from merging.companions import GENERATION, TOKENIZER, companions
 from merging.errors import UserError
 from merging.plan import Plan
+from merging.stage import Stage
 from merging.view import stored
 
 SAFE = {"local_files_only": True, "trust_remote_code": False}
@@ -60,12 +61,13 @@ def load(folder: Path, source: str, dtype: torch.dtype | str) -> tuple[PreTraine
 
 
 def load_source(model: Checkpoint, dtype: torch.dtype | None = None) -> PreTrainedModel:
-    """One of a merge's sources as a module: its folder as it is, or what an adapter makes of the model below it.
+    """One of a merge's sources as a module: its folder as it is, what an adapter makes of the model below it, or the
+    merge that feeds this one.
 
-    Without `dtype` as stored; an adapter's then in float32.
+    Without `dtype` as stored; an adapter's or a merge's then in float32.
     """
     model = stored(model)
-    if model.over is None:
+    if model.over is None and not isinstance(model, Stage):
         return load(model.folder, model.source, dtype or "auto")[0]
     dtype = dtype or torch.float32
     state = {name: model.read(name).to(dtype) for name in model.tensors}

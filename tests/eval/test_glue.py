@@ -11,6 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from eval.__main__ import main
+from eval.running.identity import identity
+from eval.running.loading import load_source
 from eval.scoring.board import HScore, Scores
 from eval.scoring.score import Asked
 from eval.searching.events import Rung
@@ -21,6 +23,7 @@ from merging.glue import clusters, delta_cosines, glued, refuse_parts
 from merging.pieces import merged_tensor
 from merging.plan import make_plan
 from merging.recipe import Expert, Recipe, load_recipe, parse_recipe
+from merging.stage import Stage
 from tests.pico import NAMES, make_family
 
 RUNG = Rung("glue", "toy", "validation", 90)
@@ -89,6 +92,9 @@ def test_the_stage_is_the_mean_of_its_members(family: Path):
     stage = make_plan(made).experts[0]
     wanted = torch.stack([load_file(family / n / "model.safetensors")[Q] for n in ("helpful", "honest")]).mean(0)
     assert torch.allclose(stage.read(Q), wanted, atol=1e-6)
+    assert torch.equal(load_source(stage).get_parameter(Q), stage.read(Q)), "as a source of a score, not its base"
+    assert isinstance(stage, Stage)
+    assert identity(stage) == identity(stage.plan)
     assert parse_recipe(made.to_yaml(), family) == made
     one = glued(recipe(family), [[0, 1]])
     assert (one.stages, one.method) == ((), "task_arithmetic")
