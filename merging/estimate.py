@@ -6,13 +6,15 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from merging.blocks import BLOCK
 from merging.cores import cores
-from merging.method import Method
+from merging.pieces import PIECE, in_blocks
 
 if TYPE_CHECKING:
-    from merging.plan import TensorPlan
+    from merging.plan import Plan, TensorPlan
 
 PROCESS = 250_000_000  # bytes of Python and torch before any tensor
+RANDOM = 64 << 20  # bytes a core of random numbers kept from block to block, and of what sorts by them
 START = 0.15  # seconds for headers, journal and small files
 
 
@@ -30,9 +32,11 @@ class Estimate:
     download_bytes: int = 0  # of Hub models that are not on this machine
 
 
-def estimate(method: Method, n_experts: int, tensors: tuple[TensorPlan, ...]) -> Estimate:
+def estimate(plan: Plan) -> Estimate:
+    """Of a plan whose own estimate says at most what must be downloaded."""
+    method, tensors, n_experts = plan.method, plan.tensors, len(plan.experts)
     sizes = [math.prod(t.shape) for t in tensors]
-    n_parameters, workers = sum(sizes), cores()
+    n_parameters = sum(sizes)
     disk = sum(size * t.dtype.itemsize for size, t in zip(sizes, tensors, strict=True))
     seconds = START + n_parameters * (15 * n_experts + 10) / 1e9  # nanoseconds an entry: read, merge, write, hash
     spaced = any(t.settings.get("space", "full") != "full" for t in tensors)
@@ -42,6 +46,23 @@ def estimate(method: Method, n_experts: int, tensors: tuple[TensorPlan, ...]) ->
         # on large matrices, and less on small ones
         each = (16 * max(s) * min(s) * (min(s) + 300) for s in matrices)
         seconds += sum(each) * (n_experts + 2) / 40e9
-    # as many tensors side by side as there are cores, each as float32 deltas, their stack, and what the method makes
-    side_by_side = max((sum(sizes[i : i + workers]) for i in range(len(sizes))), default=0)
-    return Estimate(n_parameters, disk, PROCESS + side_by_side * 4 * (3 * n_experts + 4), seconds)
+    return Estimate(n_parameters, disk, PROCESS + _memory(plan), seconds, plan.estimate.download_bytes)
+
+
+def _memory(plan: Plan) -> int:
+    """Bytes of what is merged side by side, and of the pieces that wait to be written."""
+    workers = cores()
+    held = [_held(plan, tensor) for tensor in plan.tensors]
+    side_by_side = max((sum(held[i : i + workers]) for i in range(len(held))), default=0)
+    waiting = max((min(math.prod(t.shape), PIECE) * t.dtype.itemsize for t in plan.tensors), default=0)
+    return side_by_side + (2 * workers + 1) * waiting + (workers * RANDOM if plan.method.random else 0)
+
+
+def _held(plan: Plan, tensor: TensorPlan) -> int:
+    """A tensor, or one block of it: as float32 deltas, their stack, and what the method makes of them."""
+    size = math.prod(tensor.shape)
+    if tensor.action == "copy" or tensor.held is not None:
+        return 8 * size
+    if in_blocks(plan, tensor) and all(plan.experts[part.model].is_stored(part.name) for part in tensor.inputs):
+        size = min(size, BLOCK)
+    return 4 * size * (3 * len(plan.experts) + 4)

@@ -208,10 +208,9 @@ def _check(recipe: Recipe, hub: Hub | None, made: Mapping[str, Checkpoint | None
         return Checked(None, tuple(problems), tuple(notices))
     layers = layer_sources(recipe, method, opened) if recipe.slices else ()
     config = merged_config(base.config, recipe.out_dtype or recipe.dtype, layers)
-    costs = estimate(method, len(experts), tensors)
-    costs = replace(costs, download_bytes=bytes_to_download(leaves(*opened.values())))
+    costs = Estimate(0, 0, 0, 0.0, bytes_to_download(leaves(*opened.values())))
     plan = Plan(recipe, method, base, experts, tensors, tuple(notices), costs, tokenizer, config, calibration)
-    return Checked(plan, (), tuple(notices))
+    return Checked(replace(plan, estimate=estimate(plan)), (), tuple(notices))
 
 
 def _shapers(tensors: Iterable[TensorPlan]) -> list[Shaper]:
