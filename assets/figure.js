@@ -91,10 +91,16 @@
     let last = null; // the picture on screen, kept while a new one is on its way
     let text = ""; // the same as it came
     let width = 0;
+    let waiting = 0;
+
+    function measureAndDraw() {
+      width = plot.clientWidth; // lays the page out, so not at every move
+      draw();
+    }
 
     function draw() {
+      waiting = 0;
       if (props.value && props.value !== text) last = JSON.parse((text = props.value));
-      width = plot.clientWidth;
       if (!last || !width || !window.Plotly) return;
       const css = getComputedStyle(document.body);
       const layout = dressed({ ...merged(last.figure.layout, width < NARROW ? last.narrow : {}), width }, css);
@@ -127,13 +133,14 @@
       const filename = last.label.toLowerCase().replace(/[^a-z0-9]+/g, "-").slice(0, 60);
       window.Plotly.downloadImage(plot, { format: "png", scale: 2, width, height: last.figure.layout.height, filename });
     });
-    watch("value", draw);
+    // One picture a task: the first is seen before the last is drawn.
+    watch("value", () => (waiting ||= setTimeout(draw)));
     new MutationObserver(draw).observe(document.body, { attributes: true, attributeFilter: ["class"] });
     new ResizeObserver(() => {
-      if (plot.clientWidth !== width) draw();
+      if (plot.clientWidth !== width) measureAndDraw();
       reachable();
     }).observe(plot);
-    document.fonts.ready.then(draw);
-    draw();
+    document.fonts.ready.then(measureAndDraw);
+    measureAndDraw();
   };
 }
