@@ -1,7 +1,8 @@
 """The page as a visitor feels it: from opening to the first picture, and from a slider's move to the new picture.
 
     python -m benchmarks.page [--moves 30]     moves by mouse and by arrow key, on Map and on Spectra
-    python -m benchmarks.page --methods        every method in turn: a picture, no problem, no error in the console
+    python -m benchmarks.page --methods        every method in turn, calibrated ones after measuring the experts: a
+                                               picture, no problem, no error in the console
 
 Starts the app on the built-in family and drives a real Chromium without a window. A move's clock runs in the browser,
 from the slider's `input` event to the frame that shows the changed picture.
@@ -10,6 +11,7 @@ from the slider's `input` event to the frame that shows the changed picture.
 import argparse
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +19,7 @@ from statistics import median, quantiles
 
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
+from merging.method import Method
 from merging.methods import METHODS
 from tests.browser.app import CHROMIUM, running_app
 
@@ -79,27 +82,45 @@ def opening(browser: Browser, address: str) -> float:
 
 
 def every_method(browser: Browser, address: str) -> int:
-    """Choose each method and wait for its picture; names those that show a problem or make the console complain."""
+    """Choose each method and wait for its picture; names those that show a problem or make the console complain. One
+    that must know the experts measures them first, by the page's own button."""
     page = _visit(browser, address)
     errors: list[str] = []
     page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: errors.append(str(error)))
     bad = 0
     for method in sorted(METHODS.values(), key=lambda m: m.title.lower(), reverse=True):
-        page.evaluate(_CLOCK, PICTURES["Map"])
-        page.evaluate("window.started = performance.now()")
-        page.locator("#method input").click()
-        page.get_by_role("option", name=method.title, exact=True).click()
-        problem = page.locator(".problem").and_(page.locator(":visible"))
-        page.wait_for_function(f"() => ({_READY})() || document.querySelector('.problem')", timeout=120_000)
-        expect(page.locator("#card")).to_contain_text(method.summary.replace("`", "")[:40])
-        page.wait_for_timeout(300)
-        wrong = [*errors, *problem.all_inner_texts()]
+        problems, note = _choose(page, method), ""
+        if method.calibrated and page.locator("#measure").is_visible():
+            note = f", experts measured in {_measured(page):.0f} s"
+            _choose(page, METHODS["linear"])
+            problems = _choose(page, method)
+        wrong = [*errors, *problems]
         errors.clear()
         bad += bool(wrong)
         seconds = page.evaluate("(window.painted - window.started) / 1000")
-        print(f"{method.id:20}{'; '.join(wrong) or f'{seconds:6.2f} s'}", flush=True)
+        print(f"{method.id:20}{'; '.join(wrong) or f'{seconds:6.2f} s{note}'}", flush=True)
     return int(bad > 0)
+
+
+def _choose(page: Page, method: Method) -> list[str]:
+    """The problems that show once the method's picture or a problem is there."""
+    page.evaluate(_CLOCK, PICTURES["Map"])
+    page.evaluate("window.started = performance.now()")
+    page.locator("#method input").click()
+    page.get_by_role("option", name=method.title, exact=True).click()
+    page.wait_for_function(f"() => ({_READY})() || document.querySelector('.problem')", timeout=120_000)
+    expect(page.locator("#card")).to_contain_text(method.summary.replace("`", "")[:40])
+    page.wait_for_timeout(300)
+    return page.locator(".problem").and_(page.locator(":visible")).all_inner_texts()
+
+
+def _measured(page: Page) -> float:
+    """Seconds until the experts are measured."""
+    start = time.perf_counter()
+    page.get_by_role("button", name="Measure the experts").click()
+    page.locator("#measure").wait_for(state="hidden", timeout=600_000)
+    return time.perf_counter() - start
 
 
 def _move(page: Page, step: Callable[[], None]) -> float:

@@ -2,7 +2,7 @@
 
 Wire: `(id, request)` or `(id, "cancel")` come in; `(id, event)` ... and at last `(id, None)` go out, where a UserError
 is an event too. Moves and questions have a thread each, so that neither waits for the other. A new Move of a session
-cancels its earlier one. While there is no request, the moves' thread prepares the rank slider's next stops.
+cancels its earlier one. While there is no request, the moves' thread prepares the rank slider's other stops.
 """
 
 import signal
@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing.connection import Connection
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,8 @@ from merging.recipe import Recipe
 
 if TYPE_CHECKING:
     from merging.fit import What
+
+_REST = 0.4  # seconds after the last move before idle work begins: the page is drawn by the same processor
 
 
 @dataclass(frozen=True)
@@ -129,12 +131,19 @@ def serve(connection: Connection) -> None:
         reply(job, None)
 
     def move() -> None:
+        rest = None
         while True:
-            if job := moves.get():
+            try:
+                job = moves.get(timeout=rest)
+            except Empty:
+                # Until any request comes, also one for a model that answers: both need the processor.
+                for _ in _settled(partial(answering.prepare, lambda: bool(under_way)), Event()):
+                    pass
+                rest = None
+                continue
+            if job:
                 settle(job, answering.move)
-            # Until any request comes, also one for a model that answers: both need the processor.
-            for _ in _settled(partial(answering.prepare, lambda: bool(under_way)), Event()):
-                pass
+            rest = _REST
 
     def ask() -> None:
         while True:

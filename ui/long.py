@@ -64,9 +64,7 @@ def score_apart(services: Services, page: Page, session: Session, turns: Turns) 
     yield from _score(services, page, session, turns, asked, *(f"--{name}" for name in apart.kinds(exams)))
 
 
-def _score(
-    services: Services, page: Page, session: Session, turns: Turns, exam: Exam, *more: str
-) -> Iterator[Updates]:
+def _score(services: Services, page: Page, session: Session, turns: Turns, exam: Exam, *more: str) -> Iterator[Updates]:
     recipe = recipe_of(session)
     digest = make_plan(recipe).digest
     asked = ("--probes", exam.probes, "--split", exam.split)
