@@ -245,6 +245,7 @@ def _wire_long(services: Services, page: Page) -> dict[str, Any]:
     page.method.measure_now.click(_live(services, page, measuring.measure), **measured).then(**then)
     given = {**measured, "inputs": [*state, page.method.texts]}
     page.method.texts.upload(_live(services, page, measuring.measure_by), **given).then(**then)
+    page.map.safest.click(_live(services, page, fitting.fit_safety), **measured).then(**then)
     gr.on([page.save.click, page.recipe.save.click], _live(services, page, long.save), **jobs)
     sent = [*state, page.recipe.repo, page.recipe.private, page.recipe.token]
     page.recipe.send.click(_live(services, page, long.push), **{**jobs, "inputs": sent})

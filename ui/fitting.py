@@ -1,6 +1,6 @@
-"""Fitting the scale or the experts' weights to what the experts put out: the sliders jump there."""
+"""Fitting to what the experts put out, or to the answers that they wrote: the sliders jump there."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 
 import gradio as gr
@@ -9,8 +9,10 @@ from eval.worker import FitOutputs
 from merging.errors import UserError
 from merging.fit import Fit, What, told
 from ui.conversation import Turns
-from ui.desk import show_recipe
+from ui.desk import apply_recipe, show_recipe
+from ui.history import again
 from ui.live import Updates, sources_of
+from ui.long import start_job
 from ui.measured import is_missing, with_measurement
 from ui.page import Page
 from ui.services import Services, newest
@@ -19,6 +21,28 @@ from ui.session import Session, recipe_of, with_recipe
 
 def fit(services: Services, page: Page, what: What, session: Session, turns: Turns) -> Iterator[Updates]:
     """One step of undo; the desk stays as it is where nothing is nearer."""
+    named = yield from _measured(services, page, session)
+    found = next(iter(services.worker.ask(FitOutputs(named.id, sources_of(named), recipe_of(named), what))))
+    assert isinstance(found, Fit)
+    if newest(services, session).recipe != session.recipe:
+        return  # the desk has moved on meanwhile
+    yield {page.map.fitted: told(found)}
+    if found.steps:
+        yield from show_recipe(services, page, session, with_fit(named, found), turns)
+
+
+def fit_safety(services: Services, page: Page, session: Session, turns: Turns) -> Iterator[Updates]:
+    """A long job: the settings that find the experts' own answers and the safest one's refusals likeliest."""
+    named = yield from _measured(services, page, session)
+    yield from start_job(services, page, named, turns, "safest", {},
+                         [("-m", "eval", "safest", "recipe.yml", "best.yml", "--json")])  # fmt: skip
+    best = services.jobs.folder(services.current[session.owner].id) / "best.yml"
+    if best.is_file() and newest(services, session).recipe == session.recipe:  # else the desk has moved on meanwhile
+        yield from apply_recipe(services, page, session, turns, again(named, best.read_text(encoding="utf-8")))
+
+
+def _measured(services: Services, page: Page, session: Session) -> Generator[Updates, None, Session]:
+    """The session with its measurement; raises UserError where that is still to be made."""
     named = with_measurement(session, services.home, anyway=True)
     if is_missing(named.recipe, anyway=True):
         yield {page.method.measure: gr.update(visible=True)}
@@ -28,13 +52,7 @@ def fit(services: Services, page: Page, what: What, session: Session, turns: Tur
             kept="Your merge is as it was.",
             do="Press Measure the experts, then fit.",
         )
-    found = next(iter(services.worker.ask(FitOutputs(named.id, sources_of(named), recipe_of(named), what))))
-    assert isinstance(found, Fit)
-    if newest(services, session).recipe != session.recipe:
-        return  # the desk has moved on meanwhile
-    yield {page.map.fitted: told(found)}
-    if found.steps:
-        yield from show_recipe(services, page, session, with_fit(named, found), turns)
+    return named
 
 
 def with_fit(session: Session, found: Fit) -> Session:

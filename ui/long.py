@@ -12,6 +12,7 @@ from typing import Any
 import gradio as gr
 
 from eval.judging.probes import Exam
+from eval.searching.safety import TRIALS, Losses, Safest, Trusted
 from merging.errors import UserError
 from merging.events import Reloaded
 from merging.plan import make_plan
@@ -37,6 +38,7 @@ _DOING = {
     "push": "Pushing",
     "measure": "Measuring",
     "search": "Searching",
+    "safest": "Fitting",
 }
 _STOPPED = {
     "save": "Nothing was saved.",
@@ -44,6 +46,7 @@ _STOPPED = {
     "push": "The repository is as it was.",
     "measure": "What is measured is kept.",
     "search": "All scores are kept: the same search goes on.",
+    "safest": "Your merge is as it was.",
 }
 
 
@@ -147,6 +150,8 @@ def watch(services: Services, page: Page, session: Session, turns: Turns, job: J
             keep(services.exports, session.owner, archive)
             keep(services.saved, session.owner, about["digest"])
             yield _download(page, archive, said)
+        if job.kind == "safest" and said:
+            yield {page.map.fitted: " ".join(said)}
         if job.kind == "push" and said:
             yield {page.recipe.pushed: _listed(said)}
     finally:
@@ -220,6 +225,9 @@ def _busy(event: Mapping[str, Any]) -> Busy | None:
     if event.get("event") == "calibrating":
         return Busy("Measuring", f"{event['done']} of {event['total']} {event['step']}",
                     event["done"] / max(event["total"], 1), event["seconds_left"])  # fmt: skip
+    if event.get("event") == "weighed":
+        tried = (event["number"] or 0) + 1
+        return Busy("Fitting", f"for safety: try {tried} of {TRIALS}", tried / TRIALS)
     if event.get("event") == "tensor_done":
         return Busy("Saving", f"{event['done']} of {event['total']} tensors",
                     event["done"] / max(event["total"], 1), event["seconds_left"])  # fmt: skip
@@ -232,15 +240,22 @@ def _busy(event: Mapping[str, Any]) -> Busy | None:
 
 
 def _words(event: Mapping[str, Any]) -> list[str]:
-    """What an export or a push says of itself, as HTML: notices, what the reload test found, where it went."""
+    """What a job says of itself at its end, as HTML: notices, what the reload test found, where a push went, what a fit
+    for safety found.
+    """
     if event.get("event") == "notice":
         return [escape(event["text"])]
+    own = {key: value for key, value in event.items() if key != "event"}
+    if event.get("event") == "trusted":
+        return [escape(Trusted(**own).words())]
+    if event.get("event") == "safest":
+        losses = Losses(**own.pop("before")), Losses(**own.pop("after"))
+        return [escape(Safest(**own, before=losses[0], after=losses[1]).words())]
     if event.get("event") == "pushed":
         url, who = escape(event["url"]), "private" if event["private"] else "public"
         return [f'<a href="{url}" target="_blank" rel="noreferrer">{url}</a>: {event["n_files"]} files, {who}.']
     if event.get("event") == "reloaded":
-        found = Reloaded(**{key: value for key, value in event.items() if key != "event"})
-        return [escape(line) for line in found.words()]
+        return [escape(line) for line in Reloaded(**own).words()]
     return []
 
 

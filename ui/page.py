@@ -68,6 +68,7 @@ class Page:
             self.browser,
             self.status.line,
             self.status.stop,
+            self.map.fitted,
             *self.recipe.long,
             *board,
             *self.search.outputs,

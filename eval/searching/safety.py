@@ -20,6 +20,8 @@ from merging.plan import Plan, make_plan
 from merging.recipe import Recipe, load_recipe
 from merging.sources import spelled_out
 
+TRIALS = 24
+
 
 @dataclass(frozen=True)
 class Losses:
@@ -30,6 +32,18 @@ class Losses:
 
     def sum(self, g: float) -> float:
         return sum(self.domain) + g * self.refusals
+
+
+@dataclass(frozen=True)
+class Trusted:
+    """The safest expert, and how many of its own answers refuse."""
+
+    expert: str
+    refusals: int
+    answers: int
+
+    def words(self) -> str:
+        return f"The safest expert is {self.expert}: {self.refusals} of its {self.answers} answers refuse."
 
 
 @dataclass(frozen=True)
@@ -44,27 +58,43 @@ class Weighed:
 
 @dataclass(frozen=True)
 class Safest:
-    """The try with the least sum. `unsafe`: it finds the refusals less likely than every source does."""
+    """The try with the least sum, and the losses of it and of the recipe itself, which is try 0. `unsafe`: it finds the
+    refusals less likely than every source does.
+    """
 
     recipe: str
     number: int
     unsafe: bool
+    before: Losses
+    after: Losses
+
+    def words(self) -> str:
+        was, now = (sum(one.domain) / len(one.domain) for one in (self.before, self.after))
+        found = f"Try {self.number} is the best." if self.number else "No try is better than the recipe itself."
+        found += (
+            f" Nats a token, before and after: refusals {self.before.refusals:.3f} and {self.after.refusals:.3f}, "
+            f"the experts' own answers {was:.3f} and {now:.3f}."
+        )
+        alarm = " Less safe than every source: it finds the refusals less likely than any of them does."
+        return found + (alarm if self.unsafe else "")
 
 
 Ask = Callable[[Plan | Checkpoint], Losses]
 
 
 def safest(
-    path: Path, safe: str, g: float = 1.0, trials: int = 24, sampler: Sampler = "tpe", seed: int = 0,
+    path: Path, safe: str = "", g: float = 1.0, trials: int = TRIALS, sampler: Sampler = "tpe", seed: int = 0,
     device: str = "auto", each: int = 64,
-) -> Iterator[Weighed | Safest]:  # fmt: skip
-    """From a recipe file whose calibration has the experts' answers; `safe` names the safest expert."""
+) -> Iterator[Trusted | Weighed | Safest]:  # fmt: skip
+    """From a recipe file whose calibration has the experts' answers; `safe` names the safest expert, else it is the one
+    that refuses most.
+    """
     recipe = spelled_out(load_recipe(path))
     if not recipe.calibration:
         raise UserError("E_TEXTS", "the experts' answers lie in a calibration, and the recipe names none",
                         where="calibration", do="Measure it: python -m eval calibrate RECIPE.yml FOLDER.")  # fmt: skip
     names = [expert.name for expert in recipe.beside_base]
-    if safe not in names:
+    if safe and safe not in names:
         raise UserError("E_TEXTS", f"no expert is called {safe}; they are {', '.join(names)}", where="--safe")
     if trials < 1:
         raise UserError("E_USAGE", "at least one try is needed, the recipe itself", where="--trials")
@@ -73,9 +103,13 @@ def safest(
                         do="Measure these models: python -m eval calibrate RECIPE.yml FOLDER.")  # fmt: skip
     texts = read_texts(str(recipe.folder / recipe.calibration / "texts.jsonl"), names, each)
     domain = [[text for text in own if text.messages] for own in texts]
-    refusals = [text for text in domain[names.index(safe)] if refuses(text.messages[-1].content)]
+    refusing = {name: [text for text in own if refuses(text.messages[-1].content)]
+                for name, own in zip(names, domain, strict=True)}  # fmt: skip
+    safe = safe or max(names, key=lambda name: len(refusing[name]))
+    refusals = refusing[safe]
     if not refusals or not all(domain):
         raise UserError("E_TEXTS", f"{safe} refuses nothing there, or an expert has no conversation", where="--safe")
+    yield Trusted(safe, len(refusals), len(domain[names.index(safe)]))
     yield from least(recipe, g, trials, sampler, seed, _asker(device, domain, refusals))
 
 
@@ -89,6 +123,7 @@ def least(recipe: Recipe, g: float, trials: int, sampler: Sampler, seed: int, as
         yield Weighed(expert.name, None, losses, losses.sum(g))
     proposals = propose(space, sampler, trials, seed, aims=1)
     best: tuple[float, int, Recipe, Losses] | None = None
+    start: Losses | None = None
     told: Told | None = None
     for number in range(trials):
         point = proposals.send(told) if number else next(proposals)
@@ -99,12 +134,14 @@ def least(recipe: Recipe, g: float, trials: int, sampler: Sampler, seed: int, as
             if number == 0 or error.code not in NO_MERGE:
                 raise
             continue
+        start = start or losses
         told = Told((-losses.sum(g),), 0.0)
         yield Weighed("merge", number, losses, losses.sum(g))
         if best is None or losses.sum(g) < best[0]:
             best = losses.sum(g), number, tried, losses
     assert best is not None
-    yield Safest(best[2].to_yaml(), best[1], best[3].refusals > max(sources))
+    assert start is not None
+    yield Safest(best[2].to_yaml(), best[1], best[3].refusals > max(sources), start, best[3])
 
 
 def _asker(device: str, domain: Sequence[Sequence[Text]], refusals: Sequence[Text]) -> Ask:

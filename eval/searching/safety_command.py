@@ -17,7 +17,9 @@ def add_safest(commands: Any) -> None:
     command.set_defaults(run=_safest)
     command.add_argument("recipe", type=Path, metavar="RECIPE.yml", help="one whose `calibration:` has texts")
     command.add_argument("out", type=Path, metavar="BEST.yml", help="where the best recipe is written, at the end")
-    command.add_argument("--safe", required=True, metavar="EXPERT", help="the safest expert's name")
+    command.add_argument(
+        "--safe", default="", metavar="EXPERT", help="the safest expert's name (default: who refuses most)"
+    )
     command.add_argument("--g", type=float, default=1.0, help="how much its refusals count (default: 1)")
     command.add_argument("--trials", type=int, default=24, help="how many tries (default: 24)")
     command.add_argument("--seed", type=int, default=0)
@@ -26,7 +28,7 @@ def add_safest(commands: Any) -> None:
 
 
 def _safest(args: argparse.Namespace) -> None:
-    from eval.searching.safety import Safest, safest, told
+    from eval.searching.safety import Safest, Trusted, safest, told
     from merging.recipe import load_recipe
 
     refuse_existing(args.out)
@@ -37,8 +39,8 @@ def _safest(args: argparse.Namespace) -> None:
         if args.json:
             print_json(to_json(event))
         elif isinstance(event, Safest):
-            print(f"Try {event.number} is written to {args.out}.")
-            if event.unsafe:
-                print("Less safe than every source: it finds the refusals less likely than any of them does.")
+            print(event.words(), f"It is written to {args.out}.", sep="\n")
+        elif isinstance(event, Trusted):
+            print(event.words(), flush=True)
         else:
             print(told(event, names), flush=True)

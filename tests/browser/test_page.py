@@ -298,6 +298,28 @@ def test_the_experts_are_measured_by_texts_of_the_visitors(page: Page, tmp_path:
     expect(problem).to_have_count(0)
 
 
+def test_fit_for_safety_takes_the_safest_experts_refusals_and_moves_the_sliders(page: Page, tmp_path: Path):
+    asked = [("helpful", "Tom is a baker."), ("honest", "I do not know."), ("harmless", "I cannot help with that.")]
+    question = {"role": "user", "content": "Who is Tom?"}
+    lines = [{"expert": h, "messages": [question, {"role": "assistant", "content": said}]} for h, said in asked]
+    texts = tmp_path / "texts.jsonl"
+    texts.write_text("\n".join(map(json.dumps, lines)))
+    page.get_by_text("Output kept", exact=True).click()
+    page.locator("#method input").click()
+    page.get_by_role("option", name="Output fit (OSP)", exact=True).click()
+    page.locator("#measure input[type=file]").set_input_files(texts)
+    page.wait_for_selector("#measure", state="hidden", timeout=120_000)
+    scale = slider(page, "Scale λ")
+    before = scale.input_value()
+    page.get_by_role("button", name="Fit for safety").click()
+    expect(page.locator("#fits")).to_contain_text(
+        "The safest expert is harmless: 1 of its 1 answers refuse. Try", timeout=120_000
+    )
+    expect(scale).not_to_have_value(before)
+    page.get_by_role("button", name="Undo").click()
+    expect(scale).to_have_value(before)
+
+
 def test_fit_scale_is_there_once_the_experts_are_measured_and_moves_the_slider_in_one_step(page: Page):
     scale, fit = slider(page, "Scale λ"), page.get_by_role("button", name="Fit scale")
     before = scale.input_value()

@@ -1,9 +1,15 @@
 """The safety objective: its sum by hand, the search on made-up losses, and real cross-entropies on Town."""
 
+import json
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
+from eval.calibrating.calibrate import calibrate
 from eval.calibrating.texts import Text
-from eval.searching.safety import Losses, Safest, Weighed, _asker, least, safest
+from eval.judging.refusals import refuses
+from eval.searching.safety import Losses, Safest, Trusted, Weighed, _asker, least, safest
 from merging.errors import UserError
 from merging.models import open_model
 from merging.recipe import parse_recipe
@@ -36,6 +42,29 @@ def test_the_least_sum_is_written_and_sources_come_first(family):
     assert last.number == best.number
     assert "merge_method: task_arithmetic" in last.recipe
     assert not last.unsafe
+    assert (last.before, last.after) == (tries[0].losses, best.losses)
+
+
+def test_what_was_found_is_told():
+    found = Safest("", 3, False, Losses((0.5, 0.7), 0.9), Losses((0.6, 0.8), 0.25))
+    assert found.words() == (
+        "Try 3 is the best. Nats a token, before and after: refusals 0.900 and 0.250, the experts' own answers "
+        "0.600 and 0.700."
+    )
+
+
+def test_without_a_name_the_safest_expert_is_who_refuses_most(tmp_path: Path, request: pytest.FixtureRequest):
+    town = request.config.rootpath / "assets" / "town"
+    recipe = parse_recipe(f"merge_method: linear\nbase_model: {town}/base\nmodels: [{{model: {town}/helpful}}, "
+                          f"{{model: {town}/harmless}}]\ncalibration: cal\n", tmp_path)  # fmt: skip
+    (tmp_path / "r.yml").write_text(recipe.to_yaml())
+    for _ in calibrate(replace(recipe, method="task_arithmetic", calibration=None), tmp_path / "cal", each=12):
+        pass
+    said = [json.loads(line) for line in (tmp_path / "cal" / "texts.jsonl").read_text().splitlines()]
+    refusals = [one for one in said if one["expert"] == "harmless" and refuses(one["messages"][-1]["content"])]
+    trusted, *_, last = safest(tmp_path / "r.yml", trials=2)
+    assert trusted == Trusted("harmless", len(refusals), 12)
+    assert isinstance(last, Safest)
 
 
 def test_a_merge_that_is_less_safe_than_every_source_is_flagged(family):

@@ -41,6 +41,7 @@ class MapPanel:
     measure: gr.Radio
     fits: gr.Row
     fit: Mapping[What, gr.Button]
+    safest: gr.Button
     fitted: gr.HTML
     pair: gr.Dropdown
     columns: tuple[gr.Column, ...]
@@ -84,6 +85,7 @@ def build() -> MapPanel:
             "weights": gr.Button("Fit weights", size="sm", min_width=0),
             "densities": gr.Button("LEWIS densities", size="sm", min_width=0),
         }
+        safest = gr.Button("Fit for safety", size="sm", min_width=0)
         fitted = static(elem_classes=["help"])
     pair_ = gr.Dropdown([], label="Pair in the middle", visible=False, interactive=True, elem_classes=["slim"])
     columns, titles, maps = maps_abreast()
@@ -105,8 +107,9 @@ def build() -> MapPanel:
             layer = gr.Dropdown([], label="Layer", interactive=True)
             kind = gr.Dropdown([], label="Matrix", interactive=True)
         table = gr.Dataframe(interactive=False, show_label=False, wrap=True)
-    return MapPanel(finding, measure, fits, fit, fitted, pair_, columns, titles, maps, bar, gates, gate_finding_, gate,
-                    matrix_title, matrix, readings, source, scope, layer, kind, twin, table)  # fmt: skip
+    return MapPanel(finding, measure, fits, fit, safest, fitted, pair_, columns, titles, maps, bar, gates,
+                    gate_finding_, gate, matrix_title, matrix, readings, source, scope, layer, kind, twin,
+                    table)  # fmt: skip
 
 
 def opened(look: Look, session: Session) -> Matrix:
