@@ -85,8 +85,8 @@ def measure_button(page: Page, session: Session) -> Updates:
 def follow(services: Services, page: Page, session: Session, *, whole: bool = False) -> Iterator[Updates]:
     """Ask the worker and draw what comes where the visitor looks by then; `whole` (or other locks) draws also what no
     slider changes."""
-    locks = session.recipe.locks
-    whole = whole or services.drawn.get(session.id, locks) != locks
+    drawn = services.drawn.get(session.id)
+    whole = whole or (drawn is not None and drawn.locks != session.recipe.locks)
     shown = services.looks.get(session.id)
     before = shown if shown and shown.tier == "exact" and not whole else None
     outputs = session.tab == "map" and session.measure == "output"
@@ -106,6 +106,7 @@ def follow(services: Services, page: Page, session: Session, *, whole: bool = Fa
                 yield found if before is None else {page.map.matrix: found[page.map.matrix]}
         elif isinstance(event, SampleReady) and before is None:
             keep(services.looks, session.id, event.look)
+            keep(services.drawn, session.id, session.recipe)
             # What is open stays so, wherever the exact numbers are worst.
             session = replace(session, focus=event.look.opened(session.focus).name)
             held = hold(services, page, looking(newest(services, session), session))
@@ -113,7 +114,7 @@ def follow(services: Services, page: Page, session: Session, *, whole: bool = Fa
             shown = event.look
         elif isinstance(event, LookReady):
             keep(services.looks, session.id, event.look)
-            keep(services.drawn, session.id, locks)
+            keep(services.drawn, session.id, session.recipe)
             keep(services.moves, session.id, stream)
             yield draw(services, page, session, event.look, before)
             if session.tab == "map" and session.measure not in event.look.conflicts:  # it came to the front meanwhile
@@ -196,9 +197,10 @@ def draw_board(services: Services, page: Page, session: Session, look: Look) -> 
 
 
 def status_line(services: Services, session: Session, look: Look) -> str:
+    """It speaks of the merge in the pictures, which is not the one on the desk where that does not merge."""
     scored = board_of(services, look.digest)
     return status.line_html(
-        session.recipe,
+        services.drawn.get(session.id, session.recipe),
         status.fresh(look),
         stale=look.tier != "exact",
         saved=services.saved.get(session.owner) == look.digest,

@@ -10,7 +10,7 @@ from merging.plots import MEASURES
 from ui.conversation import Turns
 from ui.live import Updates, draw, draw_rest, follow, hold, settled
 from ui.locking import taken_from
-from ui.measured import is_missing, with_measurement
+from ui.measured import is_missing, refuse_missing, with_measurement
 from ui.page import Page
 from ui.panels import map, method, spectra
 from ui.services import Services
@@ -102,6 +102,7 @@ def _show(services: Services, page: Page, session: Session, turns: Turns) -> Ite
     if look and (session.tab != "map" or session.measure in look.conflicts or first):
         rest = draw_rest(services, page, session, turns, look)
         yield held | draw(services, page, session, look, None) | rest
+        refuse_missing(session.recipe)  # its problem stays: the pictures are of the merge before
     else:
         yield held
         yield from follow(services, page, session, whole=True)

@@ -12,7 +12,7 @@ from eval.scoring.health import Health
 from eval.scoring.runs import data_folder
 from merging.analysis import Look
 from merging.models import open_model
-from merging.recipe import Lock, Recipe, load_recipe
+from merging.recipe import Recipe, load_recipe
 from ui.found import Found
 from ui.jobs import Job, Jobs, LiveWorker, Stream
 from ui.panels.status import Busy
@@ -47,7 +47,7 @@ class Services:
     moves: dict[str, Stream] = field(default_factory=dict)  # what a move still has to say
     ready: dict[str, str] = field(default_factory=dict)  # digest whose merged weights Chat has
     sessions: dict[str, Session] = field(default_factory=dict)  # the newest, by session id: see `newest`
-    drawn: dict[str, tuple[Lock, ...]] = field(default_factory=dict)  # the locks in the last pictures, by session id
+    drawn: dict[str, Recipe] = field(default_factory=dict)  # what the last pictures show, by session id
     busy: dict[str, Busy] = field(default_factory=dict)  # progress of a long job, by session id
     boards: dict[tuple[str, Exam], Scoreboard] = field(default_factory=dict)  # by digest
     ballots: dict[str, Ballot] = field(default_factory=dict)  # what is to be voted on, by session id

@@ -63,12 +63,17 @@ def conflict_map(look: Look, measure: Measure, row: Row, open_matrix: Matrix | N
     who = [[" and ".join(conflict.rows[i]) for i in line] for line in _worst(conflict)] if row == "worst" else None
     says = _SAYS[measure] + ("<br>%{customdata[2]}" if who else "")
     low, high = sorted((scale.first, scale.last))
+    unmeasured = measure == "output" and not np.isfinite(conflict.values).any()
     picture = _map(
-        look.family, values, open_matrix, says, ramp=scale.ramp, low=low, high=high, reverse=scale.first > scale.last,
+        look.family, np.zeros_like(values) if unmeasured else values, None if unmeasured else open_matrix,
+        "not measured yet" if unmeasured else says, printed=values,
+        ramp=scale.ramp, low=low, high=high, reverse=scale.first > scale.last,
         extra=[[text(name, 40) for name in line] for line in who] if who else None,
         label=f"{MEASURES[measure]}, {row_name(conflict, row)}, by layer and kind of matrix",
     )  # fmt: skip
     picture.figure["data"] += _marks(look.family, held or {})
+    if unmeasured:
+        picture.figure["layout"]["annotations"] = [_note("Not measured yet.")]
     return picture
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks import family as synthetic
 from merging.checkpoint import open_checkpoint
+from merging.errors import UserError
 from merging.live import LiveMerge
 from merging.live_events import FocusReady
 from merging.plan import make_plan
@@ -18,7 +19,7 @@ from merging.recipe import Expert, Recipe
 from ui.app import _layout
 from ui.desk import apply_recipe
 from ui.jobs import Jobs, LiveWorker
-from ui.live import follow, hold, move, settled
+from ui.live import change_method, follow, hold, move, settled
 from ui.looking import pick_matrix, pick_measure, select_tab
 from ui.page import Page
 from ui.services import Services, _presets, newest
@@ -147,3 +148,20 @@ def test_what_settles_after_one_move_takes_nothing_from_the_next(services, page,
     assert services.ready[session.id] == services.looks[session.id].digest
     assert first
     assert len(list(drawn)) == 3
+
+
+def test_the_status_line_speaks_of_the_merge_in_the_pictures_where_the_one_on_the_desk_does_not_merge(
+    services, page, session
+):
+    hold(services, page, session)
+    list(follow(services, page, session, whole=True))
+    choosing = change_method(services, page, session, "regmean")
+    with pytest.raises(UserError, match="not measured yet"):
+        list(choosing)
+    picking = pick_measure(services, page, newest(services, session), (), "kept")
+    drawn = next(picking)
+    drawn |= next(picking)
+    assert newest(services, session).recipe.method == "regmean"
+    assert "RESM" in drawn[page.status.line]
+    with pytest.raises(UserError, match="not measured yet"):  # and the problem stays
+        next(picking)

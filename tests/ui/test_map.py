@@ -4,6 +4,7 @@ import gradio as gr
 import numpy as np
 
 from merging.analysis import Conflict, Family, Look, Matrix, MatrixView, Spectrum, Tail
+from merging.plots import conflict_map
 from merging.recipe import Expert, Recipe
 from ui.panels import map
 from ui.session import Session
@@ -43,3 +44,12 @@ def test_a_sketched_matrix_is_marked_above_its_curves():
     exact, rough = (map.draw_matrix(panel, MatrixView(FAMILY.matrices[0], spectra, tails, 0, s)) for s in (False, True))
     assert "sketch, exact numbers follow" in rough[panel.matrix_title]
     assert "sketch" not in exact[panel.matrix_title]
+
+
+def test_maps_of_outputs_that_nobody_measured_say_so_and_open_nothing():
+    values = np.full((2, 1, 2), np.nan, np.float32)
+    look = Look("d", FAMILY, {"output": Conflict("output", (("helpful",), ("honest",)), values)}, {}, 0.1)
+    picture = conflict_map(look, "output", 0, FAMILY.matrices[0])
+    assert [note["text"] for note in picture.figure["layout"]["annotations"]] == ["Not measured yet."]
+    assert picture.figure["data"][0]["text"] == [["", ""]]
+    assert not picture.figure["layout"].get("shapes")
