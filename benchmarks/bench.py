@@ -147,7 +147,8 @@ class Bench:
             "Element-wise: CPU as a multiple of reading the models and writing one (the floor), mergekit's over ours,",
             "peak anonymous MB above imports; CPU seconds to our first tensor, and to the end of mergekit's imports.",
             "Bare: the same reads, sums and writes in one loop without a plan; hash: the sha256 of what is written,",
-            "which the manifest needs, mergekit has none, and is in ours but not in bare.",
+            "which the manifest needs, mergekit has none, and is in ours but not in bare. Bare and hash together are",
+            "what the plainest loop with a manifest costs: a target below their sum is out of its reach too.",
             *(said if learned else ()),
             "",
             "| method | ours | with a profile | bare | hash | mergekit | mergekit / ours | ours MB | "

@@ -96,15 +96,18 @@ class Checkpoint:
         entry = self.places[name][1]
         dtype = DTYPES[entry.dtype]
         buffer = torch.empty(0, dtype=dtype)
+        found, data = buffer, buffer.view(torch.uint8)
 
         with self._filling(name) as fill:
 
             def part(start: int, stop: int) -> Tensor:
-                nonlocal buffer
-                if len(buffer) < stop - start:
-                    buffer = torch.empty(stop - start, dtype=dtype)
-                found = buffer[: stop - start]
-                fill(start * dtype.itemsize, found.view(torch.uint8))
+                nonlocal buffer, found, data
+                if len(found) != stop - start:  # a block is as long as the last, nearly always
+                    if len(buffer) < stop - start:
+                        buffer = torch.empty(stop - start, dtype=dtype)
+                    found = buffer[: stop - start]
+                    data = found.view(torch.uint8)
+                fill(start * dtype.itemsize, data)
                 if not is_finite(found):
                     self.read(name)  # raises, and says where
                 return found

@@ -32,14 +32,13 @@ def weighted_sum(deltas: Tensor, weights: Tensor, *, normalize: bool, elect: boo
         return _elected_sum(deltas * column(weights, deltas), weights.tolist(), normalize)
     if not len(deltas):
         return deltas.sum(0)
-    first, *others = weights.tolist()
-    total = deltas[0] * first
-    for delta, weight in zip(deltas[1:], others, strict=True):
+    (first, *others), (delta, *rest) = weights.tolist(), deltas.unbind()
+    plain = first == 1 and others  # as in a mean: a pass over a block less, and the same bits
+    total = torch.add(delta, rest.pop(0), alpha=others.pop(0)) if plain else delta * first
+    for delta, weight in zip(rest, others, strict=True):
         total.add_(delta, alpha=weight)
-    if not normalize:
-        return total
-    divisor = weights.sum()
-    return total if divisor.abs() < 1e-8 else total.div_(divisor)
+    divisor = weights.sum().item() if normalize else 1.0
+    return total if divisor == 1 or abs(divisor) < 1e-8 else total.div_(divisor)
 
 
 def _elected_sum(weighted: Tensor, weights: list[float], normalize: bool) -> Tensor:

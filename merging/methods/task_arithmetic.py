@@ -19,4 +19,5 @@ def task_arithmetic(
 
     `lambda sum w_t D_t` over deltas (T, *shape).
     """
-    return weighted_sum(deltas, weights, normalize=normalize).mul_(lambda_)
+    merged = weighted_sum(deltas, weights, normalize=normalize)
+    return merged if lambda_ == 1 else merged.mul_(lambda_)
