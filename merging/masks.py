@@ -183,5 +183,5 @@ def changed(deltas: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
 
 def agreement_mask(deltas: Tensor, merged: Tensor, lam: Tensor, k: float) -> Tensor:
     """Where at least `k` experts find their task in `merged`: `|D_t| > lam_t |merged - D_t|` (TALL masks, eq. 5)."""
-    share = lam.to(deltas.dtype).view(-1, *[1] * (deltas.dim() - 1))
+    share = lam.to(deltas).view(-1, *[1] * (deltas.dim() - 1))
     return (deltas.abs() > share * (merged - deltas).abs()).sum(0) >= k

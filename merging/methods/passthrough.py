@@ -27,4 +27,4 @@ def passthrough(
 
     `scale * W` over (1, *shape); `{filter, value}` scales some tensors only. The base takes no part.
     """
-    return (column(scale.to(models.dtype), models) * models)[0]
+    return (column(scale.to(models), models) * models)[0]

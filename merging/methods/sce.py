@@ -72,7 +72,7 @@ def sce(
     """
     known = known or select(whole(deltas), select_topk=select_topk, convention=convention)
     chosen = known.of(deltas)
-    sign, total, divisor = elect_sign(chosen), *torch.zeros(2, *deltas.shape[1:], dtype=deltas.dtype)
+    sign, total, divisor = elect_sign(chosen), *deltas.new_zeros(2, *deltas.shape[1:])
     for share, delta in zip(known.shares, chosen, strict=True):
         along = delta * sign
         divisor += where_true(torch.gt, along, 0.0).mul_(share)

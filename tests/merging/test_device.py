@@ -1,16 +1,20 @@
-"""The route of other devices than the CPU: run on the CPU by another name, and on a GPU where there is one."""
+"""The route of other devices than the CPU: the CPU by another name, a pretended device, and a GPU where one is."""
 
 import pytest
 import torch
 
 from benchmarks import family as synthetic
+from merging.compute import across_layers, read_deltas
 from merging.decompose import SVD, singular_values, svd
 from merging.eigen import eigenvalues, gram, top_by_torch, top_eigen
 from merging.engine import merged_tensors
-from merging.plan import make_plan
+from merging.methods import METHODS as ALL
+from merging.pieces import merged_tensor
+from merging.plan import Plan, make_plan
 from merging.polar import polar
 from merging.recipe import Expert, Recipe
 from merging.sketch import sketch
+from tests.pretend_device import pretend_device
 
 ON_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 EXCLUDE = (("exclude", ("*embed*", "*lm_head*")),)
@@ -18,6 +22,9 @@ METHODS = {
     "linear": (), "ties": (("density", 0.5),), "della": (("density", 0.5), ("epsilon", 0.1)), "model_stock": (),
     "tsv_m": EXCLUDE, "resm": EXCLUDE, "iso_c": EXCLUDE,
 }  # fmt: skip
+EVERY = [name for name, method in ALL.items() if not method.calibrated]
+TAKEN = {"slerp": 1, "arcee_fusion": 1, "nearswap": 1, "passthrough": 1, "nuslerp": 2}  # experts, where not any number
+NEEDED = {"slerp": (("t", 0.5),), "nearswap": (("t", 0.001),)}
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +36,13 @@ def folder(tmp_path_factory):
 
 
 def merged(folder, method, device) -> dict[str, torch.Tensor]:
-    models = tuple(Expert(name, (("weight", 1.0),)) for name in synthetic.EXPERTS)
-    plan = make_plan(Recipe(method, "base", models, METHODS[method], out_dtype="float32", folder=folder))
-    return dict(merged_tensors(plan, device=device))
+    return dict(merged_tensors(planned(folder, method), device=device))
+
+
+def planned(folder, method) -> Plan:
+    models = tuple(Expert(name, (("weight", 1.0),)) for name in synthetic.EXPERTS[: TAKEN.get(method)])
+    settings = METHODS.get(method, NEEDED.get(method, EXCLUDE if ALL[method].spectral else ()))
+    return make_plan(Recipe(method, "base", models, settings, out_dtype="float32", folder=folder))
 
 
 def same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], most: float) -> None:
@@ -44,6 +55,28 @@ def same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], most
 @pytest.mark.parametrize("method", METHODS)
 def test_whole_tensors_on_a_device_are_what_blocks_on_the_cpu_are(folder, method):
     same(merged(folder, method, "cpu:0"), merged(folder, method, "cpu"), 1e-7)
+
+
+@pytest.mark.parametrize("method", EVERY)
+def test_every_method_stays_on_its_device(folder, method):
+    plan = planned(folder, method)
+    with pretend_device() as device:
+        peak = across_layers(plan, lambda tensor: read_deltas(plan, tensor, device)[1])
+        found = {tensor.name: merged_tensor(plan, tensor, peak, device) for tensor in plan.tensors}
+    same(found, merged(folder, method, "cpu"), 1e-4)
+
+
+def test_the_pretended_device_refuses_what_a_real_one_refuses():
+    here = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    with pretend_device() as device:
+        there = here.to(device)
+        assert there.device.type == device
+        assert (there[[1, 0]] @ there).cpu().tolist() == [[15.0, 22.0], [7.0, 10.0]]
+        assert (there * torch.tensor(2.0)).tolist() == [[2.0, 4.0], [6.0, 8.0]]  # a number may lie on the CPU
+        with pytest.raises(RuntimeError, match="one on the CPU"):
+            _ = there + here
+        with pytest.raises(TypeError, match="numpy"):
+            there.numpy()
 
 
 def test_eigenvectors_by_torch_read_the_upper_half_too():
@@ -70,6 +103,7 @@ def dense(part: SVD) -> torch.Tensor:
     return ((part.u * part.s) @ part.v.T).cpu()
 
 
+@pytest.mark.cuda
 @ON_GPU
 class TestGPU:
     @pytest.mark.parametrize("shape", [(512, 320), (320, 512)])
@@ -84,6 +118,6 @@ class TestGPU:
         for tolerance in (0.0, 1e-3):
             torch.testing.assert_close(polar(a.cuda(), tolerance)[0].cpu(), polar(a, tolerance)[0], rtol=0, atol=1e-4)
 
-    @pytest.mark.parametrize("method", METHODS)
+    @pytest.mark.parametrize("method", EVERY)
     def test_merges(self, folder, method):
         same(merged(folder, method, "cuda"), merged(folder, method, "cpu"), 2e-3)
