@@ -85,7 +85,9 @@ class _Job:
         sources = [self.base.fingerprint, *(expert.fingerprint for expert in self.experts)]
         said = [text.model_dump_json() for own in self.texts for text in own]
         self.follows = self.stream in ("merged", "learned")  # the merge, layer by layer
-        if self.stream == "learned" and dict(recipe.parameters).get("shaper", "none") != "none":
+        shaper = dict(recipe.parameters).get("shaper", "none")
+        self.reads_base = not self.follows or shaper != "none"  # for AIM and LEWIS, which merges of this kind have not
+        if self.stream == "learned" and shaper != "none":
             what = "gains are learned without a shaper: the parts of a shaped merge do not add up"
             raise UserError("E_CALIBRATE", what, where="shaper", do="Measure without it.")
         begin(folder, [sources, said, self.stream, recipe.to_yaml() if self.follows else ""])
@@ -123,10 +125,11 @@ class _Job:
         merged = len(texts) * len(self.layers) if self.follows else 0
         backward = len(texts) if self.stream == "gradients" else 0
         learned = STEPS if self.stream == "learned" else 0
-        steps = _Steps(2 * a_stream + merged + backward + learned)
+        steps = _Steps((1 + self.reads_base) * a_stream + merged + backward + learned)
         for t, own in enumerate(texts):
             yield from self._own_stream(t, own, steps, measured=not merged)
-            yield from self._base_stream(t, own, steps)
+            if self.reads_base:
+                yield from self._base_stream(t, own, steps)
         if merged:
             yield from self._merged_stream(texts, steps)
         if learned:

@@ -107,8 +107,8 @@ class Kept:
     def finish(self, out: Path) -> int:
         """Gives the folder its name; returns its bytes. Raises UserError where something of that name is there."""
         parts = self.parts
-        backward = {"gradients": [GRADIENTS], "learned": [GAINS]}.get(self.stream, [])
-        files = [self._path(t, part) for t in range(len(self.experts)) for part in (*parts, BASE, *backward)]
+        more = [part for part in (BASE, GRADIENTS, GAINS) if self.has_all(part)]
+        files = [self._path(t, part) for t in range(len(self.experts)) for part in (*parts, *more)]
         hashes = {path.name: sha256_of(path) for path in files}
         self.write_about(self.about(parts).model_copy(update={"files": hashes}))
         refuse_existing(out)
