@@ -18,6 +18,7 @@ from ui import controls
 from ui.conversation import Turns
 from ui.history import again, tried
 from ui.live import Updates, card, follow, hold, measure_button, settled
+from ui.measured import refuse_missing, with_measurement
 from ui.page import Page
 from ui.panels import method, models, passports
 from ui.problem import fix_of
@@ -28,7 +29,7 @@ from ui.session import Session, checked, fresh_recipe, looking, recipe_of, rolle
 def take_preset(services: Services, page: Page, session: Session, turns: Turns, name: str) -> Iterator[Updates]:
     if name in services.presets:
         after = with_recipe(session, method.apply_preset(session.recipe, services.presets[name]))
-        yield from show_recipe(services, page, session, after, turns)
+        yield from show_recipe(services, page, session, with_measurement(after, services.home), turns)
 
 
 def undo(services: Services, page: Page, session: Session, turns: Turns) -> Iterator[Updates]:
@@ -90,6 +91,7 @@ def apply_recipe(services: Services, page: Page, session: Session, turns: Turns,
 def show_recipe(services: Services, page: Page, session: Session, after: Session, turns: Turns) -> Iterator[Updates]:
     if after is not session:
         yield {**hold(services, page, after), **_told(services, page, after, session)}
+        refuse_missing(after.recipe)
         yield from follow(services, page, after)
 
 

@@ -278,6 +278,11 @@ def test_a_method_that_must_know_the_experts_measures_them(page: Page):
     expect(page.locator("#status .line")).to_contain_text("RegMean")
     page.get_by_role("button", name="Undo").click()
     expect(page.locator("#preset input")).to_have_value("Balanced")
+    page.locator("#preset input").click()
+    page.get_by_role("option", name="Calibrated").click()
+    expect(page.locator("#method input")).to_have_value("RegMean++ with learned gains")
+    expect(problem).to_contain_text("Press Measure the experts")
+    expect(page.locator("#measure")).to_be_visible()
 
 
 def test_the_experts_are_measured_by_texts_of_the_visitors(page: Page, tmp_path: Path):
