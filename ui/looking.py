@@ -29,11 +29,13 @@ def pick_measure(services: Services, page: Page, session: Session, turns: Turns,
     after = replace(session, measure=measure)  # pyright: ignore
     named = with_measurement(after, services.home, anyway=True) if measure == "output" else after
     missing = measure == "output" and is_missing(named.recipe, anyway=True)
-    yield {page.method.measure: gr.update(visible=missing or is_missing(after.recipe))}
+    button = {page.method.measure: gr.update(visible=missing or is_missing(after.recipe))}
     if missing or named.recipe == session.recipe:
-        yield from _show(services, page, after, turns)
+        for updates in _show(services, page, after, turns):
+            yield button | updates  # with what the page holds: a method chosen meanwhile is not overwritten
+            button = {}
     else:
-        yield hold(services, page, named)
+        yield button | hold(services, page, named)
         yield from follow(services, page, named, whole=True)
         yield from settled(services, page, named, turns)
 
