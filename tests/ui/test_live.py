@@ -113,7 +113,7 @@ def test_a_measure_chosen_meanwhile_waits_for_its_maps_and_gets_them(services, p
     hold(services, page, session)
     opening = follow(services, page, session, whole=True)
     until(opening, services, session, "sample")
-    _, waiting = pick_measure(services, page, newest(services, session), (), "shared")
+    (waiting,) = pick_measure(services, page, newest(services, session), (), "shared")
     assert "the maps follow" in waiting[page.map.finding]
     *_, exact = opening
     assert "hared" in exact[page.map.finding]
@@ -160,7 +160,6 @@ def test_the_status_line_speaks_of_the_merge_in_the_pictures_where_the_one_on_th
         list(choosing)
     picking = pick_measure(services, page, newest(services, session), (), "kept")
     drawn = next(picking)
-    drawn |= next(picking)
     assert newest(services, session).recipe.method == "regmean"
     assert "RESM" in drawn[page.status.line]
     with pytest.raises(UserError, match="not measured yet"):  # and the problem stays
