@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
@@ -59,6 +59,12 @@ def read_deltas(plan: Plan, tensor: TensorPlan, device: str = "cpu") -> tuple[Te
     base = plan.base.read(tensor.base_name).to(device)
     parts = [expert_delta(plan.experts[i.model], i.name, plan.base, tensor.base_name, base) for i in tensor.inputs]
     return base, delta_factors(base, parts)
+
+
+def family_deltas(base: Checkpoint, experts: Sequence[Checkpoint], name: str) -> tuple[Tensor, Factors]:
+    """The same of one tensor that base and experts call by one name."""
+    below = base.read(name)
+    return below, delta_factors(below, [expert_delta(expert, name, base, name, below) for expert in experts])
 
 
 def expert_delta(

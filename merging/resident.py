@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from merging.checkpoint import DTYPES, Checkpoint
-from merging.compute import delta_factors, expert_delta
+from merging.compute import family_deltas
 from merging.decompose import SVD, rounding_noise
 from merging.memo import Memo
 from merging.spectral import Factors
@@ -105,12 +105,11 @@ class Resident:
         """The base's tensor and the experts' deltas themselves; of a lean family they are not kept."""
         if name in self._whole:
             return self._whole[name]
-        base = self._base.read(name)
-        parts = [expert_delta(expert, name, self._base, name, base) for expert in self._experts]
-        factors = replace(delta_factors(base, parts), sketched=self._sketched)
+        base, factors = family_deltas(self._base, self._experts, name)
+        factors = replace(factors, sketched=self._sketched)
         if self.lean:
             return base, factors
-        ahead = factors.full_rank // len(parts) if base.dim() == 2 else 0
+        ahead = factors.full_rank // len(self._experts) if base.dim() == 2 else 0
         self._whole[name] = base, replace(factors, ahead=ahead, memo=Memo(self._most))
         return self._whole[name]
 

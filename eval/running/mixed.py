@@ -50,7 +50,7 @@ class Mixed:
 def mixture_of(plan: Plan, mixing: Mixing) -> Mixed:
     """Of a plan's base and experts, whose exact triplets are found when they are asked for."""
     from merging.analysis import family  # loads torch
-    from merging.compute import delta_factors, expert_delta
+    from merging.compute import family_deltas
     from merging.cores import cores
     from merging.engine import one_thread_a_matrix
 
@@ -61,8 +61,7 @@ def mixture_of(plan: Plan, mixing: Mixing) -> Mixed:
 
     def triplets(k: int) -> "Triplets":
         def of(name: str) -> list["SVD"]:
-            below = base.read(name)
-            factors = delta_factors(below, [expert_delta(expert, name, base, name, below) for expert in experts])
+            factors = family_deltas(base, experts, name)[1]
             return [factors.svd(t, k) for t in range(len(experts))]
 
         with one_thread_a_matrix(), ThreadPoolExecutor(cores()) as pool:

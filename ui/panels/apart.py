@@ -54,15 +54,16 @@ def apart_html(exams: Exams, board: Scoreboard) -> str:
     what += " Neither can be saved as one model." if len(kinds(exams)) > 1 else " It cannot be saved as one model."
     probes, merge = board.exam.asked.probes, board.outcomes["merge"]
     rows, alarms = "", ""
-    for name in (name for name in APART if name in board.apart):
-        found = board.apart[name]
+    sources = {source: each for source, each in board.outcomes.items() if source != "merge"}
+    for name in APART:
+        if (found := board.apart.get(name)) is None:
+            continue
         gaps = {one.h: one.words() for one in against(probes, {name: found.outcomes, "merge": merge}, name)}
         cells = "".join(
             f"<td><b>{100 * getattr(found.scores, h).score:.0f}</b><br>{escape(gaps[h]).replace(': ', ':<br>')}</td>"
             for h in H
         )
         rows += f'<tr><th scope="row">{_NAMES[name][0]}</th>{cells}</tr>'
-        sources = {source: each for source, each in board.outcomes.items() if source != "merge"}
         safety = less_safe(probes, {**sources, "merge": found.outcomes})
         if safety and safety.sure:
             alarms += f'<p class="alarm">{_NAMES[name][0]}: {escape(safety.words())}</p>'
