@@ -10,9 +10,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from merging.command import Parser, print_json, refuse_existing, run, seconds_text, tell, write_recipe
+from merging.command import Parser, print_json, run, seconds_text, tell, write_recipe
 from merging.errors import UserError, all_of
 from merging.events import Event, to_json
+from merging.partial import refuse_existing
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -95,12 +95,6 @@ def tell(event: Event) -> None:
             print(f"{event.folder} written: {event.n_tensors} tensors in {took}. Digest {event.digest}.")
 
 
-def refuse_existing(out: Path) -> None:
-    if out.exists():
-        raise UserError("E_EXISTS", "there is a file of this name already.", where=str(out),
-                        kept="It is as it was.", do="Choose another name.")  # fmt: skip
-
-
 def write_recipe(out: Path, recipe: str) -> None:
     """Whole or not at all."""
     part = out.with_name(f".{out.name}.{os.getpid()}.part")

@@ -89,7 +89,7 @@ def discard(folder: Path) -> None:
 def refuse_existing(out: Path) -> None:
     if os.path.lexists(out):
         raise UserError("E_OUT_EXISTS", "this exists already.", where=str(out), kept="It was not touched.",
-                        do="Choose another output folder, or move this one away.")  # fmt: skip
+                        do="Choose another name, or move this away.")  # fmt: skip
 
 
 def sha256_of(path: Path) -> str:

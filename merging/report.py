@@ -1,7 +1,6 @@
 """What `profile` prints: one row a matrix and expert pair, as text or as one page that needs no network."""
 
 import json
-import os
 from collections.abc import Sequence
 from contextlib import suppress
 from html import escape
@@ -11,6 +10,7 @@ from pathlib import Path
 from merging import analysis
 from merging.analysis import Conflict, Look, Measure
 from merging.errors import UserError
+from merging.partial import refuse_existing
 from merging.plots import Picture, conflict_map, row_name, rows_shown, scale_of
 from merging.profile import MatrixProfile
 
@@ -41,9 +41,7 @@ def text_rows(row: MatrixProfile, names: Sequence[str]) -> list[str]:
 
 def refuse_page(page: Path) -> None:
     """Fail early where the page could not be written, or would take the place of something."""
-    if os.path.lexists(page):
-        raise UserError("E_OUT_EXISTS", "this exists already.", where=str(page), kept="It was not touched.",
-                        do="Choose another name for the page.")  # fmt: skip
+    refuse_existing(page)
     if not page.parent.is_dir():
         raise UserError("E_WRITE", "there is no such folder.", where=str(page.parent), do="Make it first.")
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from eval.searching.aims import AIMS
 from eval.searching.samplers import SAMPLERS
-from merging.command import print_json, refuse_existing, seconds_text, write_recipe
+from merging.command import print_json, seconds_text, write_recipe
 from merging.events import to_json
+from merging.partial import refuse_existing
 
 if TYPE_CHECKING:
     from eval.scoring.board import Scores

@@ -5,8 +5,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from merging.command import print_json, refuse_existing, write_recipe
+from merging.command import print_json, write_recipe
 from merging.events import to_json
+from merging.partial import refuse_existing
 
 
 def add_glue(commands: Any) -> None:
