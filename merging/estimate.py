@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from merging.blocks import BLOCK
 from merging.cores import cores
 from merging.pieces import PIECE, in_blocks
+from merging.stage import stages_of
 
 if TYPE_CHECKING:
     from merging.plan import Plan, TensorPlan
@@ -33,12 +34,18 @@ class Estimate:
 
 
 def estimate(plan: Plan) -> Estimate:
-    """Of a plan whose own estimate says at most what must be downloaded."""
+    """Of the plan's merge, with the time and memory of the merges that feed it."""
+    sizes = [math.prod(t.shape) for t in plan.tensors]
+    disk = sum(size * t.dtype.itemsize for size, t in zip(sizes, plan.tensors, strict=True))
+    merges = [plan, *(stage.plan for stage in stages_of(plan))]
+    memory, seconds = PROCESS + sum(map(_memory, merges)), START + sum(map(_seconds, merges))
+    return Estimate(sum(sizes), disk, memory, seconds, plan.download_bytes)
+
+
+def _seconds(plan: Plan) -> float:
     method, tensors, n_experts = plan.method, plan.tensors, len(plan.experts)
-    sizes = [math.prod(t.shape) for t in tensors]
-    n_parameters = sum(sizes)
-    disk = sum(size * t.dtype.itemsize for size, t in zip(sizes, tensors, strict=True))
-    seconds = START + n_parameters * (15 * n_experts + 10) / 1e9  # nanoseconds an entry: read, merge, write, hash
+    n_parameters = sum(math.prod(t.shape) for t in tensors)
+    seconds = n_parameters * (15 * n_experts + 10) / 1e9  # nanoseconds an entry: read, merge, write, hash
     spaced = any(t.settings.get("space", "full") != "full" for t in tensors)
     if method.spectral or spaced or any(t.settings.get("shaper", "none") not in ("none", "rows") for t in tensors):
         matrices = [t.shape for t in tensors if len(t.shape) == 2 and not t.excluded]
@@ -46,7 +53,7 @@ def estimate(plan: Plan) -> Estimate:
         # on large matrices, and less on small ones
         each = (16 * max(s) * min(s) * (min(s) + 300) for s in matrices)
         seconds += sum(each) * (n_experts + 2) / 40e9
-    return Estimate(n_parameters, disk, PROCESS + _memory(plan), seconds, plan.estimate.download_bytes)
+    return seconds
 
 
 def _memory(plan: Plan) -> int:

@@ -43,7 +43,7 @@ class Plan:
     experts: tuple[Checkpoint, ...]
     tensors: tuple[TensorPlan, ...]
     notices: tuple[str, ...]
-    estimate: Estimate
+    download_bytes: int  # of Hub models that are not on this machine
     tokenizer: Output
     config: Mapping[str, Any]  # of the merge
     calibration: Calibration | None = None
@@ -51,6 +51,10 @@ class Plan:
     @property
     def space(self) -> Space:
         return self.method.space_with(self.recipe.base)
+
+    @cached_property
+    def estimate(self) -> Estimate:
+        return estimate(self)
 
     @cached_property
     def digest(self) -> str:
@@ -119,9 +123,9 @@ def make_plan(recipe: Recipe, hub: Hub | None = None) -> Plan:
 
 def members(recipe: Recipe) -> tuple[Checkpoint, ...]:
     """The recipe's base and the experts beside it, stages among them, whatever its method still lacks."""
-    made: dict[str, Checkpoint] = {}
-    for i, one in enumerate(recipe.stages):
-        made[one.name] = stage(make_plan(replace(one, stages=recipe.stages[:i])))
+    made, stages = _check_stages(recipe, None)
+    if problems := [problem for one in stages for problem in one.problems]:
+        raise all_of(problems)
     sources = [source for source in (recipe.base, *(expert.model for expert in recipe.beside_base)) if source]
     return tuple(made.get(source) or open_model(source, recipe.folder, base=recipe.base) for source in sources)
 
@@ -131,24 +135,34 @@ def check(recipe: Recipe, hub: Hub | None = None) -> Checked:
 
     With a `hub`, the headers of Hub models that are not on this machine are fetched, and never a weight.
     """
-    if not recipe.stages:
-        return _check(recipe, hub, {})
+    made, stages = _check_stages(recipe, hub)
+    last = _check(recipe, hub, made)
+    if not stages:
+        return last
+    found = (*stages, _named(last, recipe))
+    problems = tuple(problem for one in found for problem in one.problems)
+    notices = tuple(text for one in found for text in one.notices)
+    if problems or last.plan is None:
+        return Checked(None, problems, notices)
+    return Checked(replace(last.plan, notices=notices), (), notices)
+
+
+def _check_stages(recipe: Recipe, hub: Hub | None) -> tuple[dict[str, Checkpoint | None], list[Checked]]:
+    """The recipe's stages by name, None for those that cannot be made, and what was found in each."""
     made: dict[str, Checkpoint | None] = {}
-    problems: list[UserError] = []
-    notices: list[str] = []
-    seconds, memory, found = 0.0, 0, Checked(None, (), ())
-    for one in (*recipe.stages, recipe):
-        found, name = _check(one, hub, made), shown(one.name)[1:-1] or "the last merge"
-        own = [] if one is recipe else list(stage_problems(one))
-        problems += [placed(problem, name) for problem in (*own, *found.problems)]
-        notices += [f"{name}: {text}" for text in found.notices]
-        if found.plan:
-            seconds, memory = seconds + found.plan.estimate.seconds, memory + found.plan.estimate.memory_bytes
-        made[one.name] = stage(found.plan) if found.plan and one is not recipe else None
-    if problems or found.plan is None:
-        return Checked(None, tuple(problems), tuple(notices))
-    costs = replace(found.plan.estimate, seconds=seconds, memory_bytes=memory)
-    return Checked(replace(found.plan, notices=tuple(notices), estimate=costs), (), tuple(notices))
+    found = []
+    for one in recipe.stages:
+        checked = _check(one, hub, made)
+        found.append(_named(replace(checked, problems=(*stage_problems(one), *checked.problems)), one))
+        made[one.name] = stage(checked.plan) if checked.plan else None
+    return made, found
+
+
+def _named(found: Checked, recipe: Recipe) -> Checked:
+    """The same, said of one merge among others."""
+    name = shown(recipe.name)[1:-1] or "the last merge"
+    problems = tuple(placed(problem, name) for problem in found.problems)
+    return Checked(found.plan, problems, tuple(f"{name}: {text}" for text in found.notices))
 
 
 def _check(recipe: Recipe, hub: Hub | None, made: Mapping[str, Checkpoint | None]) -> Checked:
@@ -208,9 +222,9 @@ def _check(recipe: Recipe, hub: Hub | None, made: Mapping[str, Checkpoint | None
         return Checked(None, tuple(problems), tuple(notices))
     layers = layer_sources(recipe, method, opened) if recipe.slices else ()
     config = merged_config(base.config, recipe.out_dtype or recipe.dtype, layers)
-    costs = Estimate(0, 0, 0, 0.0, bytes_to_download(leaves(*opened.values())))
-    plan = Plan(recipe, method, base, experts, tensors, tuple(notices), costs, tokenizer, config, calibration)
-    return Checked(replace(plan, estimate=estimate(plan)), (), tuple(notices))
+    missing = bytes_to_download(leaves(*opened.values()))
+    plan = Plan(recipe, method, base, experts, tensors, tuple(notices), missing, tokenizer, config, calibration)
+    return Checked(plan, (), tuple(notices))
 
 
 def _shapers(tensors: Iterable[TensorPlan]) -> list[Shaper]:

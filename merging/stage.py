@@ -76,6 +76,13 @@ def leaves(*models: Checkpoint) -> tuple[Checkpoint, ...]:
     return tuple({id(model): model for model in found}.values())
 
 
+def stages_of(plan: Plan) -> tuple[Stage, ...]:
+    """The merges that feed the plan's, and those that feed these, each once."""
+    below = [model for model in map(stored, (plan.base, *plan.experts)) if isinstance(model, Stage)]
+    found = [one for model in below for one in (model, *stages_of(model.plan))]
+    return tuple({id(one): one for one in found}.values())
+
+
 def names_in(model: Checkpoint) -> list[str]:
     """The name of an expert; of a stage those of the experts that it merges."""
     below = stored(model)
