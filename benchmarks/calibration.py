@@ -3,7 +3,8 @@
     python -m benchmarks.calibration [--size mid] [--each 256] [--folder FOLDER]
 
 Writes benchmarks/calibration.md: CPU on one core without opening the models, and the peak of anonymous memory. The
-family is synthetic (mid: 0.44 B parameters) with Town's tokenizer; each of three experts reads texts of its own.
+family is synthetic (mid: 0.44 B parameters) with Town's tokenizer. Each of three experts answers prompts of its own in
+48 tokens; since its random words are no text, what is read are those prompts with answers of that length by others.
 """
 
 import argparse
@@ -22,7 +23,9 @@ from benchmarks.measured import Cost, run
 
 RESULTS = Path(__file__).with_suffix(".md")
 TOWN = ROOT / "assets" / "town" / "base"
-TOLD = 8  # stories a text
+TOLD = 8  # stories an answer is cut from
+ANSWER = 180  # characters, about 48 of Town's tokens
+PROMPTS = ROOT / "assets" / "calibration" / "town.jsonl"
 METHODS = ("regmean", "regmean_pp")
 
 
@@ -43,25 +46,34 @@ def main() -> None:
     RESULTS.write_text("\n".join(["# What calibrating costs", "", *lines, ""]))
 
 
-def _texts(each: int) -> list[dict[str, str]]:
+def _texts(each: int) -> list[dict[str, object]]:
     rng = random.Random("texts")
-    return [{"expert": expert, "text": " ".join(text(rng).answer for _ in range(TOLD))}
-            for expert in EXPERTS for _ in range(each)]  # fmt: skip
+    asked = [json.loads(line) for line in PROMPTS.read_text().splitlines()]
+    found: list[dict[str, object]] = []
+    for expert, kind in zip(EXPERTS, dict.fromkeys(line["expert"] for line in asked), strict=True):
+        prompts = [line["messages"] for line in asked if line["expert"] == kind]
+        for prompt in prompts[:each]:
+            answer = " ".join(text(rng).answer for _ in range(TOLD))[:ANSWER]
+            found.append({"expert": expert, "messages": [*prompt, {"role": "assistant", "content": answer}]})
+    return found
 
 
 def _table(folder: Path, home: Path, texts: Path, each: int) -> list[str]:
-    read = _run(folder, _recipe(folder, home, METHODS[0]), texts, each)
+    recipe = _recipe(folder, home, METHODS[0])
+    read, answered = (_run(kind, recipe, texts, each) for kind in ("reading", "answering"))
     rows = [f"| only reading | 1 | {read.anonymous >> 20} | |"]
+    rows += [f"| only answering | {answered.cpu / read.cpu:.2f} | {answered.anonymous >> 20} | |"]
     for method in METHODS:
         out = folder / f"calibration of {method}"
         shutil.rmtree(out, ignore_errors=True)
-        cost = _run(folder, _recipe(folder, home, method), texts, each, str(out))
+        cost = _run("reading", _recipe(folder, home, method), texts, each, str(out))
         rows.append(f"| `{method}` | {cost.cpu / read.cpu:.2f} | {cost.anonymous >> 20} | {cost.said['bytes'] >> 20} |")
     tokens = " / ".join(f"{n:,}" for n in read.said["tokens"])
     return [
         f"`python -m benchmarks.calibration --size {home.name} --each {each}`: {each} texts for each of "
         f"{len(EXPERTS)} experts, {tokens} tokens;",
-        f"reading them takes {read.cpu:.0f} s of CPU. Anonymous memory above imports.",
+        f"reading them takes {read.cpu:.0f} s of CPU, answering their prompts in 48 tokens {answered.cpu:.0f} s. "
+        "Anonymous memory above imports.",
         "",
         "| | CPU, times reading | MB in memory | MB kept |",
         "|---|---|---|---|",
@@ -69,8 +81,8 @@ def _table(folder: Path, home: Path, texts: Path, each: int) -> list[str]:
     ]
 
 
-def _run(folder: Path, recipe: str, texts: Path, each: int, *out: str) -> Cost:
-    return run([sys.executable, "-m", "benchmarks.runners.reading", recipe, str(texts), str(each), *out], ROOT)
+def _run(runner: str, recipe: str, texts: Path, each: int, *out: str) -> Cost:
+    return run([sys.executable, "-m", f"benchmarks.runners.{runner}", recipe, str(texts), str(each), *out], ROOT)
 
 
 def _recipe(folder: Path, home: Path, method: str) -> str:

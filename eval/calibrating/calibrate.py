@@ -6,7 +6,7 @@ on it, and all texts go on through the merged layer. Gains of that merge's parts
 Everything is kept as it comes (`kept.py`).
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
@@ -20,7 +20,7 @@ from eval.calibrating.gradients import gradients
 from eval.calibrating.kept import Kept, begin, refuse_existing
 from eval.calibrating.picking import picked
 from eval.calibrating.texts import answer, answer_start, most_read, read_for, token_ids
-from eval.running.layers import Batch, Layers, Reading, batches, finish_all, start_all, through
+from eval.running.layers import Batch, Layers, batches, finish_all, measure, start_all, through
 from eval.running.models import Models
 from eval.running.runtime import use_cores
 from merging.calibration import BASE, COUNTS, ENDS, GAINS, GRADIENTS, Calibration, Stream
@@ -138,22 +138,26 @@ class _Job:
             yield from self._gradients(tokens, steps)
 
     def _own_stream(self, t: int, own: list[Batch], steps: "_Steps", measured: bool) -> Iterator[Calibrating]:
+        if self.kept.has(t, ENDS):
+            steps.skip(len(self.layers) + 1)
+            return
         expert, embedding = self.experts[t], self.kept.embedding
         ends = self._state(expert, self.layers.other_names())
         readings = start_all(self.layers, own, ends)
         for i in range(len(self.layers)):
             state = self._state(expert, self.layers.names(i).values())
             if measured and not self.kept.has(t, str(i)):
-                readings = self._measured(t, i, readings, state)
+                with self.layers.grams(i) as grams:
+                    readings = through(self.layers, i, readings, state, grams)
+                self.kept.keep_grams(t, str(i), grams, {})
             else:
                 readings = through(self.layers, i, readings, state)
             yield steps.one()
-        if not self.kept.has(t, ENDS):
-            ids = torch.cat([batch.ids[batch.real] for batch in own]).cpu()
-            counts = torch.bincount(ids, minlength=self.base.tensors[embedding].shape[0]).float() / len(ids)
-            with self.layers.grams(None) as grams:
-                finish_all(self.layers, readings, ends, grams)
-            self.kept.keep_grams(t, ENDS, grams, {COUNTS: counts})
+        ids = torch.cat([batch.ids[batch.real] for batch in own]).cpu()
+        counts = torch.bincount(ids, minlength=self.base.tensors[embedding].shape[0]).float() / len(ids)
+        with self.layers.grams(None) as grams:
+            finish_all(self.layers, readings, ends, grams)
+        self.kept.keep_grams(t, ENDS, grams, {COUNTS: counts})
         yield steps.one()
 
     def _base_stream(self, t: int, own: list[Batch], steps: "_Steps") -> Iterator[Calibrating]:
@@ -184,7 +188,9 @@ class _Job:
         for i in range(len(self.layers)):
             for t, expert in enumerate(self.experts):
                 if not self.kept.has(t, str(i)):
-                    self._measured(t, i, readings[t], self._state(expert, self.layers.names(i).values()))
+                    with self.layers.grams(i) as grams:
+                        measure(self.layers, i, readings[t], self._state(expert, self.layers.names(i).values()), grams)
+                    self.kept.keep_grams(t, str(i), grams, {})
                 yield steps.one()
             calibration = Calibration(self.folder, self.kept.about([ENDS, str(i)]))
             merged = self._merged(replace(plan, calibration=calibration), self.layers.names(i).values())
@@ -226,13 +232,6 @@ class _Job:
                 found = gradients(module, self._state(self.experts[t], names), base, longer)
                 self.kept.keep(t, GRADIENTS, found)
             yield steps.one()
-
-    def _measured(self, t: int, i: int, readings: list[Reading], state: Mapping[str, Tensor]) -> list[Reading]:
-        """The readings after layer i, which expert t's tensors in `state` make; what it read is written."""
-        with self.layers.grams(i) as grams:
-            found = through(self.layers, i, readings, state, grams)
-        self.kept.keep_grams(t, str(i), grams, {})
-        return found
 
     def _checked_names(self) -> list[str]:
         """The model's tensors. Every one of the module is one of the files', which some architectures rename or

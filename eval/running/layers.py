@@ -2,8 +2,8 @@
 can stand before it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -134,6 +134,10 @@ class Layers:
         functional_call(self._module, given, (), call)
 
 
+class _AllRead(Exception):
+    """Every matrix and norm of a layer has read a batch."""
+
+
 class Grams:
     """Sums of x x^T over real tokens, by tensor name, whole once closed; matrices that read the same share one.
 
@@ -150,22 +154,34 @@ class Grams:
         self.tokens = 0
         self._real: Tensor | None = None
         self._last: tuple[str, Tensor] | None = None
-        self._hooks = [part.register_forward_pre_hook(partial(self._add, name)) for name, part in matrices.items()]
-        self._hooks += [part.register_forward_pre_hook(partial(self._square, name)) for name, part in norms.items()]
+        self._all = {*matrices, *norms}
+        self._waiting: set[str] | None = None
+        reads = [(name, part, self._add) for name, part in matrices.items()]
+        reads += [(name, part, self._square) for name, part in norms.items()]
+        self._hooks = [part.register_forward_pre_hook(partial(self._read, name, add)) for name, part, add in reads]
 
     @contextmanager
-    def of(self, batch: Batch) -> Iterator[None]:
-        """For one batch that runs through the layer."""
+    def of(self, batch: Batch, *, no_further: bool = False) -> Iterator[None]:
+        """For one batch that runs through the layer; no_further: until everything has read it."""
         self._real = batch.real
+        self._waiting = set(self._all) if no_further else None
         self.tokens += int(batch.real.sum())
-        yield
-        self._real = self._last = None
+        with suppress(_AllRead):
+            yield
+        self._real = self._last = self._waiting = None
 
     def close(self) -> None:
         for hook in self._hooks:
             hook.remove()
         if not self._columns:
             self.sums = {name: total.triu() + total.triu(1).T for name, total in self.sums.items()}
+
+    def _read(self, name: str, add: Callable[..., None], part: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        add(name, part, inputs)
+        if self._waiting is not None:
+            self._waiting.discard(name)
+            if not self._waiting:
+                raise _AllRead
 
     def _add(self, name: str, part: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         x = inputs[0]
@@ -229,6 +245,14 @@ def through(
         with grams.of(reading.batch) if grams else nullcontext():
             found.append(layers.step(i, reading, state))
     return found
+
+
+@torch.inference_mode()
+def measure(layers: Layers, i: int, readings: Sequence[Reading], state: State, grams: Grams) -> None:
+    """What the matrices of layer i read goes into `grams`; what the layer makes of it is not computed."""
+    for reading in readings:
+        with grams.of(reading.batch, no_further=True):
+            layers.step(i, reading, state)
 
 
 @torch.inference_mode()

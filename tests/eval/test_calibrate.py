@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from eval.calibrating.calibrate import Calibrated, calibrate
-from eval.running.layers import Layers, batches
+from eval.running.layers import Layers, batches, measure, start_all, through
 from merging.__main__ import main
 from merging.calibration import open_calibration
 from merging.checkpoint import open_checkpoint
@@ -148,6 +148,25 @@ def test_layers_one_by_one_are_the_model(tmp_path):
         expected = other(batch.ids, attention_mask=batch.real.long(), output_hidden_states=True).hidden_states
         # the last hidden state of transformers is after the norm
         torch.testing.assert_close(other.model.norm(reading.hidden)[batch.real], expected[-1][batch.real])
+
+
+def test_a_layer_that_is_only_measured_stops_where_its_last_matrix_has_read(tmp_path):
+    made(tmp_path, "gpt_neox")  # attention and MLP beside each other
+    layers = Layers(AutoModelForCausalLM.from_pretrained(tmp_path / "base").eval())
+    state = AutoModelForCausalLM.from_pretrained(tmp_path / "one").state_dict()
+    read = start_all(layers, batches([[5, 6, 7, 8], [9, 10]], 0, torch.device("cpu"), tokens=4), state)
+    assert len(read) == 2
+    with layers.grams(0) as whole:
+        through(layers, 0, read, state, whole)
+    last = layers._module.gpt_neox.layers[0].mlp.dense_4h_to_h
+    last.forward = None  # it cannot be called
+    with layers.grams(0) as stopped:
+        measure(layers, 0, read, state, stopped)
+    assert stopped.sums.keys() == whole.sums.keys()
+    assert stopped.squares.keys() == whole.squares.keys()
+    for name, total in whole.sums.items():
+        assert torch.equal(stopped.sums[name], total)
+    assert stopped.tokens == whole.tokens == 6
 
 
 def test_the_merged_stream_is_read_through_merged_layers(family):
