@@ -118,7 +118,7 @@ def attach(services: Services, page: Page, session: Session, turns: Turns) -> It
 def watch(services: Services, page: Page, session: Session, turns: Turns, job: Job) -> Iterator[Updates]:
     """Follow a job's log to its end; progress stands in the status line."""
     about = json.loads(job.about)
-    found = Scoreboard(Exam(**about.get("exam", {})))
+    found = Scoreboard(Exam(**about["exam"])) if "exam" in about else None
     finished, answered, said = False, dict[str, int](), list[str]()
     if job.kind == "search":
         keep(services.searches, session.owner, Found(about["sampler"], tuple(about["experts"])))
@@ -134,14 +134,14 @@ def watch(services: Services, page: Page, session: Session, turns: Turns, job: J
                 continue
             if event.get("event") == "asked":
                 answered[event["model"]] = event["done"]
-            if event.get("event") == "scored":
+            if found and event.get("event") == "scored":
                 found = with_scored(found, event)
             finished = finished or event.get("event") == "finished"
             said += _words(event)
             if busy := _busy(event):
                 keep(services.busy, session.id, busy)
                 yield _status(services, page, session)
-        if job.kind == "score" and not services.jobs.stopped(job) and found.scores:
+        if found and found.scores and not services.jobs.stopped(job):
             keep(services.boards, (about["digest"], found.exam), found)
         if job.kind == "save" and finished:
             keep(services.busy, session.id, Busy("Zipping", about["name"], 1.0))
