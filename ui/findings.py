@@ -108,6 +108,8 @@ def _output(look: Look, conflict: Conflict) -> str:
     shares = ", ".join(f"{label(name, colours[name])} {_hundredths(mean)}" for name, mean in means.items())
     read = (f"100: all it puts out on its own text; 0: as the base; below: further off. "
             f"Lowest is {_hundredths(lowest)}, in {where}.")  # fmt: skip
+    if min(means.values()) < -1:  # a calibrated merge may stand here and answer best of all
+        read += " This measures outputs, not answers: Board says how good those are."
     return finding(f"Output kept, of 100: {shares}.", read)
 
 

@@ -75,6 +75,16 @@ def test_map(measure, first, second, sentence):
     assert said(map_finding(look(measure, first, second), measure))[0] == sentence
 
 
+def test_output_far_below_the_base_is_told_from_answers():
+    far = Look("d", FAMILY, {"output": Conflict("output", (("helpful",), ("honest",)),
+               np.array([[[0.5], [0.3]], [[-2.0], [-1.0]]], dtype=np.float32))}, {}, 0.1)  # fmt: skip
+    sentence, read = said(map_finding(far, "output"))
+    assert sentence == "Output kept, of 100: helpful 40, honest −150."
+    assert "outputs, not answers" in read
+    near = replace(far.conflicts["output"], values=far.conflicts["output"].values / 2)
+    assert "answers" not in said(map_finding(replace(far, conflicts={"output": near}), "output"))[1]
+
+
 def test_map_reads_the_number_in_the_cell():
     assert said(map_finding(look("sign", 0.46, 0.63), "sign"))[1].startswith("63 of 100 weights there")
     assert "−12 there" in said(map_finding(look("cosine", 0.1, -0.12), "cosine"))[1]
