@@ -19,6 +19,10 @@ _CLICKS = """element.addEventListener("click", (event) => {
 });"""
 
 
+# Nothing went wrong: something else comes first, and `do` says what.
+_FIRST = ("E_CALIBRATION", "E_TEXTS", "E_BUSY", "E_PUSH", "E_TOKEN")
+
+
 def problem_place() -> gr.HTML:
     """Where problems appear; `.select` carries the fix whose button was pressed (see `fix_of`)."""
     return gr.HTML(visible=False, apply_default_css=False, js_on_load=_CLICKS)
@@ -67,15 +71,18 @@ def _each(made: Any) -> Iterator[dict[Any, Any]]:
 
 def problem_html(error: UserError) -> str:
     """Bold count, numbered list with place, fact and mend, each with its button, and what was kept."""
+    kind, headline = "problem", "This did not work."
+    if error.code in _FIRST:
+        kind, headline = "problem first", "One step first."
     if error.parts:
         items = "".join(f"<li>{marked(str(part))}{_button(part)}</li>" for part in error.parts)
         body = f"<b>{len(error.parts)} problems</b><ol>{items}</ol>"
     else:
         where = f"<code>{escape(error.where)}</code>: " if error.where else ""
         what = error.what if error.what.endswith((".", "!", "?")) else f"{error.what}."
-        body = f"<b>This did not work.</b><p>{where}{marked(what)} {marked(error.do)}{_button(error)}</p>"
+        body = f"<b>{headline}</b><p>{where}{marked(what)} {marked(error.do)}{_button(error)}</p>"
     kept = error.kept or "Your last good merge is still live."
-    return f'<div class="problem" role="alert">{body}<p class="kept">{escape(kept)}</p></div>'
+    return f'<div class="{kind}" role="alert">{body}<p class="kept">{escape(kept)}</p></div>'
 
 
 def _button(problem: UserError) -> str:

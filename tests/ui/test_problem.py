@@ -17,3 +17,11 @@ def test_a_problem_with_two_ways_out_has_two_buttons():
         ("Keep every token", "union", None), ("Keep the base's", "base", None),
     ]  # fmt: skip
     assert "<b>they" not in shown
+
+
+def test_what_must_be_done_first_is_not_called_a_failure():
+    first = problem_html(UserError("E_CALIBRATION", "It is not measured yet.", do="Press Measure the experts."))
+    failed = problem_html(UserError("E_NO_MODEL", "There is no folder here."))
+    assert "One step first." in first
+    assert "did not work" not in first
+    assert "This did not work." in failed
