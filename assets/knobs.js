@@ -27,6 +27,12 @@ function when() {
   }
 }
 
+// As many digits as its box holds; its title has all of them.
+function short(now) {
+  if (String(now).length <= 6) return String(now);
+  return Math.abs(now) < 0.01 ? now.toExponential(1).replace(".0", "") : String(Number(now.toPrecision(3)));
+}
+
 function slider(row, name, expert, role) {
   const value = expert === undefined ? said[row.key] : said[row.key][expert];
   const low = Math.min(row.low, value); // a file may say more than the slider's own range
@@ -37,7 +43,8 @@ function slider(row, name, expert, role) {
   const number = make("input", { type: "number", "aria-label": `number input for ${about}`, ...bounds, step: "any" });
   const reset = make("button", { type: "button", class: "reset", "aria-label": `Reset ${about}`, title: "Reset" }, "↺");
   const show = (now) => {
-    range.value = number.value = now;
+    range.value = number.title = now;
+    number.value = short(now);
     range.style.setProperty("--at", `${(100 * (now - low)) / (high - low)}%`);
   };
   const set = (now) => {

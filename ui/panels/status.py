@@ -56,7 +56,7 @@ def line_html(recipe: Recipe, fresh: str, *, stale: bool = False, saved: bool = 
     method, said = METHODS[recipe.method], desk_of(recipe)
     numbers = [k for k in method.knobs if k.first and not k.per_expert and k.kind == "number"][:_MOST_KNOBS]
     knobs = "".join(
-        f'<span class="knobline">{escape(_short(k.label))} {said.knobs[k.key]:g}</span>'
+        f'<span class="knobline">{escape(_short(k.label))} {said.knobs[k.key]:.4g}</span>'
         for k in numbers
         if isinstance(said.knobs[k.key], (int, float))
     )
