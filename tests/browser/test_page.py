@@ -249,6 +249,24 @@ def test_no_page_is_wider_than_its_window(context: BrowserContext, server: str, 
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (width, name)
 
 
+def test_on_a_phone_the_bar_that_opens_the_knobs_stands_below_them(context: BrowserContext, server: str):
+    page = visit(context, server)
+    page.set_viewport_size({"width": 390, "height": 844})
+    bar, sheet = page.locator(".pill"), page.locator("#recipe")
+    expect(sheet).to_be_hidden()
+    bar.click()
+    expect(sheet).to_be_visible()
+    page.wait_for_timeout(300)  # its way up
+    top, below = bar.bounding_box(), sheet.bounding_box()
+    assert top
+    assert below
+    assert (top["x"], top["width"], top["y"] + top["height"]) == (0, 390, 844)
+    assert below["y"] + below["height"] <= top["y"] + 1
+    slider(page, "helpful").click()
+    bar.click()
+    expect(sheet).to_be_hidden()
+
+
 def test_a_problem_is_mended_by_its_button(page: Page):
     tab(page, "Recipe")
     text = HONEST_ONLY.replace("models:", "parameters: {densty: 0.4}\nmodels:")
@@ -339,6 +357,9 @@ def test_fit_scale_is_there_once_the_experts_are_measured_and_moves_the_slider_i
     fit.click()
     expect(page.locator("#fits")).to_contain_text("in closed form: output kept was")
     expect(scale).not_to_have_value(before)
+    number = page.get_by_label("number input for Scale λ")
+    assert len(number.input_value()) <= 6  # as many digits as its box holds
+    assert (number.get_attribute("title") or "").startswith(number.input_value()[:4])
     page.get_by_role("button", name="Undo").click()
     expect(scale).to_have_value(before)
     page.locator("#method input").click()
