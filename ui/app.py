@@ -54,7 +54,9 @@ def build_app(services: Services) -> gr.Blocks:
         _wire_models(services, page)
         loaded = demo.load(_live(services, page, desk.start), [page.browser], _all(page), **_QUIET)
         loaded.then(**_settle(services, page))
-        loaded.then(_live(services, page, long.attach), **jobs)
+        attached = loaded.then(_live(services, page, long.attach), **jobs)
+        took = {"inputs": [page.session, page.turns], "outputs": _all(page), **_QUIET}
+        attached.then(_live(services, page, fitting.take_safest), **took).then(**_settle(services, page))
     demo.queue(default_concurrency_limit=8, max_size=200, api_open=True)
     return demo
 

@@ -1,5 +1,6 @@
 """Fitting to what the experts put out, or to the answers that they wrote: the sliders jump there."""
 
+import json
 from collections.abc import Generator, Iterator
 from dataclasses import replace
 
@@ -8,6 +9,7 @@ import gradio as gr
 from eval.worker import FitOutputs
 from merging.errors import UserError
 from merging.fit import Fit, What, told
+from merging.plan import make_plan
 from ui.conversation import Turns
 from ui.desk import apply_recipe, show_recipe
 from ui.history import again
@@ -34,11 +36,22 @@ def fit(services: Services, page: Page, what: What, session: Session, turns: Tur
 def fit_safety(services: Services, page: Page, session: Session, turns: Turns) -> Iterator[Updates]:
     """A long job: the settings that find the experts' own answers and the safest one's refusals likeliest."""
     named = yield from _measured(services, page, session)
-    yield from start_job(services, page, named, turns, "safest", {},
+    yield from start_job(services, page, named, turns, "safest", {"digest": make_plan(recipe_of(session)).digest},
                          [("-m", "eval", "safest", "recipe.yml", "best.yml", "--json")])  # fmt: skip
-    best = services.jobs.folder(services.current[session.owner].id) / "best.yml"
-    if best.is_file() and newest(services, session).recipe == session.recipe:  # else the desk has moved on meanwhile
-        yield from apply_recipe(services, page, session, turns, again(named, best.read_text(encoding="utf-8")))
+    yield from take_safest(services, page, session, turns)
+
+
+def take_safest(services: Services, page: Page, session: Session, turns: Turns) -> Iterator[Updates]:
+    """The settings that the last fit for safety found come to the desk once, also after a reload, where it is still as
+    it was then."""
+    job, session = services.current.get(session.owner), newest(services, session)
+    if job is None or job.kind != "safest" or services.jobs.is_running(job):
+        return
+    best = services.jobs.folder(job.id) / "best.yml"
+    if best.is_file() and make_plan(recipe_of(session)).digest == json.loads(job.about)["digest"]:
+        found = again(with_measurement(session, services.home, anyway=True), best.read_text(encoding="utf-8"))
+        best.unlink()
+        yield from apply_recipe(services, page, session, turns, found)
 
 
 def _measured(services: Services, page: Page, session: Session) -> Generator[Updates, None, Session]:

@@ -1,6 +1,7 @@
 """What follows a move while the visitor goes elsewhere: a real page's handlers and a real merge, held lean in a process
 of its own so that its first pictures are sketches."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from multiprocessing.connection import Connection
@@ -18,12 +19,13 @@ from merging.plan import make_plan
 from merging.recipe import Expert, Recipe
 from ui.app import _layout
 from ui.desk import apply_recipe
+from ui.fitting import take_safest
 from ui.jobs import Jobs, LiveWorker
 from ui.live import change_method, follow, hold, move, settled
 from ui.looking import pick_matrix, pick_measure, select_tab
 from ui.page import Page
-from ui.services import Services, _presets, newest
-from ui.session import Session
+from ui.services import Services, _presets, keep, newest
+from ui.session import Session, recipe_of
 
 Q, DOWN = "model.layers.0.self_attn.q_proj.weight", "model.layers.0.mlp.down_proj.weight"
 ROOT = Path(__file__).resolve().parents[2]
@@ -164,3 +166,20 @@ def test_the_status_line_speaks_of_the_merge_in_the_pictures_where_the_one_on_th
     assert "RESM" in drawn[page.status.line]
     with pytest.raises(UserError, match="not measured yet"):  # and the problem stays
         next(picking)
+
+
+def test_what_a_fit_for_safety_found_comes_once_also_after_a_reload_and_only_where_the_desk_is_as_it_was(
+    services, page, session
+):
+    found = replace(session.recipe, parameters=(*session.recipe.parameters, ("lambda", 0.5)))
+    for digest, arrives in (("of another merge", False), (make_plan(recipe_of(session)).digest, True)):
+        hold(services, page, session)
+        job = services.jobs.start(services.jobs.new_id(), "o", "safest", json.dumps({"digest": digest}), [])
+        (services.jobs.folder(job.id) / "best.yml").write_text(found.to_yaml())
+        keep(services.current, "o", job)
+        assert list(services.jobs.follow(job)) == []  # it has ended
+        drawn = list(take_safest(services, page, session, ()))
+        assert bool(drawn) == arrives
+        assert dict(newest(services, session).recipe.parameters).get("lambda") == (0.5 if arrives else None)
+    hold(services, page, session)  # an undo
+    assert list(take_safest(services, page, session, ())) == []
