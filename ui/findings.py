@@ -106,10 +106,9 @@ def _output(look: Look, conflict: Conflict) -> str:
     means = _means(conflict)
     _, where, lowest = _extreme(look, conflict, np.nanargmin)
     shares = ", ".join(f"{label(name, colours[name])} {_hundredths(mean)}" for name, mean in means.items())
+    far = " This measures outputs, not answers; those are on Board." if min(means.values()) < -1 else ""
     read = (f"100: all it puts out on its own text; 0: as the base; below: further off. "
-            f"Lowest is {_hundredths(lowest)}, in {where}.")  # fmt: skip
-    if min(means.values()) < -1:  # a calibrated merge may stand here and answer best of all
-        read += " This measures outputs, not answers: Board says how good those are."
+            f"Lowest is {_hundredths(lowest)}, in {where}.{far}")  # fmt: skip
     return finding(f"Output kept, of 100: {shares}.", read)
 
 
