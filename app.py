@@ -1,11 +1,26 @@
 """Start-up only. The live worker imports this file again, so nothing heavy stands outside main()."""
 
+import argparse
 import os
 import socket
 import sys
 
 
 def main() -> int:
+    from merging.command import add_device
+    from merging.device import TOLD, choose_device
+    from merging.errors import UserError
+
+    parser = argparse.ArgumentParser(description="Mergescope's page; PORT picks its port.", allow_abbrev=False)
+    add_device(parser)
+    device = parser.parse_args().device
+    if device != "auto":
+        try:
+            choose_device(device)
+        except UserError as error:
+            print(error, file=sys.stderr)
+            return 2
+        os.environ[TOLD] = device  # for the live worker and every long job
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     port = _port(os.environ.get("PORT", "7860"))

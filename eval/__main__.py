@@ -15,7 +15,7 @@ from eval.public.command import add_benchmark
 from eval.searching.command import add_search
 from eval.searching.glue_command import add_glue
 from eval.searching.safety_command import add_safest
-from merging.command import Parser, print_json, run, tell
+from merging.command import Parser, add_device, print_json, run, tell
 from merging.events import Event, Notice, to_json
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     detector = commands.add_parser("detector", help=words, description=words, allow_abbrev=False)
     detector.set_defaults(run=_detector)
     for command in (score, judge, export, again, measure):
-        command.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+        add_device(command)
         command.add_argument("--json", action="store_true", help="print one JSON object a line")
     return parser
 

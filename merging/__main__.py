@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from merging.command import Parser, print_json, run, seconds_text, tell, write_recipe
+from merging.command import Parser, add_device, print_json, run, seconds_text, tell, write_recipe
 from merging.errors import UserError, all_of
 from merging.events import Event, to_json
 from merging.partial import refuse_existing
@@ -34,7 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     merge = command("merge", _merge, "Merge, and write the model to a new folder.")
     merge.add_argument("recipe", type=Path, metavar="RECIPE.yml")
     merge.add_argument("out", type=Path, metavar="OUT/")
-    merge.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+    add_device(merge)
     merge.add_argument("--resume", action="store_true", help="go on where a stopped merge of this recipe ended")
     merge.add_argument("--lora-rank", type=int, metavar="K", help="write a LoRA of this rank over the base instead")
     verify = command("verify", _verify, "Check every file of a finished merge against its sizes and sha256.")
@@ -68,11 +68,13 @@ def _merge(args: argparse.Namespace) -> None:
     if args.lora_rank is not None and args.resume:
         raise UserError("E_USAGE", "a LoRA is written in one piece.", where="--resume", do="Leave --resume out.")
     recipe = load_recipe(args.recipe)
+    from merging.device import choose_device, merges_on
     from merging.engine import merge
     from merging.hub import this_machine
     from merging.pins import missing, pinned
     from merging.plan import make_plan
 
+    device = merges_on(choose_device(args.device))
     plan = make_plan(recipe, this_machine())  # from headers: every problem before the first download
     fixed = pinned(recipe)
     for source in missing(fixed):
@@ -84,10 +86,10 @@ def _merge(args: argparse.Namespace) -> None:
     if args.lora_rank is not None:
         from merging.lora_export import write_lora
 
-        for event in write_lora(plan, args.out, args.lora_rank, _device(args.device)):
+        for event in write_lora(plan, args.out, args.lora_rank, device):
             _report(event, args.json)
         return
-    for event in merge(plan, args.out, device=_device(args.device), resume=args.resume):
+    for event in merge(plan, args.out, device=device, resume=args.resume):
         _report(event, args.json)
     if not args.json:
         print(f"To test that it loads and talks: python -m eval reload {args.out}")
@@ -252,18 +254,6 @@ def _estimate_text(estimate: Any, n_tensors: int) -> str:
     return (f"{estimate.n_parameters / 1e6:,.1f} million parameters in {n_tensors} tensors. Needs "
             f"{estimate.disk_bytes / 1e6:,.1f} MB of disk, {estimate.memory_bytes / 1e6:,.0f} MB of memory, and about "
             f"{seconds_text(estimate.seconds)} on one CPU core.")  # fmt: skip
-
-
-def _device(name: str) -> str:
-    import torch
-
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if name == "auto":
-        return "cuda" if there["cuda"] else "cpu"
-    if not there[name]:
-        raise UserError("E_DEVICE", f"this machine has no {name} device that torch can use.", where="--device",
-                        do="Use --device auto.")  # fmt: skip
-    return name
 
 
 def _plain(value: Any) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from merging.device import DEVICES
 from merging.errors import UserError
 from merging.events import (
     Downloaded,
@@ -31,6 +32,10 @@ from merging.events import (
 class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UserError("E_USAGE", message, where=self.prog, do=f"Try: {self.prog} --help")
+
+
+def add_device(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--device", choices=DEVICES, default="auto", help="auto: a GPU where there is one")
 
 
 def run(parser: argparse.ArgumentParser, argv: Sequence[str] | None, stopped: str) -> int:

@@ -73,7 +73,7 @@ def benchmark(
     unless lm-eval may fetch them (HF_HUB_OFFLINE). Raises UserError for what is missing, by name.
     """
     from eval.public.lm_tasks import load_tasks, run  # says how to install lm-eval where it is absent
-    from eval.running.runtime import choose_device
+    from merging.device import choose_device
 
     models = opened_with(model_or_recipe, sources)
     loader = Loader(choose_device(device).type)

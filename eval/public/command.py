@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from merging.command import print_json
+from merging.command import add_device, print_json
 from merging.events import to_json
 
 
@@ -26,7 +26,7 @@ def add_benchmark(commands: Any) -> None:
     bench.add_argument("--sources", action="store_true", help="and compare with the recipe's base and experts")
     bench.add_argument("--run-code", action="store_true", help="allow tasks that run code which the model writes")
     bench.add_argument("--download", action="store_true", help="let lm-eval fetch data sets that are not here")
-    bench.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+    add_device(bench)
     bench.add_argument("--json", action="store_true", help="print one JSON object a line")
 
 

@@ -14,12 +14,13 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 from eval.running.loading import build, load_source, load_tokenizer, write_texts
 from eval.running.memory import in_memory, n_bytes, share
 from eval.running.mixed import Mixed
-from eval.running.runtime import choose_device, dtype_on, free_memory
+from eval.running.runtime import dtype_on, free_memory
 from eval.running.side_path import SidePath, suits
 from eval.running.smile import Mixture
 from merging.adapter import AdapterCheckpoint
 from merging.checkpoint import Checkpoint
 from merging.companions import GENERATION, voice
+from merging.device import choose_device
 from merging.folded import Folded
 from merging.plan import Plan
 from merging.view import stored

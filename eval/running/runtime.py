@@ -1,4 +1,4 @@
-"""Runs models: prompts in, answers out. The only file that knows devices.
+"""Runs models: prompts in, answers out.
 
 All models of a comparison use one dtype: float32 on the CPU, where bfloat16 weights become float32 exactly and
 bfloat16 sums would be slow and coarse; bfloat16 on an accelerator.
@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from accelerate import PartialState
 from accelerate.utils import get_max_memory
 from jinja2 import TemplateError
 from torch import Tensor
@@ -23,18 +22,6 @@ if TYPE_CHECKING:  # seconds to import, which a look at kept scores need not wai
 _BATCH = 100
 _SMALL = 50e6  # parameters
 _SHARE_OF_MEMORY = 0.6  # of what is free at the start; the rest is for caches of attention and for merging
-
-
-def choose_device(name: str) -> torch.device:
-    """`auto` is accelerate's choice: an accelerator where there is one, else the CPU."""
-    if name not in ("auto", "cpu", "cuda", "mps"):
-        raise UserError("E_DEVICE", f"There is no device {name[:40]!r}.", do="Choose auto, cpu, cuda or mps.")
-    best = torch.device("cpu") if name == "cpu" else PartialState().default_device
-    if name not in ("auto", best.type):
-        raise UserError(
-            "E_DEVICE", f"This machine offers no {name}.", do=f"Use --device auto, which is {best.type} here."
-        )
-    return best
 
 
 def dtype_on(device: torch.device) -> torch.dtype:

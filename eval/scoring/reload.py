@@ -19,11 +19,12 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from eval.running.loading import build, load, load_source, load_tokenizer, write_texts
-from eval.running.runtime import choose_device, encode, greedy, render, stream, use_cores
+from eval.running.runtime import encode, greedy, render, stream, use_cores
 from eval.scoring.runs import data_folder
 from eval.scoring.score import kept_scores
 from merging.checkpoint import open_checkpoint
 from merging.companions import TOKENIZER, voice
+from merging.device import choose_device, merges_on
 from merging.download import download
 from merging.engine import merge, merged_tensors
 from merging.errors import UserError
@@ -54,7 +55,7 @@ class Turn:
 
 def export(recipe: Path, out: Path, device: str = "auto", resume: bool = False) -> Iterator[Event]:
     """Merge a recipe file into `out`, which appears only once the reload test has passed."""
-    place = choose_device(device).type
+    place = choose_device(device)
     refuse_existing(out)
     written = load_recipe(recipe)
     make_plan(written, this_machine())  # from headers: every problem before the first download
@@ -67,10 +68,9 @@ def export(recipe: Path, out: Path, device: str = "auto", resume: bool = False) 
     def accept(folder: Path) -> Iterator[Event]:
         yield from reload_test(folder, out.name, plan, device)
 
-    merging = place if place == "cuda" else "cpu"
     kept = Store(data_folder() / "live" / "profile")  # of the live merge
     scores = kept_scores(plan, device)
-    yield from merge(plan, out, device=merging, resume=resume, accept=accept, scores=scores, profile=kept)
+    yield from merge(plan, out, device=merges_on(place), resume=resume, accept=accept, scores=scores, profile=kept)
 
 
 def reload(out: Path, device: str = "auto") -> Iterator[Event]:

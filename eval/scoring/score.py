@@ -76,7 +76,7 @@ def score(
     (`eval/calibrating/texts.py`): with sources, last comes the score of answers that each came whole from one expert.
     `mixing`: also SMILE's mixture of the recipe's experts, token by token.
     """
-    from eval.running.runtime import choose_device
+    from merging.device import choose_device
 
     models: dict[str, Scorable] = {**opened_with(model_or_recipe, sources)}
     if mixing is not None:
@@ -171,7 +171,7 @@ def recall(plan: Plan, exam: Exam, device: str = "auto") -> list[Scored]:
     """What `score` with `sources` found for exactly this merge, without a question asked; nothing where a model was not
     asked every probe.
     """
-    from eval.running.runtime import choose_device
+    from merging.device import choose_device
 
     asked, place = exam.asked, choose_device(device).type
     found: list[Scored] = []
@@ -187,7 +187,7 @@ def kept_scores(plan: Plan, device: str = "auto") -> dict[str, tuple[float, floa
     """Scores of exactly this merge that an earlier run kept, from as many probes as were asked: by H the share passed,
     its interval and the number of probes. None where it was not scored.
     """
-    from eval.running.runtime import choose_device
+    from merging.device import choose_device
 
     place = choose_device(device).type
     for exam in (Exam("standard"), Exam("quick"), Exam("town"), Exam("town", "validation"), Exam("town", "screen")):
@@ -225,12 +225,14 @@ class Loader:
 
     def model(self, model: Scorable) -> "Model":
         from eval.running.models import Merged, Models  # seconds of transformers
+        from merging.device import merges_on
         from merging.engine import merged_tensors
 
         self._models = self._models or Models(self.device)
         if not isinstance(model, Plan):
             return self._models.model(model)
-        return self._models.model(Merged(model, lambda: dict(merged_tensors(model, device=_merging(self.device)))))
+        device = merges_on(self._models.device)
+        return self._models.model(Merged(model, lambda: dict(merged_tensors(model, device=device))))
 
     def answers(self, model: Scorable, probes: list[Probe]) -> list[str]:
         return answers_of(self.model(model), probes)
@@ -282,7 +284,3 @@ def _batch_size(model: Scorable) -> int:
     tensors = (model if isinstance(model, Checkpoint) else model.base).tensors
     n_parameters = sum(prod(info.shape) for info in tensors.values())
     return 100 if n_parameters < 50e6 else 25 if n_parameters < 1e9 else 8
-
-
-def _merging(device: str) -> str:
-    return device if device == "cuda" else "cpu"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from eval.searching.aims import AIMS
 from eval.searching.samplers import SAMPLERS
-from merging.command import print_json, seconds_text, write_recipe
+from merging.command import add_device, print_json, seconds_text, write_recipe
 from merging.events import to_json
 from merging.partial import refuse_existing
 
@@ -35,7 +35,7 @@ def add_search(commands: Any) -> None:
     search.add_argument("--aim", choices=tuple(AIMS), default="both", help=f"{aims} (default: both)")
     search.add_argument("--probes", default="town", help="town, or standard for real models (default: town)")
     search.add_argument("--seed", type=int, default=0)
-    search.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+    add_device(search)
     search.add_argument("--json", action="store_true", help="print one JSON object a line")
 
 

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from merging.command import print_json, write_recipe
+from merging.command import add_device, print_json, write_recipe
 from merging.events import to_json
 from merging.partial import refuse_existing
 
@@ -23,7 +23,7 @@ def add_glue(commands: Any) -> None:
     glue.add_argument("--cosine", type=float, default=0.3, help="least mean cosine inside a cluster (default: 0.3)")
     glue.add_argument("--probes", default="town", help="town, or standard for real models (default: town)")
     glue.add_argument("--all", action="store_true", help="average whole clusters, and ask no model")
-    glue.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+    add_device(glue)
     glue.add_argument("--json", action="store_true", help="print one JSON object a line")
 
 

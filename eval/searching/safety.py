@@ -146,8 +146,9 @@ def least(recipe: Recipe, g: float, trials: int, sampler: Sampler, seed: int, as
 
 def _asker(device: str, domain: Sequence[Sequence[Text]], refusals: Sequence[Text]) -> Ask:
     from eval.running.likelihood import log_likelihoods, written
-    from eval.running.runtime import choose_device, encode
+    from eval.running.runtime import encode
     from eval.scoring.score import Loader
+    from merging.device import choose_device
 
     loader = Loader(choose_device(device).type)
 

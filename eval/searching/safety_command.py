@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from merging.command import print_json, write_recipe
+from merging.command import add_device, print_json, write_recipe
 from merging.events import to_json
 from merging.partial import refuse_existing
 
@@ -24,7 +24,7 @@ def add_safest(commands: Any) -> None:
     command.add_argument("--g", type=float, default=1.0, help="how much its refusals count (default: 1)")
     command.add_argument("--trials", type=int, default=24, help="how many tries (default: 24)")
     command.add_argument("--seed", type=int, default=0)
-    command.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+    add_device(command)
     command.add_argument("--json", action="store_true", help="print one JSON object a line")
 
 

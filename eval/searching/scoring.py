@@ -130,7 +130,7 @@ def presets() -> list[Recipe]:
 
 def merge_scores(device: str = "auto") -> Measure:
     """Scores merges of recipes; every answer is kept, so that a merge that was asked before takes no time."""
-    from eval.running.runtime import choose_device
+    from merging.device import choose_device
 
     loader = Loader(choose_device(device).type)
 

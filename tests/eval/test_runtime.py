@@ -9,8 +9,9 @@ from transformers import MixtralConfig, MixtralForCausalLM
 
 from eval.running.identity import identity
 from eval.running.models import Merged, Models
-from eval.running.runtime import _PinnedNoise, answer_batch, choose_device, cores, stream
+from eval.running.runtime import _PinnedNoise, answer_batch, cores, stream
 from merging.checkpoint import Checkpoint, open_checkpoint
+from merging.device import TOLD, choose_device, merges_on
 from merging.engine import merge, merged_tensors
 from merging.errors import UserError
 from merging.models import open_model
@@ -62,6 +63,15 @@ def test_a_device_that_is_not_there_is_named():
     with pytest.raises(UserError, match=f"offers no {absent}"):
         choose_device(absent)
     assert choose_device("cpu").type == "cpu"
+
+
+def test_auto_is_what_the_page_was_started_with(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert choose_device("auto").type == "cuda"
+    monkeypatch.setenv(TOLD, "cpu")
+    assert choose_device("auto").type == "cpu"
+    assert choose_device("cuda").type == "cuda"  # what is asked for itself still counts
+    assert [merges_on(torch.device(name)) for name in ("cuda", "mps", "cpu")] == ["cuda", "cpu", "cpu"]
 
 
 def test_a_container_tells_how_many_cores(monkeypatch: pytest.MonkeyPatch):

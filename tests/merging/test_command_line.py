@@ -174,7 +174,7 @@ def test_a_device_that_is_not_there(family, recipe, capsys):
         pytest.skip("this machine has one")
     code, _, err = run(capsys, "merge", recipe, str(family / "out"), "--device", "mps")
     assert code == 2
-    assert "no mps device" in err
+    assert "offers no mps" in err
     assert not (family / "out").exists()
 
 
