@@ -204,6 +204,7 @@ class Bench:
             "weight, a matrix": (said["weight"] - said["planned"]) / n,
             "layer outlier weight, a matrix": (said["layer"] - said["planned"]) / n,
             "weights of the shown matrix from its fold": said["materialise"],
+            "a product of those shapes alone": said["product"],
         }
         return [
             f"Live, RESM at k = 10 %, {self.home.name}: CPU until every number of its {n} matrices is there. The shown",

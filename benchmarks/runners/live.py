@@ -90,18 +90,23 @@ def dense_route() -> float:
     return len(EXPERTS) * (time.process_time() - begun)
 
 
-def materialise(plan: Plan) -> float:
-    """CPU seconds of the shown matrix's merged weights, from its fold and the base's file."""
+def materialise(plan: Plan) -> tuple[float, float]:
+    """CPU seconds of the shown matrix's merged weights, from its fold and the base's file; and of a product of the
+    fold's shapes alone, which any such route must take.
+    """
     folded = live.folded(plan)
     if folded is None:
         raise ValueError("no folds")
+    fold = folded.folds[SHOWN]
     begun = time.process_time()
-    (models[0].read(SHOWN).float() + folded.folds[SHOWN].dense()).bfloat16()
-    return time.process_time() - begun
+    (models[0].read(SHOWN).float() + fold.dense()).bfloat16()
+    made = time.process_time()
+    torch.mm(fold.u, fold.v.T)
+    return made - begun, time.process_time() - made
 
 
 (shown, _), (cold, look), _ = cpu(recipe(), FocusReady, LookReady, FoldedReady)
-written = min(materialise(make_plan(recipe())) for _ in range(ROUNDS))
+written, product = map(min, zip(*(materialise(make_plan(recipe())) for _ in range(ROUNDS)), strict=True))
 begun = time.process_time()
 make_plan(recipe())
 planned = time.process_time() - begun
@@ -111,4 +116,4 @@ layer = least(*(recipe(mode="layer_suppress", strength=1 - i / 10) for i in rang
 rank = next(cpu(recipe(budget=0.24), FocusReady))[0]
 drawn = min(figures(of_many(look)) for _ in range(ROUNDS)) if look else 0.0
 done(start, matrices=len(live.family.matrices), shown=shown, cold=cold, weight=weight, layer=layer, rank=rank,
-     planned=planned, materialise=written, gesdd=dense_route(), drawn=drawn)  # fmt: skip
+     planned=planned, materialise=written, product=product, gesdd=dense_route(), drawn=drawn)  # fmt: skip
