@@ -14,6 +14,7 @@ from torch import Tensor
 from eval.judging.judges import judge
 from eval.running.chat import BESIDE, ChatEvent, Decoding, Routing, check_question, converse
 from merging.checkpoint import Checkpoint
+from merging.device import choose_device, merges_on
 from merging.errors import UserError
 from merging.events import Notice
 from merging.fit import Fit, fit
@@ -215,7 +216,9 @@ class Answering:
             if key not in self._families:
                 base, *experts = opened
                 models = {**dict(zip(sources.names, experts, strict=True)), "base": base}
-                self._families[key] = Family(models, LiveMerge(base, experts, sources.names, self._folder))
+                device = merges_on(choose_device("auto"))
+                live = LiveMerge(base, experts, sources.names, self._folder, device=device)
+                self._families[key] = Family(models, live)
                 if len(self._families) > _FAMILIES:
                     self._families.popitem(last=False)
             self._families.move_to_end(key)

@@ -61,9 +61,11 @@ def read_deltas(plan: Plan, tensor: TensorPlan, device: str = "cpu") -> tuple[Te
     return base, delta_factors(base, parts)
 
 
-def family_deltas(base: Checkpoint, experts: Sequence[Checkpoint], name: str) -> tuple[Tensor, Factors]:
+def family_deltas(
+    base: Checkpoint, experts: Sequence[Checkpoint], name: str, device: str = "cpu"
+) -> tuple[Tensor, Factors]:
     """The same of one tensor that base and experts call by one name."""
-    below = base.read(name)
+    below = base.read(name).to(device)
     return below, delta_factors(below, [expert_delta(expert, name, base, name, below) for expert in experts])
 
 

@@ -95,7 +95,7 @@ class MatrixFacts:
 
 
 def facts_of(base: Tensor, deltas: Tensor) -> MatrixFacts:
-    """Measure one matrix: `base` (m, n) as stored, `deltas` (T, m, n) float32."""
+    """Measure one matrix: `base` (m, n) as stored, `deltas` (T, m, n) float32, on any device; facts lie on the CPU."""
     pairs = pairs_of(deltas.flatten(1))[1]
     return MatrixFacts(float(base.float().norm()), tuple(_delta_facts(delta) for delta in deltas), pairs)
 
@@ -103,7 +103,7 @@ def facts_of(base: Tensor, deltas: Tensor) -> MatrixFacts:
 def pairs_of(flat: Tensor) -> tuple[Tensor, dict[tuple[int, int], PairFacts]]:
     """Of deltas (T, entries): all inner products (T, T) in float64, and every pair of them."""
     n = len(flat)
-    dots, agree, both = torch.zeros(3, n, n, dtype=torch.float64)
+    dots, agree, both = torch.zeros(3, n, n, dtype=torch.float64, device=flat.device)
     for at in range(0, flat.shape[1], BLOCK):  # a block's counts are whole numbers that float32 holds exactly
         block = flat[:, at : at + BLOCK]
         signs = block.sign()
@@ -111,6 +111,7 @@ def pairs_of(flat: Tensor) -> tuple[Tensor, dict[tuple[int, int], PairFacts]]:
         agree += signs @ signs.T
         signs.abs_()
         both += signs @ signs.T
+    dots, agree, both = dots.cpu(), agree.cpu(), both.cpu()
     return dots, {
         (a, b): PairFacts(float(dots[a, b]), float(both[a, b]), float(both[a, b] - agree[a, b]) / 2)
         for a, b in combinations(range(n), 2)
@@ -118,26 +119,32 @@ def pairs_of(flat: Tensor) -> tuple[Tensor, dict[tuple[int, int], PairFacts]]:
 
 
 def _delta_facts(delta: Tensor) -> DeltaFacts:
-    counts, more = torch.zeros(2, CODES, dtype=torch.int64)
-    beyond = torch.zeros(CODES, dtype=torch.float64)
+    counts, more = torch.zeros(2, CODES, dtype=torch.int64, device=delta.device)
+    beyond = torch.zeros(CODES, dtype=torch.float64, device=delta.device)
     for block in delta.reshape(-1).split(BLOCK):
         bits = block.view(torch.int32) & 0x7FFFFFFF
         codes, low = bits >> 16, bits & 0xFFFF
         counts += torch.bincount(codes, minlength=CODES)
-        there = torch.from_numpy(np.flatnonzero(low.numpy() != 0))  # few, where bfloat16 numbers were subtracted
+        there = _nonzero(low)  # few, where bfloat16 numbers were subtracted
         if len(there):
             more += torch.bincount(codes[there], minlength=CODES)
             beyond += torch.bincount(codes[there], weights=low[there].double(), minlength=CODES)
+    counts, more, beyond = counts.cpu(), more.cpu(), beyond.cpu()
     there = counts.nonzero().flatten()
     sizes = (there.int() << 16).view(torch.float32).double()
     steps = torch.exp2((there >> 7).clamp(min=1).double() - 150)  # between neighbouring numbers of a code
     return DeltaFacts(
-        delta.norm(dim=1),
+        delta.norm(dim=1).cpu(),
         there.to(torch.int16),
         counts[there],
         sizes * counts[there] + steps * beyond[there],
         counts[there] - more[there],
     )
+
+
+def _nonzero(x: Tensor) -> Tensor:
+    """Where a vector is not 0: numpy is the faster of the two."""
+    return torch.from_numpy(np.flatnonzero(x.numpy())) if x.device.type == "cpu" else x.nonzero().flatten()
 
 
 class Profile:

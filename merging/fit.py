@@ -65,7 +65,7 @@ def outputs_of(pieces: Tensor, deltas: Tensor, inputs: Inputs) -> Outputs:
         squares.append(seen @ flat.T)
         own.append(seen @ delta.flatten().double())
         whole.append(((delta @ gram) * delta).double().sum())
-    return Outputs(torch.stack(squares), torch.stack(own), torch.stack(whole))
+    return Outputs(torch.stack(squares).cpu(), torch.stack(own).cpu(), torch.stack(whole).cpu())
 
 
 def solved(outputs: Outputs) -> Tensor:

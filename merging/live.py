@@ -53,6 +53,7 @@ class LiveMerge:
     folder: where profile and factors outlive the process; None keeps them in memory only.
     whole: bytes up to which a family is held whole (see `Resident`). budget: what the factors of a larger one may take,
     as a share of a model's bytes; its pictures then keep to the rank that fits, and `Look.limit` says so.
+    device: where it is computed. The pictures' numbers, merged weights and what is kept on disk come to host memory.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class LiveMerge:
         folder: Path | None = None,
         whole: int = WHOLE,
         budget: float = BUDGET,
+        device: str = "cpu",
     ) -> None:
         self.family = analysis.family(names, {name: info.shape for name, info in base.tensors.items()})
         pictured = sorted(matrix.name for matrix in self.family.matrices)
@@ -71,20 +73,22 @@ class LiveMerge:
         store = None if folder is None else Store(folder / "factors")
         shapes = [matrix.shape for matrix in self.family.matrices]
         share, room = room_for(base, shapes, budget), stops_for(shapes)
-        self._held = Resident(base, experts, store, lean=lean, share=share, base_norm=profile.base_norm, stops=room)
+        self._held = Resident(
+            base, experts, store, lean=lean, share=share, base_norm=profile.base_norm, stops=room, device=device
+        )
         self._deltas = LiveDeltas(base, experts, self._held, pictured, profile.get)
         self._pictures = Pictures(self.family, profile, self._held)
         new = lean and len(experts) > 1 and not profile.whole and all(model.places for model in (base, *experts))
         self._sample = Sample(self.family, base, experts) if new else None  # until the first exact look
         drafts = None if folder is None else folder / "sketches"
-        self._sketches = Sketches(self.family, base, experts, profile, share, drafts)
+        self._sketches = Sketches(self.family, base, experts, profile, share, drafts, device)
         self._states: OrderedDict[str, dict[str, Tensor]] = OrderedDict()
         self._folded: Folded | None = None  # of the latest move
         self._last: Plan | None = None
         self._focus: str | None = None
         self._next: tuple[Recipe, ...] = ()  # where the rank slider may go from here
         self._ready: deque[Recipe] = deque(maxlen=room)  # where it need not fold any more
-        self._pool = ThreadPoolExecutor(cores())
+        self._pool = ThreadPoolExecutor(cores() if device == "cpu" else 2)  # on a device one reads for the other
 
     def move(
         self, plan: Plan, focus: str | None, cancelled: Callable[[], bool], *, outputs: bool = True
@@ -239,7 +243,8 @@ class LiveMerge:
         pieces = torch.stack([delta.dense() if isinstance(delta, Fold) else delta for delta in made])
         deltas, experts = self._held.read(name)[1].deltas, self._held.fingerprints
         places = [experts.index(one) for one in (stored(e).fingerprint for e in plan.experts) if one in experts]
-        return outputs_of(pieces, deltas[places], plan.calibration.inputs(name, [experts[t] for t in places]))
+        inputs = plan.calibration.inputs(name, [experts[t] for t in places], self._held.device)
+        return outputs_of(pieces, deltas[places], inputs)
 
     def _see(self, step: Step, matrix: Matrix) -> tuple[Seen, Merged]:
         return self._measure(step, matrix, *self._merge(step, matrix))
@@ -270,7 +275,7 @@ class LiveMerge:
             if tensor.action == "copy" or tensor.held is not None:
                 return kept_tensor(plan, tensor)
             if plan.space == "weights":  # the models themselves, so that no bit is lost through a difference
-                return merged_weights(plan, tensor, read_models(plan, tensor)).to(tensor.dtype)
+                return merged_weights(plan, tensor, read_models(plan, tensor, self._held.device)).to(tensor.dtype).cpu()
             found = seen.get(tensor.name)
             if found is None or isinstance(found, Fold):
                 found = self._deltas.weights(step, tensor, self._deltas.delta(step, tensor) if found is None else found)

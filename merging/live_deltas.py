@@ -70,16 +70,18 @@ class LiveDeltas:
         """Float32, or the fold that it is."""
         plan = step.plan
         if tensor.held is not None:
-            return kept_tensor(plan, tensor).float() - self._family_of(step, tensor)[0].float()
+            return kept_tensor(plan, tensor).to(self._held.device).float() - self._family_of(step, tensor)[0].float()
         if plan.space == "weights":
-            return merged_weights(plan, tensor, read_models(plan, tensor)) - self._held.read(tensor.name)[0].float()
+            models = read_models(plan, tensor, self._held.device)
+            return merged_weights(plan, tensor, models) - self._held.read(tensor.name)[0].float()
         light = self._held.lean and plan.method.triplets and tensor.name in self._pictured and is_plain(tensor.settings)
         if light:  # such a method looks at no base, and at entries only where no profile tells of them
             factors = self._held.matrix(tensor.name).select(step.order)
             return merged_delta(plan, tensor, torch.empty(tensor.shape, device="meta"), factors, step.peak)
         base, factors = self._family_of(step, tensor)
         keep = kept_inputs(plan, tensor)
-        if keep and plan.method.blocks and not plan.method.random and is_plain(tensor.settings):
+        on_cpu = self._held.device == "cpu"  # whose cache blocks fit
+        if on_cpu and keep and plan.method.blocks and not plan.method.random and is_plain(tensor.settings):
             return self._in_blocks(step, tensor, factors.select(keep).deltas, keep)
         return merged_delta(plan, tensor, base, factors, step.peak)
 
@@ -97,10 +99,10 @@ class LiveDeltas:
         return out.view(tensor.shape)
 
     def weights(self, step: Step, tensor: TensorPlan, delta: Tensor | Fold) -> Tensor:
-        """The merged tensor in its output dtype."""
+        """The merged tensor in its output dtype, on the CPU."""
         lean = self._held.lean and not step.changed(tensor.name)
-        base = self._base.read(tensor.name) if lean else self._family_of(step, tensor)[0]
-        return (base.float() + (delta.dense() if isinstance(delta, Fold) else delta)).to(tensor.dtype)
+        base = self._base.read(tensor.name).to(self._held.device) if lean else self._family_of(step, tensor)[0]
+        return (base.float() + (delta.dense() if isinstance(delta, Fold) else delta)).to(tensor.dtype).cpu()
 
     def _family_of(self, step: Step, tensor: TensorPlan) -> tuple[Tensor, Factors]:
         """The base's tensor and the deltas of the recipe's experts; rows that a vocabulary moves are its own."""
@@ -110,5 +112,5 @@ class LiveDeltas:
         models = (step.plan.base, *step.plan.experts)
         key = (tensor.name, *(model.fingerprint for model in models))
         if key != self._moved.get(tensor.name, (None,))[0]:
-            self._moved[tensor.name] = (key, read_deltas(step.plan, tensor))
+            self._moved[tensor.name] = (key, read_deltas(step.plan, tensor, self._held.device))
         return self._moved[tensor.name][1]

@@ -168,7 +168,7 @@ class Pictures:
         closed = isinstance(delta, Fold) and delta.core is None
         if not (closed or step.outputs):
             return None
-        inputs = calibration.inputs(name, experts)
+        inputs = calibration.inputs(name, experts, self._held.device)
         if not self._held.lean and (read := inputs.gram):
             grams = factors.remember(("grams", calibration.digest), lambda: [read(t) for t in range(len(experts))])
             inputs = replace(inputs, gram=grams.__getitem__)

@@ -26,11 +26,12 @@ class Sketches:
 
     def __init__(
         self, family: Family, base: Checkpoint, experts: Sequence[Checkpoint], profile: Profile, share: float,
-        folder: Path | None,
+        folder: Path | None, device: str = "cpu",
     ) -> None:  # fmt: skip
         self._store = None if folder is None else Store(folder)
         self._held = Resident(
-            base, experts, self._store, lean=True, share=share, base_norm=profile.base_norm, sketched=True
+            base, experts, self._store, lean=True, share=share, base_norm=profile.base_norm, sketched=True,
+            device=device,
         )
         self._names = [matrix.name for matrix in family.matrices]
         self._deltas = LiveDeltas(base, experts, self._held, self._names, profile.get)

@@ -32,10 +32,10 @@ VERSION = 1  # of what the files hold
 class Deltas:
     """Stands for deltas (T, m, n) that are read when entries are asked for, and let go by `release`."""
 
-    dtype, device = torch.float32, torch.device("cpu")
+    dtype = torch.float32
 
-    def __init__(self, shape: tuple[int, ...], read: Callable[[], Tensor]) -> None:
-        self.shape = torch.Size(shape)
+    def __init__(self, shape: tuple[int, ...], read: Callable[[], Tensor], device: str = "cpu") -> None:
+        self.shape, self.device = torch.Size(shape), torch.device(device)
         self._read = read
         self._tensor: Tensor | None = None
 
@@ -45,7 +45,7 @@ class Deltas:
     def __getitem__(self, index: int | list[int]) -> "Tensor | Deltas":
         if isinstance(index, int):
             return self.tensor()[index]
-        return Deltas((len(index), *self.shape[1:]), lambda: self.tensor()[index])
+        return Deltas((len(index), *self.shape[1:]), lambda: self.tensor()[index], str(self.device))
 
     def tensor(self) -> Tensor:
         if self._tensor is None:
@@ -57,7 +57,7 @@ class Deltas:
 
 
 class Packed(SVD):
-    """Triplets whose u and v are stored in float16; reading either makes it float32."""
+    """Triplets whose u and v lie in float16 in host memory; reading either makes it float32, where s lies."""
 
     def __init__(self, u: Tensor, s: Tensor, v: Tensor) -> None:
         for name, value in (("_u", u), ("s", s), ("_v", v)):
@@ -65,11 +65,11 @@ class Packed(SVD):
 
     @property
     def u(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return self._u.float()  # pyright: ignore[reportAttributeAccessIssue]
+        return self._u.to(self.s.device).float()  # pyright: ignore[reportAttributeAccessIssue]
 
     @property
     def v(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return self._v.float()  # pyright: ignore[reportAttributeAccessIssue]
+        return self._v.to(self.s.device).float()  # pyright: ignore[reportAttributeAccessIssue]
 
     def head(self, k: int | None) -> "Packed":
         own: Any = self
@@ -83,14 +83,16 @@ class Resident:
     base_norm: the norm of a base tensor where it is known without reading it.
     sketched: a first picture's, of a lean family; its files are never taken for exact ones.
     stops: folds kept of a matrix of a whole family, with what the pictures show of them.
+    device: where deltas, triplets of a whole family and folds lie; a lean family's triplets stay mapped in host memory.
     """
 
     def __init__(
         self, base: Checkpoint, experts: Sequence[Checkpoint], store: Store | None, *, lean: bool,
         share: float, base_norm: Callable[[str], float | None], sketched: bool = False, stops: int = STOPS,
+        device: str = "cpu",
     ) -> None:  # fmt: skip
         self._base, self._experts, self._store, self.lean = base, tuple(experts), store, lean
-        self._sketched = sketched
+        self._sketched, self.device = sketched, device
         self.stops = BESIDE if lean else stops
         pairs = len(experts) * (len(experts) - 1) // 2
         self._most: dict[Hashable, int] = dict.fromkeys(("fold", "crossed", "parts", "spectra", "pairs"), stops)
@@ -105,7 +107,7 @@ class Resident:
         """The base's tensor and the experts' deltas themselves; of a lean family they are not kept."""
         if name in self._whole:
             return self._whole[name]
-        base, factors = family_deltas(self._base, self._experts, name)
+        base, factors = family_deltas(self._base, self._experts, name, self.device)
         factors = replace(factors, sketched=self._sketched)
         if self.lean:
             return base, factors
@@ -156,7 +158,7 @@ class Resident:
         info, base_norm, n = self._base.tensors[name], self._base_norm(name), len(self._experts)
         shape = (info.shape[0], info.shape[1])
         dense = cache(lambda: self.read(name)[1])
-        deltas = cast("Tensor", Deltas((n, *shape), lambda: self.read(name)[1].deltas))
+        deltas = cast("Tensor", Deltas((n, *shape), lambda: self.read(name)[1].deltas, self.device))
         most = self.most(shape)
         limit = most if self.share < 1 else 0
         if base_norm is None or any(expert.over for expert in self._experts):
@@ -183,10 +185,11 @@ class Resident:
         if found is None or not _fits(found, *shape, k):
             made, spectrum = dense().svd(t, k), dense().spectrum(t)
             found = {"u": made.u.half(), "s": made.s.clone(), "v": made.v.half(), "spectrum": spectrum}
+            found = {part: tensor.cpu() for part, tensor in found.items()}
             if self._store:
                 self._store.save(key, found)
                 found = self._store.load(key) or found  # mapped, it takes no memory of its own
-        return Packed(found["u"], found["s"], found["v"]), found["spectrum"]
+        return Packed(found["u"], found["s"].to(self.device), found["v"]), found["spectrum"]
 
 
 def _fits(found: dict[str, Tensor], m: int, n: int, k: int) -> bool:

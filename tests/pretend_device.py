@@ -6,6 +6,7 @@ holds real numbers.
 """
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -98,3 +99,15 @@ def pretend_device() -> Iterator[str]:
     """The device's name, for as long as it is there: for this thread."""
     with _Mode(), _Literals():
         yield DEVICE
+
+
+class PretendingPool(ThreadPoolExecutor):
+    """Whose threads have the device too, for as long as they live."""
+
+    def __init__(self, max_workers: int) -> None:
+        super().__init__(max_workers, initializer=_enter)
+
+
+def _enter() -> None:
+    _Mode().__enter__()
+    _Literals().__enter__()
