@@ -6,12 +6,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, Request, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Request, ViewportSize, WebError, expect, sync_playwright
 
 from tests.browser.app import CHROMIUM, running_app
 from tests.fake_hub import FakeHub
 
 expect.set_options(timeout=20_000)  # a wait ends when its sight is there: a busy machine only takes longer
+WINDOW: ViewportSize = {"width": 1440, "height": 900}
 REMEMBERED = "localStorage.getItem('mergescope')"  # what the browser keeps over a reload; written when all is at rest
 
 
@@ -51,9 +52,22 @@ def server(home: Path, hub: FakeHub) -> Iterator[str]:
 
 @contextmanager
 def visitor(browser: Browser) -> Iterator[BrowserContext]:
-    """A fresh visitor; fails when the page asked another host for anything or a script failed."""
-    opened = browser.new_context(viewport={"width": 1440, "height": 900}, accept_downloads=True)
+    """One with a browser of his own."""
+    with _context(browser) as opened, _sound(opened):
+        yield opened
+
+
+@contextmanager
+def _context(browser: Browser) -> Iterator[BrowserContext]:
+    opened = browser.new_context(viewport=WINDOW, accept_downloads=True)
     opened.set_default_timeout(30_000)
+    yield opened
+    opened.close()
+
+
+@contextmanager
+def _sound(context: BrowserContext) -> Iterator[None]:
+    """Fails when a page asked another host for anything or a script failed."""
     elsewhere: list[str] = []
     broken: list[str] = []
 
@@ -61,37 +75,54 @@ def visitor(browser: Browser) -> Iterator[BrowserContext]:
         if not request.url.startswith(("http://127.0.0.1:", "data:", "blob:")):
             elsewhere.append(request.url)
 
-    opened.on("request", note)
-    opened.on("weberror", lambda error: broken.append(str(error.error)))
-    yield opened
-    opened.close()
+    def note_error(error: WebError) -> None:
+        broken.append(str(error.error))
+
+    context.on("request", note)
+    context.on("weberror", note_error)
+    yield
+    context.remove_listener("request", note)
+    context.remove_listener("weberror", note_error)
     assert elsewhere == []
     assert broken == []
-
-
-@pytest.fixture
-def context(browser: Browser, server: str) -> Iterator[BrowserContext]:
-    with visitor(browser) as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")
 def desk(browser: Browser, server: str) -> Iterator[Page]:
     """One visitor's page for the tests that go on from wherever the last one left it: to open a page takes seconds."""
     with visitor(browser) as opened:
-        yield visit(opened, server)
+        yield visit(opened.new_page(), server)
+
+
+@pytest.fixture(scope="session")
+def one_window(browser: Browser) -> Iterator[Page]:
+    with _context(browser) as opened:
+        yield opened.new_page()
 
 
 @pytest.fixture
-def page(context: BrowserContext, server: str) -> Page:
-    return visit(context, server)
+def window(one_window: Page, server: str) -> Iterator[Page]:
+    """A fresh visitor's, empty. It is one window for all of them, which has compiled the page's scripts: this halves
+    what opening the page takes.
+    """
+    one_window.goto(f"{server}nothing-here")  # of the page's origin, and nothing in it writes to the storage
+    one_window.evaluate("localStorage.clear(); sessionStorage.clear()")
+    one_window.context.clear_cookies()
+    one_window.set_viewport_size(WINDOW)
+    with _sound(one_window.context):
+        yield one_window
 
 
-def visit(context: BrowserContext, server: str, query: str = "") -> Page:
+@pytest.fixture
+def page(window: Page, server: str) -> Page:
+    """A fresh visitor's page."""
+    return visit(window, server)
+
+
+def visit(window: Page, address: str) -> Page:
     """The page with its first pictures drawn and its controls at rest."""
-    opened = context.new_page()
-    opened.goto(server + query)
-    opened.locator(".pairs .main-svg").first.wait_for()
-    opened.locator("#status .live").wait_for()
-    opened.wait_for_function(REMEMBERED)  # the last thing that a start does
-    return opened
+    window.goto(address)
+    window.locator(".pairs .main-svg").first.wait_for()
+    window.locator("#status .live").wait_for()
+    window.wait_for_function(REMEMBERED)  # the last thing that a start does
+    return window
