@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import count
+from itertools import chain, count
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -25,6 +25,7 @@ from merging.errors import UserError
 
 _ROOT = Path(__file__).resolve().parent.parent
 _GRACE = 5.0  # seconds between asking a job to end and ending it
+_PACE = 0.2  # seconds between two looks into a job's log
 
 
 def _serve(connection: Connection) -> None:
@@ -207,23 +208,30 @@ class Jobs:
 
     def follow(self, job: Job) -> Iterator[dict[str, Any]]:
         """Every object of the log from its start, then the new ones until the job has ended; its failure is raised."""
+        return chain.from_iterable(self.batches(job))
+
+    def batches(self, job: Job) -> Iterator[list[dict[str, Any]]]:
+        """The same, all that have come since the last look at a time: a job can write more than a page can show."""
         with (self.folder(job.id) / "log.jsonl").open(encoding="utf-8") as log:
             rest = ""
             while True:
                 ended = not self.is_running(job)
                 rest += log.read()
                 *lines, rest = rest.split("\n")
-                for line in lines:
-                    event = json.loads(line)
-                    if event.get("event") == "error":
-                        raise UserError(
-                            event["code"], event["what"], where=event["where"], kept=event["kept"], do=event["do"]
-                        )
-                    yield event
+                events = list(map(json.loads, lines))
+                failed = next((event for event in events if event.get("event") == "error"), None)
+                if failed:
+                    events = events[: events.index(failed)]
+                if events:
+                    yield events
+                if failed:
+                    raise UserError(
+                        failed["code"], failed["what"], where=failed["where"], kept=failed["kept"], do=failed["do"]
+                    )
                 if ended and not lines:
                     return
-                if not lines:
-                    time.sleep(0.05)
+                if not ended:
+                    time.sleep(_PACE)
 
     def _run(self, job: Job, token: str | None) -> None:
         folder = self.folder(job.id)

@@ -5,6 +5,7 @@ import shutil
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import reduce
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -128,17 +129,18 @@ def watch(services: Services, page: Page, session: Session, turns: Turns, job: J
             **_status(services, page, session),
             page.status.stop: gr.update(visible=True, value="Stop", interactive=True),
         }
-        for event in services.jobs.follow(job):
+        for events in services.jobs.batches(job):
             if job.kind == "search":
-                yield from _searched(services, page, session, event)
+                yield from _searched(services, page, session, events)
                 continue
-            if event.get("event") == "asked":
-                answered[event["model"]] = event["done"]
-            if found and event.get("event") == "scored":
-                found = with_scored(found, event)
-            finished = finished or event.get("event") == "finished"
-            said += _words(event)
-            if busy := _busy(event):
+            for event in events:
+                if event.get("event") == "asked":
+                    answered[event["model"]] = event["done"]
+                if found and event.get("event") == "scored":
+                    found = with_scored(found, event)
+                finished = finished or event.get("event") == "finished"
+                said += _words(event)
+            if busy := next(filter(None, map(_busy, reversed(events))), None):
                 keep(services.busy, session.id, busy)
                 yield _status(services, page, session)
         if found and found.scores and not services.jobs.stopped(job):
@@ -172,11 +174,13 @@ def watch(services: Services, page: Page, session: Session, turns: Turns, job: J
     yield updates
 
 
-def _searched(services: Services, page: Page, session: Session, event: Mapping[str, Any]) -> Iterator[Updates]:
-    """One line of a search's log: a try is a new dot."""
-    found = with_event(services.searches[session.owner], event)
+def _searched(
+    services: Services, page: Page, session: Session, events: Sequence[Mapping[str, Any]]
+) -> Iterator[Updates]:
+    """Lines of a search's log: a try is a new dot."""
+    found = reduce(with_event, events, services.searches[session.owner])
     keep(services.searches, session.owner, found)
-    if event.get("event") != "asked":
+    if any(event.get("event") != "asked" for event in events):
         keep(services.busy, session.id, found.busy())
         latest = newest(services, session)
         shown = draw_search(services, page, latest) if latest.tab == "search" else {}

@@ -60,6 +60,17 @@ def test_a_job_is_followed_to_its_end_and_read_again_after(tmp_path: Path):
     assert [event["done"] for event in Jobs(tmp_path).follow(job)] == [0, 1, 2]
 
 
+def test_what_a_job_says_at_once_comes_at_once_and_before_its_failure(tmp_path: Path):
+    jobs = Jobs(tmp_path)
+    failure = '{"event": "error", "code": "E_X", "what": "no", "where": "", "kept": "", "do": ""}'
+    said = 'import time; print("{}\\n{}\\n{}", flush=True); time.sleep(0.6); '
+    assert list(jobs.batches(start(jobs, said + 'print("{}", flush=True)'))) == [[{}, {}, {}], [{}]]
+    broken = jobs.batches(start(jobs, f"print('{{}}\\n{failure}', flush=True)"))
+    assert next(broken) == [{}]
+    with pytest.raises(UserError, match="no"):
+        next(broken)
+
+
 def test_a_job_belongs_to_its_owner(tmp_path: Path):
     jobs = Jobs(tmp_path)
     job = start(jobs, "pass")
