@@ -1,6 +1,7 @@
-"""The Hub on the page, against a fake one on loopback: found, downloaded, opened, and a merge pushed to it."""
+"""The Hub on the page, against a fake one on loopback: models found and opened, a merge saved and pushed to it."""
 
 import re
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -47,8 +48,22 @@ def test_a_family_is_found_downloaded_and_opened(page: Page):
     expect(page.locator(".chip").first).to_have_attribute("data-probe", load_probes("quick").probes[0].id)
 
 
-def test_a_merge_goes_to_the_hub_and_its_token_nowhere_else(page: Page, hub: FakeHub, home: Path):
+def test_a_merge_can_be_taken_away_also_after_a_reload_and_goes_to_the_hub_its_token_nowhere_else(
+    page: Page, hub: FakeHub, home: Path
+):
     page.locator("#recipe").get_by_role("button", name="Save merge").click()
+    link = page.locator("#merged a").first
+    link.wait_for(timeout=120_000)  # merged, then loaded again and asked
+    expect(page.locator("body")).to_contain_text("the same logits, bit for bit")
+    page.reload()
+    page.locator(".pairs .main-svg").first.wait_for()
+    tab(page, "Recipe")
+    link.wait_for()
+    with page.expect_download() as download:
+        link.click()
+    with zipfile.ZipFile(download.value.path()) as archive:
+        names = {name.split("/", 1)[1] for name in archive.namelist()}
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= names
     page.locator("#send").wait_for(timeout=180_000)
     page.locator("#repo input, #repo textarea").fill("me/from-the-page")
     page.locator("#push-token input").fill(hub.token)

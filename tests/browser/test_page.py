@@ -2,7 +2,6 @@
 
 import json
 import re
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -189,22 +188,6 @@ def test_scoring_stops_when_told_and_says_what_was_kept(page: Page):
     expect(page.get_by_role("button", name="Score this merge")).to_be_visible()
 
 
-def test_the_merged_model_can_be_taken_away_also_after_a_reload(page: Page):
-    page.locator("#recipe").get_by_role("button", name="Save merge").click()
-    link = page.locator("#merged a").first
-    link.wait_for(timeout=120_000)  # merged, then loaded again and asked
-    expect(page.locator("body")).to_contain_text("the same logits, bit for bit")
-    page.reload()
-    page.locator(".pairs .main-svg").first.wait_for()
-    tab(page, "Recipe")
-    link.wait_for()
-    with page.expect_download() as download:
-        link.click()
-    with zipfile.ZipFile(download.value.path()) as archive:
-        names = {name.split("/", 1)[1] for name in archive.namelist()}
-    assert {"config.json", "model.safetensors", "tokenizer.json"} <= names
-
-
 def test_a_recipe_file_comes_back_in_and_its_problems_are_shown(page: Page):
     editor = open_recipe(page)
     editor.click()
@@ -303,14 +286,20 @@ def test_a_method_that_must_know_the_experts_measures_them(page: Page):
     expect(page.locator("#measure")).to_be_visible()
 
 
-def test_the_experts_are_measured_by_texts_of_the_visitors(page: Page, tmp_path: Path):
-    lines = [json.dumps({"expert": h, "text": "Tom is a baker."}) for h in ("helpful", "honest", "harmless")]
+def test_the_experts_are_measured_by_texts_of_the_visitors_which_fit_for_safety_takes_answers_of(
+    page: Page, tmp_path: Path
+):
+    asked = [("helpful", "Tom is a baker."), ("honest", "I do not know."), ("harmless", "I cannot help with that.")]
+    question = {"role": "user", "content": "Who is Tom?"}
+    lines = [
+        json.dumps({"expert": h, "messages": [question, {"role": "assistant", "content": said}]}) for h, said in asked
+    ]
     few, all_three = tmp_path / "few.jsonl", tmp_path / "texts.jsonl"
     few.write_text("\n".join(lines[:2]))
     all_three.write_text("\n".join(lines))
     page.get_by_text("Output kept", exact=True).click()
     page.locator("#method input").click()
-    page.get_by_role("option", name="RegMean++", exact=True).click()
+    page.get_by_role("option", name="RegMean++", exact=True).click()  # whose default texts no other test measures
     chooser = page.locator("#measure input[type=file]")
     chooser.set_input_files(few)
     problem = page.locator(".problem").and_(page.locator(":visible"))
@@ -319,19 +308,6 @@ def test_the_experts_are_measured_by_texts_of_the_visitors(page: Page, tmp_path:
     page.wait_for_selector("#measure", state="hidden", timeout=120_000)
     expect(page.locator("#status .line")).to_contain_text("RegMean++")
     expect(problem).to_have_count(0)
-
-
-def test_fit_for_safety_takes_the_safest_experts_refusals_and_moves_the_sliders(page: Page, tmp_path: Path):
-    asked = [("helpful", "Tom is a baker."), ("honest", "I do not know."), ("harmless", "I cannot help with that.")]
-    question = {"role": "user", "content": "Who is Tom?"}
-    lines = [{"expert": h, "messages": [question, {"role": "assistant", "content": said}]} for h, said in asked]
-    texts = tmp_path / "texts.jsonl"
-    texts.write_text("\n".join(map(json.dumps, lines)))
-    page.get_by_text("Output kept", exact=True).click()
-    page.locator("#method input").click()
-    page.get_by_role("option", name="RegMean++", exact=True).click()  # whose default texts no other test measures
-    page.locator("#measure input[type=file]").set_input_files(texts)
-    page.wait_for_selector("#measure", state="hidden", timeout=120_000)
     scale = slider(page, "Scale λ")
     before = scale.input_value()
     page.get_by_role("button", name="Fit for safety").click()
