@@ -22,6 +22,7 @@ ACROSS = {aten._to_copy.default, aten.copy_.default}
 INDEXED = {aten.index.Tensor, aten.index_put_.default, aten.index_put.default}  # indices may lie on the CPU
 
 READS = {Tensor.tolist, Tensor.item, Tensor.__float__, Tensor.__int__, Tensor.__bool__, Tensor.__index__}
+READS |= {Tensor.untyped_storage}
 
 
 class OnDevice(Tensor):
@@ -44,6 +45,9 @@ class OnDevice(Tensor):
             return func(args[0].lies)
         if func in (Tensor.numpy, Tensor.data_ptr, Tensor.__array__):
             raise TypeError(f"{func.__name__} of a tensor on the device")
+        if func == Tensor.data.__set__:  # pyright: ignore[reportAttributeAccessIssue]
+            args[0].lies = args[1].lies
+            return None
         if func is Tensor.__getitem__:  # meta's own way of indexing by a list looks at no numbers
             return OnDevice(args[0].lies[tree_map(_plain, args[1])])
         with torch._C.DisableTorchFunctionSubclass():  # what comes back keeps its own class
@@ -74,6 +78,9 @@ def _plain(x: Any) -> Any:
 
 
 def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+    if torch.is_inference_mode_enabled() and func._can_decompose():  # elsewhere these come in their parts
+        with _Mode():
+            return func.decompose(*args, **kwargs)
     tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
     there = [x for x in tensors if isinstance(x, OnDevice)]
     if there and func not in ACROSS | INDEXED:

@@ -228,8 +228,8 @@ def _copy_into(module: PreTrainedModel, state: Mapping[str, Tensor]) -> bool:
     Architectures may name or stack tensors otherwise than their files do. Tied tensors are one in the module.
     """
     own = module.state_dict(keep_vars=True)
-    given = {own[name].data_ptr() for name in state if name in own}
-    if len(given) < len(state) or any(tensor.data_ptr() not in given for tensor in own.values()):
+    given = {id(own[name]) for name in state if name in own}
+    if len(given) < len(state) or any(id(tensor) not in given for tensor in own.values()):
         return False
     for name, tensor in state.items():
         own[name].copy_(tensor)
