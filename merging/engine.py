@@ -50,13 +50,16 @@ def merged_pieces(
 ) -> Iterator[tuple[str, Tensor]]:
     """The same, each tensor in one or more rows of its entries (`merging/pieces.py`).
 
-    Pieces are computed side by side; at most two a core are held, so memory does not grow with the model.
+    Pieces are computed side by side; at most two a core are held, so memory does not grow with the model. On a device
+    there are two at a time: one is read and copied over while the other is computed.
     """
     known = _known(plan, profile)
-    workers = 1 if device != "cpu" else cores()
+    workers = cores() if device == "cpu" else 2
     waiting: deque[tuple[str, Future[Tensor]]] = deque()
-    with one_thread_a_matrix(), ThreadPoolExecutor(workers) as pool:
+    with one_thread_a_matrix(), ThreadPoolExecutor(workers, initializer=_own_stream, initargs=(device,)) as pool:
         peak = across_layers(plan, lambda tensor: read_deltas(plan, tensor, device)[1])
+        if peak is not None and peak.is_cuda:  # the workers' streams do not wait for this thread's
+            torch.cuda.synchronize(peak.device)
         try:
             for tensor in plan.tensors:
                 if tensor.name in skip:
@@ -72,6 +75,12 @@ def merged_pieces(
         finally:
             for _, result in waiting:
                 result.cancel()
+
+
+def _own_stream(device: str) -> None:
+    """For the thread that calls it: on a GPU its copies run beside what other threads compute there."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.set_stream(torch.cuda.Stream(device))
 
 
 def _known(plan: Plan, store: Store | None) -> Callable[[TensorPlan], MatrixFacts | None]:
