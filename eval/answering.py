@@ -158,8 +158,14 @@ class Answering:
         if len(groups) > 1:
             yield Notice("These models do not fit into memory together, so they answer one after another.")
         for group in groups:
-            if not stopped():
-                yield from converse(models.load(group), ask.turns, decoding, stopped, ask.sources.names)
+            if stopped():
+                continue
+            loaded = models.load(group)
+            for name, model in loaded.items():
+                if model.swapped:
+                    yield Notice(f"{name} does not fit on the device: {model.swapped} of its layers are fetched from "
+                                 "host memory for every token, so it answers slowly.")  # fmt: skip
+            yield from converse(loaded, ask.turns, decoding, stopped, ask.sources.names)
         if "duo" in ask.turns and ask.pair and not stopped():
             from eval.running.duo import duo
 

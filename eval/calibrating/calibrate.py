@@ -106,6 +106,8 @@ class _Job:
     def measure(self) -> Iterator[Calibrating]:
         """Every part of the model for every expert; what an earlier run wrote is not measured again."""
         skeleton = self.models.model(self.base)
+        if skeleton.swapped:
+            raise UserError("E_MEMORY", "the base does not fit on the device", do="Measure with --device cpu.")
         use_cores(skeleton.module)
         self.layers = Layers(skeleton.module)
         names = self._checked_names()

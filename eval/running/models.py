@@ -1,5 +1,6 @@
 """Models in memory: kept while they fit, given new weights when a merge changes, sharing the tensors they share."""
 
+import gc
 from collections import OrderedDict
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -17,10 +18,12 @@ from eval.running.mixed import Mixed
 from eval.running.runtime import dtype_on, free_memory
 from eval.running.side_path import SidePath, suits
 from eval.running.smile import Mixture
+from eval.running.swapping import spread
 from merging.adapter import AdapterCheckpoint
 from merging.checkpoint import Checkpoint
 from merging.companions import GENERATION, voice
 from merging.device import choose_device
+from merging.errors import UserError
 from merging.folded import Folded
 from merging.plan import Plan
 from merging.view import stored
@@ -66,6 +69,11 @@ class Model:
         """How many tokens it can read and write in all; None where the config does not say."""
         return getattr(self.module.config.get_text_config(), "max_position_embeddings", None)
 
+    @property
+    def swapped(self) -> int:
+        """Layers that are fetched from host memory as they are used."""
+        return list(getattr(self.module, "hf_device_map", {}).values()).count("cpu")
+
     def tensors(self) -> Iterator[Tensor]:
         beside = self.side or self.mixture
         return beside.tensors() if beside else self.module.parameters()
@@ -79,6 +87,7 @@ class Models:
         self.device = choose_device(device)
         self.dtype = dtype_on(self.device)
         self._memory = free_memory(self.device) if memory is None else memory
+        self.swaps = self.device.type != "cpu"  # whether a model larger than that is spread over device and host
         self._held: OrderedDict[str, Model] = OrderedDict()  # least recently used first
 
     def groups(self, sources: Mapping[str, Source]) -> list[dict[str, Source]]:
@@ -115,14 +124,16 @@ class Models:
         if isinstance(source, Checkpoint):
             return self._held_or(source.fingerprint, source.fingerprint, lambda _: self._loaded(source))
         if isinstance(source, Mixed):
+            if not self._fits(source):
+                raise UserError("E_MIXTURE", "The mixture does not fit on the device.", do="Switch the mixture off.")
             return self._held_or(source.key, f"{source.key} {source.mixing}", lambda _: self._mixture(source))
-        if source.folded:
+        if source.folded and self._fits(source):
             base, folded = self.model(stored(source.plan.base)).module, source.folded
             if suits(base, folded):
                 return self._held_or(
                     source.key, source.plan.digest, lambda held: self._beside(source, base, folded, held)
                 )
-            source = replace(source, folded=None)
+        source = replace(source, folded=None)
         return self._held_or(source.key, source.plan.digest, lambda held: self._merged(source, held))
 
     def _held_or(self, key: str, digest: str, make: Callable[[Model | None], Model]) -> Model:
@@ -137,9 +148,10 @@ class Models:
     def _loaded(self, checkpoint: Checkpoint) -> Model:
         self._make_room(self._own(checkpoint, self._held))
         module = load_source(checkpoint, self.dtype)
-        share(module, [held.module for key, held in self._held.items() if held.digest == key])  # merges change
+        if self._fits(checkpoint):
+            share(module, [held.module for key, held in self._held.items() if held.digest == key])  # merges change
         tokenizer = load_tokenizer(voice(checkpoint), checkpoint.source)
-        return Model(self._ready(module), tokenizer, checkpoint.fingerprint)
+        return Model(self._ready(module, checkpoint), tokenizer, checkpoint.fingerprint)
 
     def _beside(self, source: Merged, base: PreTrainedModel, folded: Folded, held: Model | None) -> Model:
         plan = source.plan
@@ -153,7 +165,7 @@ class Models:
             if (Path(folder) / GENERATION).is_file():
                 side.module.generation_config = GenerationConfig.from_pretrained(folder)
             tokenizer = load_tokenizer(Path(folder), plan.base.source)
-        return Model(self._ready(side.module), tokenizer, plan.digest, side)
+        return Model(self._ready(side.module, source), tokenizer, plan.digest, side)
 
     def _mixture(self, source: Mixed) -> Model:
         self._held.pop(source.key, None)
@@ -164,7 +176,7 @@ class Models:
 
     def _merged(self, source: Merged, held: Model | None) -> Model:
         plan, state = source.plan, source.state()
-        if held is not None and _copy_into(held.module, state):
+        if held is not None and not held.swapped and _copy_into(held.module, state):
             return replace(held, digest=plan.digest)
         self._make_room(self._own(source, self._held))
         # Copies: the module must not share memory with tensors that somebody else changes later.
@@ -172,18 +184,24 @@ class Models:
         with TemporaryDirectory() as folder:
             write_texts(plan, Path(folder))
             module = build(plan.base.source, Path(folder), own, self.dtype)
-            return Model(self._ready(module), load_tokenizer(Path(folder), plan.base.source), plan.digest)
+            return Model(self._ready(module, source), load_tokenizer(Path(folder), plan.base.source), plan.digest)
 
-    def _ready(self, module: PreTrainedModel) -> PreTrainedModel:
+    def _ready(self, module: PreTrainedModel, source: Source) -> PreTrainedModel:
         """On the device, and decoding as everybody else: of a model's own generation settings only its ends count."""
         own = module.generation_config
         end, pad = (own.eos_token_id, own.pad_token_id) if own else (None, None)
         module.generation_config = GenerationConfig(eos_token_id=end, pad_token_id=pad)
+        if not self._fits(source):
+            return spread(module.eval(), self.device, self._memory)
         return module.to(self.device).eval()  # pyright: ignore[reportArgumentType]
 
+    def _fits(self, source: Source) -> bool:
+        return not self.swaps or self.need([source]) <= self._memory
+
     def _make_room(self, size: int) -> None:
-        while self._held and self._used() + size > self._memory:
-            self._held.popitem(last=False)
+        while self._held and (self._used() + size > self._memory or any(held.swapped for held in self._held.values())):
+            if self._held.popitem(last=False)[1].swapped:
+                gc.collect()  # accelerate's hooks hold what they are hooked to
 
     def _used(self) -> int:
         return in_memory(tensor for held in self._held.values() for tensor in held.tensors())
