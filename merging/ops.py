@@ -1,4 +1,4 @@
-"""Pure tensor helpers that several methods share. Inputs are never changed."""
+"""Tensor helpers that several methods share. Inputs are never changed, but for those of `elected_sum`."""
 
 from collections.abc import Callable
 
@@ -19,17 +19,17 @@ def where_true(compare: Callable[..., Tensor], x: Tensor, y: Tensor | float) -> 
 
 def elect_sign(x: Tensor) -> Tensor:
     """Sign (+1 or -1) of the sum over the first axis; a sum of 0 elects +1 (as mergekit does)."""
-    return where_true(torch.ge, x.sum(0), 0.0).mul_(2).sub_(1)
+    total = torch.zeros_like(x[0])
+    for row in x.unbind():  # in half the time of `sum`
+        total += row
+    return torch.ge(total, 0.0, out=total).mul_(2).sub_(1)
 
 
-def weighted_sum(deltas: Tensor, weights: Tensor, *, normalize: bool, elect: bool = False) -> Tensor:
+def weighted_sum(deltas: Tensor, weights: Tensor, *, normalize: bool) -> Tensor:
     """Sum of `w_t D_t` over the experts (deltas (T, *shape), weights (T,)).
 
-    elect: only entries whose weighted sign agrees with the elected one take part (TIES' disjoint merge).
-    normalize: divide by the weights that took part; a divisor below 1e-8 counts as 1.
+    normalize: divide by the sum of the weights; a divisor below 1e-8 counts as 1.
     """
-    if elect:
-        return _elected_sum(deltas * column(weights, deltas), weights.tolist(), normalize)
     if not len(deltas):
         return deltas.sum(0)
     (first, *others), (delta, *rest) = weights.tolist(), deltas.unbind()
@@ -41,18 +41,24 @@ def weighted_sum(deltas: Tensor, weights: Tensor, *, normalize: bool, elect: boo
     return total if divisor == 1 or abs(divisor) < 1e-8 else total.div_(divisor)
 
 
-def _elected_sum(weighted: Tensor, weights: list[float], normalize: bool) -> Tensor:
-    """Changes `weighted`: fresh memory for every step costs more than the step."""
-    sign = elect_sign(weighted)
-    total, divisor, agrees = torch.zeros_like(sign), torch.zeros_like(sign), torch.empty_like(sign)
-    for part, weight in zip(weighted.mul_(sign), weights, strict=True):
-        if normalize:
-            divisor.add_(torch.gt(part, 0.0, out=agrees), alpha=weight)
-        total += part.clamp_(min=0)
+def elected_sum(kept: Tensor, weights: Tensor, *, normalize: bool) -> Tensor:
+    """The same over the entries whose weighted sign agrees with the elected one (TIES' disjoint merge).
+
+    `kept` is what a mask made anew, and is changed: fresh memory for every step costs more than the step. normalize:
+    divide by the weights that took part; a divisor below 1e-8 counts as 1.
+    """
+    sign = elect_sign(kept.mul_(column(weights, kept)))
+    total, *others = kept.mul_(sign).unbind()
+    divisor, agrees = torch.zeros_like(sign), torch.empty_like(sign)
+    for part, weight in zip((total, *others), weights.tolist(), strict=True) if normalize else ():
+        divisor.add_(torch.gt(part, 0.0, out=agrees), alpha=weight)
+    kept.clamp_(min=0)
+    for part in others:
+        total += part
     total *= sign
     if not normalize:
         return total
-    if min(weights, default=0.0) >= 1e-8:  # a smaller divisor is 0: nobody agrees, and the sum is 0 as well
+    if weights.min() >= 1e-8:  # a smaller divisor is 0: nobody agrees, and the sum is 0 as well
         return total.div_(divisor.clamp_(min=1e-8))
     tiny = where_true(torch.lt, divisor.abs(), 1e-8)
     return total.div_(divisor.mul_(1 - tiny).add_(tiny))
@@ -91,11 +97,16 @@ def ascending(rows: Tensor) -> Tensor:
         return rows.argsort(dim=-1, stable=True)
     bits, n = rows.contiguous().view(torch.int32), rows.shape[-1]
     width, index = max(1, (n - 1).bit_length()), np.arange(n, dtype=np.uint32)
-    keys = (bits.numpy().view(np.uint32) >> (width - 1) << width) | index
+    keys = bits.numpy().view(np.uint32) >> (width - 1)
+    keys <<= width
+    keys |= index
     keys.sort(axis=1)
-    order = torch.from_numpy((keys & ((1 << width) - 1)).astype(np.int64))
-    found = bits.gather(1, order)
-    wrong = (found[:, 1:] < found[:, :-1]).any(1).nonzero().flatten()
+    keys &= (1 << width) - 1
+    order = torch.from_numpy(keys.astype(np.int64))
+    cut = torch.from_numpy(np.bitwise_or.reduce(bits.numpy(), axis=1) & ((1 << (width - 1)) - 1) != 0)
+    fine = cut.nonzero().flatten()  # rows with such lower bits; deltas of bfloat16 models have few
+    found = bits[fine].gather(1, order[fine])
+    wrong = fine[(found[:, 1:] < found[:, :-1]).any(1)]
     if len(wrong):
         full = (bits[wrong].long() << 32 | torch.arange(n)).numpy()
         full.sort(axis=1)

@@ -6,7 +6,7 @@ from merging.blocks import whole
 from merging.masks import Trim
 from merging.method import Lambda, Switch, merge_method
 from merging.methods.breadcrumbs import DENSITY, GAMMA, PAPER, RESCALE, trim
-from merging.ops import weighted_sum
+from merging.ops import elected_sum
 
 
 @merge_method(title="Breadcrumbs TIES", paper=PAPER, blocks="flat", measure=trim, magnitudes=True)
@@ -26,4 +26,4 @@ def breadcrumbs_ties(
     The mask of `breadcrumbs` takes the place of TIES' trimming; the election as in `ties`.
     """
     known = known or trim(whole(deltas), density=density, gamma=gamma, rescale=rescale)
-    return lambda_ * weighted_sum(known(deltas), weights, normalize=normalize, elect=True)
+    return lambda_ * elected_sum(known(deltas), weights, normalize=normalize)

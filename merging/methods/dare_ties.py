@@ -7,7 +7,7 @@ from merging.blocks import whole
 from merging.masks import Pruned, dare_factors, drop_at_random
 from merging.method import Lambda, Switch, merge_method
 from merging.methods.dare_linear import CONVENTION, DENSITY, PAPER, RESCALE
-from merging.ops import weighted_sum
+from merging.ops import elected_sum
 
 
 @merge_method(title="DARE TIES", paper=PAPER, random=True, blocks="flat", measure=dare_factors, version=2)
@@ -29,4 +29,4 @@ def dare_ties(
     """
     known = known or dare_factors(whole(deltas, bits), density=density, rescale=rescale, convention=convention)
     kept = known(deltas, lambda x: drop_at_random(x, density.tolist(), bits))
-    return lambda_ * weighted_sum(kept, weights, normalize=normalize, elect=True)
+    return lambda_ * elected_sum(kept, weights, normalize=normalize)

@@ -7,7 +7,7 @@ from merging.blocks import whole
 from merging.masks import Pruned, drop_by_rank, prune
 from merging.method import Lambda, Switch, merge_method
 from merging.methods.della_linear import CONVENTION, DENSITY, EPSILON, PAPER, RESCALE
-from merging.ops import weighted_sum
+from merging.ops import elected_sum
 
 
 @merge_method(title="DELLA", paper=PAPER, random=True, blocks="rows", measure=prune, version=2)
@@ -33,4 +33,4 @@ def della(
         known = prune(whole(deltas, bits, rows=True), **knobs)
     divide = rescale and convention == "paper"
     kept = known(deltas, lambda x: drop_by_rank(x, density, epsilon, bits, divide=divide))
-    return lambda_ * weighted_sum(kept, weights, normalize=normalize, elect=True)
+    return lambda_ * elected_sum(kept, weights, normalize=normalize)

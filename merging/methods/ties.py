@@ -5,7 +5,7 @@ from torch import Tensor
 from merging.blocks import Blocks, whole
 from merging.masks import Trim, find_trim
 from merging.method import Lambda, Number, Paper, Switch, merge_method
-from merging.ops import weighted_sum
+from merging.ops import elected_sum
 
 DENSITY = Number(
     0.0, 1.0, 0.05, 1.0, "Density", "Share of largest entries kept.", screen=0.2, per_expert=True, first=True
@@ -41,4 +41,4 @@ def ties(
     norm. The paper trims over the whole model at once and knows no weights. deltas (T, *shape), density (T,).
     """
     known = known or trim(whole(deltas), density=density, rescale=rescale)
-    return lambda_ * weighted_sum(known(deltas), weights, normalize=normalize, elect=True)
+    return lambda_ * elected_sum(known(deltas), weights, normalize=normalize)
