@@ -55,8 +55,9 @@ def build_app(services: Services) -> gr.Blocks:
         loaded = demo.load(_live(services, page, desk.start), [page.browser], _all(page), **_QUIET)
         loaded.then(**_settle(services, page))
         attached = loaded.then(_live(services, page, long.attach), **jobs)
-        took = {"inputs": [page.session, page.turns], "outputs": _all(page), **_QUIET}
-        attached.then(_live(services, page, fitting.take_safest), **took).then(**_settle(services, page))
+        # Nothing settles after it where it took nothing: that would redraw a recipe that is being typed.
+        took = {"inputs": [page.session, page.turns], "outputs": {*_all(page), *page.settled}, **_QUIET}
+        attached.then(_live(services, page, fitting.take_safest), **took)
     demo.queue(default_concurrency_limit=8, max_size=200, api_open=True)
     return demo
 
@@ -112,7 +113,10 @@ _JOBS: dict[str, Any] = {"concurrency_limit": 8, "concurrency_id": "jobs"}
 
 
 def _wire_desk(services: Services, page: Page) -> None:
-    """Recipe column: every control, preset, undo, family."""
+    """Recipe column: every control, preset, undo, family.
+
+    `input` of a Dropdown fires also when it is left unchanged, as by Tab: what it calls does nothing then.
+    """
     state = [page.session, page.turns]
     then = _settle(services, page)
     columns = [page.controls.weights, page.controls.knobs]

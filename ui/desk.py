@@ -22,7 +22,7 @@ from ui.measured import refuse_missing, with_measurement
 from ui.page import Page
 from ui.panels import method, models, passports
 from ui.problem import fix_of
-from ui.services import Services, exams_of, keep, newest, town_sources
+from ui.services import Services, exams_of, is_town, keep, newest, town_sources
 from ui.session import Session, checked, fresh_recipe, looking, recipe_of, rolled, undone, with_recipe
 
 
@@ -49,7 +49,8 @@ def click_try(services: Services, page: Page, session: Session, turns: Turns, ev
 
 def take_try(services: Services, page: Page, session: Session, turns: Turns, key: str) -> Iterator[Updates]:
     """Back to the settings of a merge that was scored."""
-    if one := next((one for one in tried(session, exams_of(services, session.recipe).first) if one.key == key), None):
+    one = next((one for one in tried(session, exams_of(services, session.recipe).first) if one.key == key), None)
+    if one and one.digest != make_plan(recipe_of(session)).digest:
         yield from apply_recipe(services, page, session, turns, again(session, one.recipe))
 
 
@@ -97,8 +98,7 @@ def show_recipe(services: Services, page: Page, session: Session, after: Session
 
 def _told(services: Services, page: Page, after: Session, before: Session | None) -> Updates:
     """Every control says what the recipe says."""
-    base, experts = town_sources(services)
-    built_in = (after.recipe.base, tuple(e.model for e in after.recipe.experts)) == (base, experts)
+    built_in = is_town(services, after.recipe)
     town = models.TOWN if built_in else models.OWN
     other = before is None or after.recipe.sources != before.recipe.sources
     passed = after.tab == "models" and before is not None and other

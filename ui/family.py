@@ -18,7 +18,7 @@ from ui.long import start_job
 from ui.page import Page
 from ui.panels import models, passports
 from ui.problem import fix_of
-from ui.services import Services, keep, newest
+from ui.services import Services, is_town, keep, newest
 from ui.session import Session, fresh_recipe
 from ui.visitor import visitors_hub
 
@@ -52,7 +52,7 @@ def _open(services: Services, page: Page, session: Session, turns: Turns, recipe
 def pick_family(services: Services, page: Page, session: Session, turns: Turns, family: str) -> Iterator[Updates]:
     """Town opens at once; models of one's own wait until they are typed in."""
     yield {page.models.own: gr.update(visible=family == models.OWN)}
-    if family == models.TOWN:
+    if family == models.TOWN and not is_town(services, session.recipe):
         yield from apply_recipe(services, page, session, turns, first_recipe(services))
 
 

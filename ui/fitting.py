@@ -13,7 +13,7 @@ from merging.plan import make_plan
 from ui.conversation import Turns
 from ui.desk import apply_recipe, show_recipe
 from ui.history import again
-from ui.live import Updates, sources_of
+from ui.live import Updates, settled, sources_of
 from ui.long import start_job
 from ui.measured import is_missing, with_measurement
 from ui.page import Page
@@ -52,6 +52,7 @@ def take_safest(services: Services, page: Page, session: Session, turns: Turns) 
         found = again(with_measurement(session, services.home, anyway=True), best.read_text(encoding="utf-8"))
         best.unlink()
         yield from apply_recipe(services, page, session, turns, found)
+        yield from settled(services, page, newest(services, session), turns)
 
 
 def _measured(services: Services, page: Page, session: Session) -> Generator[Updates, None, Session]:

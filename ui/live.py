@@ -53,7 +53,7 @@ def move(services: Services, page: Page, before: Session, *columns: Mapping[str,
 
 def change_method(services: Services, page: Page, before: Session, name: str) -> Iterator[Updates]:
     """Another method: its knobs stand as they were left."""
-    if name not in METHODS:
+    if name not in METHODS or name == before.recipe.method:
         return
     session = with_measurement(with_method(before, name), services.home)
     yield {

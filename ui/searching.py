@@ -45,4 +45,5 @@ def load(services: Services, page: Page, session: Session, turns: Turns, number:
     """The settings of a try come onto the desk."""
     found = services.searches.get(session.owner)
     if found and number is not None and (text := found.recipe(number)):
+        yield {page.search.load: None}  # or it would load once more when its list is left
         yield from apply_recipe(services, page, session, turns, again(session, text))

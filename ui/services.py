@@ -99,6 +99,10 @@ def town_sources(services: Services) -> tuple[str, tuple[str, ...]]:
     return str(town / "base"), tuple(str(town / name) for name in ("helpful", "honest", "harmless"))
 
 
+def is_town(services: Services, recipe: Recipe) -> bool:
+    return (recipe.base, tuple(expert.model for expert in recipe.experts)) == town_sources(services)
+
+
 def _presets() -> dict[str, Recipe]:
     """In the order of their files' names; each is a recipe for Town that its method and numbers are taken from."""
     recipes = (load_recipe(path) for path in sorted((_ROOT / "assets" / "recipes").glob("*.yml")))
