@@ -16,8 +16,8 @@ _SAYS: dict[Measure, str] = {
     "cosine": "cosine × 100: %{text}",
     "shared": "%{text} of 100 directions shared",
     "interference": "interference × 100: %{text}",
-    "kept": "points %{text} of 100 its way",
-    "output": "keeps %{text} of 100 of its output",
+    "kept": "points %{z:.0f} of 100 its way",
+    "output": "keeps %{z:.0f} of 100 of its output",
 }
 MEASURES: dict[Measure, str] = {
     "sign": "Sign conflict",
@@ -125,13 +125,18 @@ def _map(family: Family, values: np.ndarray, open_matrix: Matrix | None, says: s
         "zmax": high,
         "colorscale": f"@@{ramp}",
         "reversescale": reverse,
-        "text": [["" if np.isnan(v) else signed(v) for v in line] for line in shown],
+        "text": [["" if np.isnan(v) else _printed(v) for v in line] for line in shown],
         "hovertemplate": f"<b>layer %{{x}} · %{{customdata[1]}}</b><br>{says}<extra></extra>",
     }
     if family.n_layers <= VALUES_UP_TO:
         trace["meta"] = "values"
     layout = grid_layout(family, layers, open_matrix, HEIGHT)
     return Picture({"data": [trace], "layout": layout}, {}, label, HEIGHT)
+
+
+def _printed(value: float) -> str:
+    """What fits into a cell: one far below would leave no room for a number in any."""
+    return "<−99" if round(float(value)) < -100 else signed(value)
 
 
 def _marks(family: Family, held: Mapping[str, str]) -> list[dict]:

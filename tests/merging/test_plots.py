@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,13 @@ def test_cells_stand_where_their_matrix_is_and_missing_ones_are_empty():
     assert trace["text"] == [["50", "63"], ["42", ""]]
     assert [cell[:2] for cell in trace["customdata"][1]] == [[0, "down"], [1, "down"]]
     assert trace["meta"] == "values"
+
+
+def test_a_number_far_below_does_not_take_the_room_of_all():
+    far = Conflict("output", (("a",),), np.array([[[-37.64, 0.5], [-1.0, np.nan]]], dtype=np.float32))
+    trace = conflict_map(replace(look(), conflicts={"output": far}), "output", 0, None).figure["data"][0]
+    assert trace["text"] == [["<−99", "50"], ["−100", ""]]
+    assert trace["z"][0] == [-3764.0, 50.0]  # which hovering shows
 
 
 def test_a_locked_cell_carries_the_mark_of_its_holder():
