@@ -1,6 +1,7 @@
 """Which models are on the desk: typed or found, checked from their headers, downloaded, opened."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import gradio as gr
 
@@ -13,7 +14,7 @@ from merging.plan import check
 from merging.recipe import Recipe
 from ui.conversation import Turns
 from ui.desk import apply_recipe, first_recipe
-from ui.live import Updates
+from ui.live import Updates, hold
 from ui.long import start_job
 from ui.page import Page
 from ui.panels import models, passports
@@ -42,7 +43,9 @@ def _open(services: Services, page: Page, session: Session, turns: Turns, recipe
     keep(services.offered, session.id, recipe)
     checked = check(recipe, visitors_hub(token))
     if checked.plan is None or checked.plan.estimate.download_bytes:
-        yield {page.tabs: gr.Tabs(selected="models"), **passports.draw(page.passports, recipe, checked)}
+        # Held as in front already: selecting the tab would draw the desk's family over what was typed.
+        front = hold(services, page, replace(newest(services, session), tab="models"))
+        yield {**front, page.tabs: gr.Tabs(selected="models"), **passports.draw(page.passports, recipe, checked)}
     if checked.plan is None:
         raise all_of(checked.problems, kept="The last family is still open.")
     if not checked.plan.estimate.download_bytes:
