@@ -281,6 +281,19 @@ def test_a_problem_is_mended_by_its_button(page: Page):
     expect(page.locator(".problem").and_(page.locator(":visible"))).to_have_count(0)
 
 
+def test_models_that_do_not_open_are_spoken_of_where_models_are_and_the_last_ones_stay(page: Page):
+    page.locator("#family input").click()
+    page.get_by_role("option", name="Your own models").click()
+    page.get_by_placeholder("models/base").fill("assets/town/base")
+    page.get_by_placeholder("models/helpful").fill("docs")  # no model's folder
+    page.get_by_role("button", name="Open models").click()
+    expect(page.get_by_role("tab", name="Models", exact=True)).to_have_attribute("aria-selected", "true")
+    page.wait_for_timeout(1000)  # for what must not be drawn over it
+    expect(page.locator(".find:visible")).to_contain_text("2 problems stand in the way.")
+    tab(page, "Map")
+    expect(page.locator("#status .method")).to_have_text("RESM")
+
+
 def test_a_method_that_must_know_the_experts_measures_them(page: Page):
     page.locator("#method input").click()
     page.get_by_role("option", name="RegMean", exact=True).click()
@@ -334,6 +347,26 @@ def test_the_experts_are_measured_by_texts_of_the_visitors_which_fit_for_safety_
     expect(scale).not_to_have_value(before)
     page.get_by_role("button", name="Undo").click()
     expect(scale).to_have_value(before)
+
+
+def test_the_calibrated_preset_learns_its_gains_from_the_experts_answers(page: Page, tmp_path: Path):
+    question = {"role": "user", "content": "Who is Tom?"}
+    lines = [
+        {"expert": h, "messages": [question, {"role": "assistant", "content": said}]}
+        for h, said in (("helpful", "A baker."), ("honest", "I do not know."), ("harmless", "I cannot help."))
+    ]
+    texts = tmp_path / "texts.jsonl"
+    texts.write_text("\n".join(map(json.dumps, lines)))
+    page.get_by_text("Output kept", exact=True).click()
+    page.locator("#preset input").click()
+    page.get_by_role("option", name="Calibrated").click()
+    expect(page.locator(".problem.first")).to_contain_text("One step first.")
+    page.locator("#measure input[type=file]").set_input_files(texts)
+    page.wait_for_selector("#measure", state="hidden", timeout=240_000)
+    expect(page.locator("#status .method")).to_have_text("RegMean++ with learned gains")
+    expect(page.locator("#preset input")).to_have_value("Calibrated")
+    expect(page.locator(".find").first).to_contain_text("Output kept, of 100: helpful")
+    expect(page.locator(".problem").and_(page.locator(":visible"))).to_have_count(0)
 
 
 def test_fit_scale_is_there_once_the_experts_are_measured_and_moves_the_slider_in_one_step(page: Page):
