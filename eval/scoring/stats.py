@@ -5,6 +5,7 @@ Intervals are 95 %, tests two-sided. Probes about the same content (a cluster) c
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import comb, sqrt
 
 import numpy as np
@@ -51,10 +52,15 @@ def paired_difference(a: Sequence[bool | float], b: Sequence[bool | float], clus
     _, member = np.unique(np.asarray(clusters), return_inverse=True)
     size = np.bincount(member).astype(float)
     total = np.bincount(member, weights=gap)
-    # How often each cluster is drawn: multinomial counts need one matrix product instead of a gather per draw.
-    drawn = np.random.default_rng(_SEED).multinomial(len(size), np.full(len(size), 1 / len(size)), size=_DRAWS)
+    drawn = _drawn(len(size))
     low, high = np.quantile(drawn @ total / (drawn @ size), [0.025, 0.975])
     return Difference(float(gap.mean()), float(low), float(high))
+
+
+@lru_cache(maxsize=2)  # a board compares many pairs on the same clusters
+def _drawn(n: int) -> np.ndarray:
+    """How often each of n clusters is drawn (draws, n): counts need a matrix product instead of a gather per draw."""
+    return np.random.default_rng(_SEED).multinomial(n, np.full(n, 1 / n), size=_DRAWS).astype(float)
 
 
 def mcnemar(won: int, lost: int) -> float:
