@@ -1,27 +1,31 @@
-"""The board: a merge that was scored is a dot, and the dot is the way back to it."""
+"""The board: scores belong to their recipe; a merge that was scored is a dot, and the dot is the way back to it."""
 
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.browser.test_page import slider, tab
+
 pytestmark = pytest.mark.browser
 
 
-def test_a_dot_of_the_trade_off_loads_its_recipe_with_its_scores(page: Page):
-    page.get_by_role("tab", name="Board", exact=True).click()
-    scale = page.get_by_label("range slider for Scale λ").and_(page.locator(":visible")).first
+def test_scores_belong_to_the_recipe_they_were_made_of_and_its_dot_brings_both_back(page: Page):
+    scale, scored = slider(page, "Scale λ"), page.locator("#status .score")
+    expect(page.locator("#status .scores")).to_have_text("not scored")  # no other test scores the first recipe
     before = scale.input_value()
-    scored = page.locator("#status .score")
-    first = page.get_by_role("button", name="Score this merge")
-    expect(first.or_(scored.first)).to_be_visible()
-    if not scored.count():  # another test may have scored this merge
-        first.click()
+    tab(page, "Board")
+    page.get_by_role("button", name="Score this merge").click()
+    expect(page.locator("#status .busy")).to_be_visible()
     expect(scored).to_have_count(3, timeout=120_000)
-    scores = page.locator("#status .scores").inner_text()
+    expect(page.get_by_text("Share of probes passed")).to_be_visible()
     expect(page.locator("#scored .sheet table")).to_contain_text("cannot tell")
+    page.get_by_role("button", name="Score answer router and mixture").click()
+    expect(page.locator("#apart tbody th")).to_have_text(["Answer router", "Mixture"], timeout=120_000)
+    expect(page.locator("#score-apart")).to_be_hidden()
+    scores = page.locator("#status .scores").inner_text()
     scale.focus()
-    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowLeft")
     expect(page.locator("#status .scores")).to_have_text("not scored")
-    expect(first).to_be_visible(timeout=30_000)
+    expect(page.get_by_role("button", name="Score this merge")).to_be_visible(timeout=30_000)
     box = page.locator("#tried .scatterlayer .point").first.bounding_box()
     assert box
     page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)

@@ -175,24 +175,6 @@ def test_every_model_answers_and_nothing_is_markup(page: Page):
     expect(page.locator(".turn").first.locator(".verdict")).to_have_count(5)
 
 
-def test_scores_belong_to_the_recipe_they_were_made_of(page: Page):
-    slider(page, "Scale λ").focus()
-    page.keyboard.press("ArrowLeft")  # a recipe that no other test has scored
-    expect(page.locator("#status .scores")).to_have_text("not scored")
-    tab(page, "Board")
-    page.get_by_role("button", name="Score this merge").click()
-    expect(page.locator("#status .busy")).to_be_visible()
-    expect(page.locator("#status .score")).to_have_count(3, timeout=120_000)
-    expect(page.get_by_text("Share of probes passed")).to_be_visible()
-    page.get_by_role("button", name="Score answer router and mixture").click()
-    expect(page.locator("#apart tbody th")).to_have_text(["Answer router", "Mixture"], timeout=120_000)
-    expect(page.locator("#score-apart")).to_be_hidden()
-    slider(page, "Scale λ").focus()
-    page.keyboard.press("ArrowLeft")
-    expect(page.locator("#status .scores")).to_have_text("not scored")
-    expect(page.get_by_role("button", name="Score this merge")).to_be_visible()
-
-
 def test_scoring_stops_when_told_and_says_what_was_kept(page: Page):
     tab(page, "Board")
     slider(page, "Scale λ").focus()  # a recipe that no other test has scored
@@ -234,22 +216,21 @@ def test_two_visitors_do_not_see_each_other_and_a_reload_keeps_the_desk(page: Pa
     expect(page.locator("#status .line")).to_contain_text(after)
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_no_page_is_wider_than_its_window(window: Page, server: str, theme: str):
+@pytest.mark.parametrize(("theme", "width"), [("light", 1440), ("dark", 390)])
+def test_no_page_is_wider_than_its_window(window: Page, server: str, theme: str, width: int):
     page = visit(window, f"{server}?__theme={theme}")
     paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
     shades = [int(number) for number in re.findall(r"\d+", paper)[:3]]
     assert (max(shades) < 60) == (theme == "dark")
-    for width in (1440, 390):
-        page.set_viewport_size({"width": width, "height": 844})
-        for name in ("Spectra", "Chat", "Board", "Recipe", "Map"):
-            if page.get_by_role("tab", name=name, exact=True).count():
-                tab(page, name)
-            else:  # on a phone the last tabs stand behind three dots
-                page.get_by_role("button", name="More tabs").click()
-                page.locator(".overflow-dropdown").get_by_role("button", name=name, exact=True).click()
-            expect(page.get_by_role("tab", name=name, exact=True)).to_have_attribute("aria-selected", "true")
-            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (width, name)
+    page.set_viewport_size({"width": width, "height": 844})
+    for name in ("Spectra", "Chat", "Board", "Recipe", "Map"):
+        if page.get_by_role("tab", name=name, exact=True).count():
+            tab(page, name)
+        else:  # on a phone the last tabs stand behind three dots
+            page.get_by_role("button", name="More tabs").click()
+            page.locator(".overflow-dropdown").get_by_role("button", name=name, exact=True).click()
+        expect(page.get_by_role("tab", name=name, exact=True)).to_have_attribute("aria-selected", "true")
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
 
 
 def test_on_a_phone_the_bar_that_opens_the_knobs_stands_below_them(window: Page, server: str):
