@@ -80,7 +80,7 @@ def _page(rows: Sequence[MatrixProfile], names: Sequence[str], title: str) -> st
     return f"""<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content="width=device-width">
 <title>{escape(title)}</title><style>{(ASSETS / "theme.css").read_text(encoding="utf-8")}{_STYLE}</style>
 <body><h1>{escape(title)}</h1>{"".join(parts)}<h2>Every matrix and pair</h2><pre>{escape(table)}</pre>
-<script>{(ASSETS / "plotly-cartesian.min.js").read_text(encoding="utf-8")}</script>
+<script>{(ASSETS / "plotly.min.js").read_text(encoding="utf-8")}</script>
 <script>
 if (matchMedia("(prefers-color-scheme: dark)").matches) document.documentElement.classList.add("dark");
 function show(element, props, trigger, watch) {{ {script} }}

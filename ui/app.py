@@ -34,7 +34,7 @@ def launch_kwargs(services: Services) -> dict[str, Any]:
         "allowed_paths": [str(services.jobs.root)],  # finished merges; their folders' names are 128 random bits
         "theme": Theme(),
         "css_paths": [_ASSETS / "theme.css"],
-        "app_kwargs": {"middleware": [Middleware(GZipMiddleware, compresslevel=6)]},  # most of all plotly.js
+        "app_kwargs": {"middleware": [Middleware(GZipMiddleware, compresslevel=6)]},  # 1.9 MB of page and plotly.js
         "footer_links": ["api", "settings"],
         "ssr_mode": False,
         "show_error": True,

@@ -10,7 +10,7 @@ from merging.plots import Picture
 
 # Relative, so that the page does not show where this machine keeps its files; `serve_pictures` hands them out. What
 # every picture does is a file of its own: Gradio copies and searches a component's script at each of its updates.
-_FILES: list[str | Path] = ["assets/plotly-cartesian.min.js", "assets/figure.js"]
+_FILES: list[str | Path] = ["assets/plotly.min.js", "assets/figure.js"]
 _SCRIPT = 'showFigure(element, props, watch, (cell) => trigger("select", cell));'
 _TEMPLATE = """<figure role="group" aria-label="Picture" style="min-height:${height}px">
 <div class="plot" style="height:${height}px"></div><a class="png" href="#">PNG</a></figure>"""
