@@ -1,6 +1,6 @@
 """The committed results of the paper's comparison on Town: one record for each row of each unit."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -64,3 +64,7 @@ def append(record: Record, path: Path = RESULTS) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab", buffering=0) as file:
         file.write(record.model_dump_json().encode() + b"\n")
+
+
+def of_unit(records: Iterable[Record], unit: tuple[str, str, int]) -> list[Record]:
+    return [record for record in records if record.unit == unit]
