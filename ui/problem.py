@@ -38,19 +38,21 @@ def fix_of(event: gr.EventData) -> Fix:
 
 
 def shows_problems(place: gr.HTML, *, clears: bool = True) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Wrap an event handler that yields or returns updates; its problem appears in `place` until a run succeeds that
-    `clears` it. What only follows a move does not: it would take the move's own problem away."""
+    """Wrap an event handler that yields or returns updates; its problem appears in `place` until a run brings updates
+    that `clears` it. What only follows a move does not, nor what finds nothing to do, as when a list is left unchanged:
+    it would take the move's own problem away."""
 
     def decorate(fn: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(fn)
         def handler(*args: Any) -> Iterator[Any]:
             clear: dict[Any, Any] = {place: gr.update(value="", visible=False)} if clears else {}
+            idle = True
             try:
                 for update in _each(fn(*args)):
                     yield {**clear, **update}
-                    clear = {}
-                if clear:  # Gradio empties every output of a generator that yields nothing
-                    yield clear
+                    clear, idle = {}, False
+                if idle:  # Gradio empties every output of a generator that yields nothing
+                    yield {place: gr.skip()}
             except UserError as error:
                 yield {place: gr.update(value=problem_html(error), visible=True)}
 

@@ -270,7 +270,7 @@ def test_models_that_do_not_open_are_spoken_of_where_models_are_and_the_last_one
     page.get_by_role("button", name="Open models").click()
     expect(page.get_by_role("tab", name="Models", exact=True)).to_have_attribute("aria-selected", "true")
     page.wait_for_timeout(1000)  # for what must not be drawn over it
-    expect(page.locator(".find:visible")).to_contain_text("2 problems stand in the way.")
+    expect(page.get_by_text("2 problems stand in the way.")).to_be_visible()
     tab(page, "Map")
     expect(page.locator("#status .method")).to_have_text("RESM")
 

@@ -4,8 +4,10 @@ import html
 import json
 import re
 
+import gradio as gr
+
 from merging.errors import Fix, UserError
-from ui.problem import problem_html
+from ui.problem import problem_html, problem_place, shows_problems
 
 
 def test_a_problem_with_two_ways_out_has_two_buttons():
@@ -25,3 +27,30 @@ def test_what_must_be_done_first_is_not_called_a_failure():
     assert "One step first." in first
     assert "did not work" not in first
     assert "This did not work." in failed
+
+
+def test_a_run_that_finds_nothing_to_do_leaves_the_problem_before_it():
+    place = problem_place()
+
+    @shows_problems(place)
+    def pick(what: str):
+        if what == "wrong":
+            raise UserError("E_NO_MODEL", "There is no folder here.")
+        yield from ()
+
+    (shown,) = pick("wrong")
+    assert "There is no folder here." in shown[place]["value"]
+    assert list(pick("left unchanged")) == [{place: gr.skip()}]
+
+
+def test_a_run_that_brings_something_takes_the_problem_away_once():
+    place, line = problem_place(), gr.HTML()
+
+    @shows_problems(place)
+    def move():
+        yield {line: "one"}
+        yield {line: "two"}
+
+    first, second = move()
+    assert first == {place: gr.update(value="", visible=False), line: "one"}
+    assert second == {line: "two"}
