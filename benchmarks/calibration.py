@@ -60,13 +60,13 @@ def _texts(each: int) -> list[dict[str, object]]:
 
 def _table(folder: Path, home: Path, texts: Path, each: int) -> list[str]:
     recipe = _recipe(folder, home, METHODS[0])
-    read, answered = (_run(kind, recipe, texts, each) for kind in ("reading", "answering"))
+    read, answered = (_run(recipe, texts, each, how) for how in ("read", "answer"))
     rows = [f"| only reading | 1 | {read.anonymous >> 20} | |"]
     rows += [f"| only answering | {answered.cpu / read.cpu:.2f} | {answered.anonymous >> 20} | |"]
     for method in METHODS:
         out = folder / f"calibration of {method}"
         shutil.rmtree(out, ignore_errors=True)
-        cost = _run("reading", _recipe(folder, home, method), texts, each, str(out))
+        cost = _run(_recipe(folder, home, method), texts, each, str(out))
         rows.append(f"| `{method}` | {cost.cpu / read.cpu:.2f} | {cost.anonymous >> 20} | {cost.said['bytes'] >> 20} |")
     tokens = " / ".join(f"{n:,}" for n in read.said["tokens"])
     return [
@@ -81,8 +81,8 @@ def _table(folder: Path, home: Path, texts: Path, each: int) -> list[str]:
     ]
 
 
-def _run(runner: str, recipe: str, texts: Path, each: int, *out: str) -> Cost:
-    return run([sys.executable, "-m", f"benchmarks.runners.{runner}", recipe, str(texts), str(each), *out], ROOT)
+def _run(recipe: str, texts: Path, each: int, how: str) -> Cost:
+    return run([sys.executable, "-m", "benchmarks.runners.reading", recipe, str(texts), str(each), how], ROOT)
 
 
 def _recipe(folder: Path, home: Path, method: str) -> str:

@@ -7,6 +7,7 @@ Everything is kept as it comes (`kept.py`).
 """
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
@@ -17,16 +18,17 @@ from torch import Tensor
 
 from eval.calibrating.gains import STEPS, Gains, learn, parts_of
 from eval.calibrating.gradients import gradients
-from eval.calibrating.kept import Kept, begin, refuse_existing
+from eval.calibrating.kept import Kept, begin
 from eval.calibrating.picking import picked
 from eval.calibrating.texts import answer, answer_start, most_read, read_for, token_ids
-from eval.running.layers import Batch, Layers, batches, finish_all, measure, start_all, through
+from eval.running.layers import Batch, Grams, Layers, batches, finish_all, measure, start_all, through
 from eval.running.models import Models
 from eval.running.runtime import use_cores
 from merging.calibration import BASE, COUNTS, ENDS, GAINS, GRADIENTS, Calibration, Stream
 from merging.checkpoint import Checkpoint
 from merging.engine import one_thread_a_matrix
 from merging.errors import UserError
+from merging.partial import refuse_existing
 from merging.pieces import merged_tensor
 from merging.plan import Plan, make_plan, members
 from merging.recipe import Recipe
@@ -149,9 +151,8 @@ class _Job:
         for i in range(len(self.layers)):
             state = self._state(expert, self.layers.names(i).values())
             if measured and not self.kept.has(t, str(i)):
-                with self.layers.grams(i) as grams:
+                with self._kept_grams(t, i) as grams:
                     readings = through(self.layers, i, readings, state, grams)
-                self.kept.keep_grams(t, str(i), grams, {})
             else:
                 readings = through(self.layers, i, readings, state)
             yield steps.one()
@@ -190,9 +191,8 @@ class _Job:
         for i in range(len(self.layers)):
             for t, expert in enumerate(self.experts):
                 if not self.kept.has(t, str(i)):
-                    with self.layers.grams(i) as grams:
+                    with self._kept_grams(t, i) as grams:
                         measure(self.layers, i, readings[t], self._state(expert, self.layers.names(i).values()), grams)
-                    self.kept.keep_grams(t, str(i), grams, {})
                 yield steps.one()
             calibration = Calibration(self.folder, self.kept.about([ENDS, str(i)]))
             merged = self._merged(replace(plan, calibration=calibration), self.layers.names(i).values())
@@ -234,6 +234,13 @@ class _Job:
                 found = gradients(module, self._state(self.experts[t], names), base, longer)
                 self.kept.keep(t, GRADIENTS, found)
             yield steps.one()
+
+    @contextmanager
+    def _kept_grams(self, t: int, i: int) -> Iterator[Grams]:
+        """For what layer i reads of expert t's texts, which is written at the end."""
+        with self.layers.grams(i) as grams:
+            yield grams
+        self.kept.keep_grams(t, str(i), grams, {})
 
     def _checked_names(self) -> list[str]:
         """The model's tensors. Every one of the module is one of the files', which some architectures rename or

@@ -16,8 +16,7 @@ from torch import Tensor
 from eval.running.layers import Grams, Layers
 from merging.calibration import ABOUT, BASE, ENDS, GAINS, GRADIENTS, SQUARES, About, Stream, file_name
 from merging.checkpoint import Checkpoint
-from merging.errors import UserError
-from merging.partial import sha256_of
+from merging.partial import refuse_existing, sha256_of
 
 _PRODUCTS = "products of "
 _RUN = "run"
@@ -128,8 +127,3 @@ class Kept:
         if self.layers.is_transposed(name):
             deltas = deltas.mT
         return torch.einsum("smn,umn->su", (deltas @ gram).double(), deltas.double()).cpu()
-
-
-def refuse_existing(out: Path) -> None:
-    if out.exists():
-        raise UserError("E_EXISTS", "there is something here already", where=str(out), do="Choose another folder.")

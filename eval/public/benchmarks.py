@@ -14,6 +14,7 @@ from typing import Any
 from eval.public.tasks import chosen, named
 from eval.scoring.score import Loader, opened_with
 from eval.scoring.stats import Difference, Interval, mcnemar, paired_difference, wilson
+from merging.device import choose_device
 from merging.errors import UserError
 
 
@@ -73,7 +74,6 @@ def benchmark(
     unless lm-eval may fetch them (HF_HUB_OFFLINE). Raises UserError for what is missing, by name.
     """
     from eval.public.lm_tasks import load_tasks, run  # says how to install lm-eval where it is absent
-    from merging.device import choose_device
 
     models = opened_with(model_or_recipe, sources)
     loader = Loader(choose_device(device).type)

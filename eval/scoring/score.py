@@ -19,6 +19,7 @@ from eval.running.mixed import Mixed, mixture_of
 from eval.scoring.board import Scores, summarise
 from eval.scoring.runs import Run, answers, begin, find, finish, keep
 from merging.checkpoint import Checkpoint
+from merging.device import choose_device, merges_on
 from merging.errors import UserError
 from merging.events import Notice
 from merging.models import open_model
@@ -76,8 +77,6 @@ def score(
     (`eval/calibrating/texts.py`): with sources, last comes the score of answers that each came whole from one expert.
     `mixing`: also SMILE's mixture of the recipe's experts, token by token.
     """
-    from merging.device import choose_device
-
     models: dict[str, Scorable] = {**opened_with(model_or_recipe, sources)}
     if mixing is not None:
         plan = models.get("merge")
@@ -171,8 +170,6 @@ def recall(plan: Plan, exam: Exam, device: str = "auto") -> list[Scored]:
     """What `score` with `sources` found for exactly this merge, without a question asked; nothing where a model was not
     asked every probe.
     """
-    from merging.device import choose_device
-
     asked, place = exam.asked, choose_device(device).type
     found: list[Scored] = []
     for name, model in _with_sources(plan).items():
@@ -187,8 +184,6 @@ def kept_scores(plan: Plan, device: str = "auto") -> dict[str, tuple[float, floa
     """Scores of exactly this merge that an earlier run kept, from as many probes as were asked: by H the share passed,
     its interval and the number of probes. None where it was not scored.
     """
-    from merging.device import choose_device
-
     place = choose_device(device).type
     for exam in (Exam("standard"), Exam("quick"), Exam("town"), Exam("town", "validation"), Exam("town", "screen")):
         with suppress(UserError):  # an export needs no scores
@@ -225,7 +220,6 @@ class Loader:
 
     def model(self, model: Scorable) -> "Model":
         from eval.running.models import Merged, Models  # seconds of transformers
-        from merging.device import merges_on
         from merging.engine import merged_tensors
 
         self._models = self._models or Models(self.device)

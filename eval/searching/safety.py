@@ -15,6 +15,7 @@ from eval.searching.samplers import Sampler, Told, propose
 from eval.searching.search import NO_MERGE
 from eval.searching.space import knob_space
 from merging.checkpoint import Checkpoint
+from merging.device import choose_device
 from merging.errors import UserError
 from merging.plan import Plan, make_plan
 from merging.recipe import Recipe, load_recipe
@@ -148,7 +149,6 @@ def _asker(device: str, domain: Sequence[Sequence[Text]], refusals: Sequence[Tex
     from eval.running.likelihood import log_likelihoods, written
     from eval.running.runtime import encode
     from eval.scoring.score import Loader
-    from merging.device import choose_device
 
     loader = Loader(choose_device(device).type)
 

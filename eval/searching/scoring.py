@@ -14,6 +14,7 @@ from eval.searching.events import Rung
 from eval.searching.samplers import Sampler, propose
 from eval.searching.search import Measure, Measured, SearchEvent, search
 from eval.searching.space import Space, block_space, knob_space, roll_space, share_space
+from merging.device import choose_device
 from merging.errors import UserError
 from merging.plan import make_plan
 from merging.recipe import Recipe, load_recipe
@@ -130,8 +131,6 @@ def presets() -> list[Recipe]:
 
 def merge_scores(device: str = "auto") -> Measure:
     """Scores merges of recipes; every answer is kept, so that a merge that was asked before takes no time."""
-    from merging.device import choose_device
-
     loader = Loader(choose_device(device).type)
 
     def measure(recipe: Recipe, rung: Rung) -> Generator[Asked, None, Measured]:
