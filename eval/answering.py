@@ -26,8 +26,9 @@ from merging.plan import Plan, make_plan
 
 if TYPE_CHECKING:
     from eval.calibrating.answer_router import Fits
-    from eval.running.models import Models, Source
+    from eval.running.models import Models
     from eval.running.smile import Triplets
+    from eval.running.sources import Source
     from eval.scoring.health import Health
     from eval.scoring.why import Without
     from eval.worker import Ask, Examine, FitOutputs, Move, Sources, Why
@@ -111,7 +112,7 @@ class Answering:
 
     def why(self, why: "Why", stopped: Callable[[], bool]) -> "Iterator[Without]":
         """The merge's own answer first, then one by one those of the merges that leave something out."""
-        from eval.running.models import Merged
+        from eval.running.sources import Merged
         from eval.scoring.score import answers_of
         from eval.scoring.why import Without, variants
 
@@ -128,7 +129,7 @@ class Answering:
 
     def examine(self, request: "Examine", stopped: Callable[[], bool]) -> "Iterator[Health]":
         """Nothing where it was stopped before the last model."""
-        from eval.running.models import Merged
+        from eval.running.sources import Merged
         from eval.scoring.health import chosen, examine
 
         plan, family, models = make_plan(request.recipe), self._family(request.sources), self.models()
@@ -136,7 +137,7 @@ class Answering:
         sources: dict[str, Source] = {"merge": merge, "base": family.models["base"], **family.models}
         read = (
             (name, model)
-            for group in models.groups(sources)
+            for group in models.room.groups(sources)
             if not stopped()
             for name, model in models.load(group).items()
         )
@@ -154,7 +155,7 @@ class Answering:
             routing = self._route(ask)
             yield routing
             sources["router"] = self._family(ask.sources).models[routing.choice]
-        groups = models.groups(sources)
+        groups = models.room.groups(sources)
         if len(groups) > 1:
             yield Notice("These models do not fit into memory together, so they answer one after another.")
         for group in groups:
@@ -186,7 +187,7 @@ class Answering:
 
     def _sources(self, ask: "Ask") -> dict[str, "Source"]:
         from eval.running.mixed import Mixed
-        from eval.running.models import Merged
+        from eval.running.sources import Merged
 
         family = self._family(ask.sources)
         sources: dict[str, Source] = {}

@@ -17,7 +17,8 @@ from benchmarks.paper.training import MIXTURES, Trainer, Unit
 from eval.calibrating.texts import ROUTED
 from eval.judging.probes import H, ProbeSet, load_probes
 from eval.paper.records import DESIGN, Record, marks, unmarked
-from eval.running.models import Merged, Models
+from eval.running.models import Models
+from eval.running.sources import Merged
 from merging.engine import merged_tensors
 from merging.methods import METHODS
 from merging.models import open_model

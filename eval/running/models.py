@@ -2,7 +2,7 @@
 
 import gc
 from collections import OrderedDict
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,43 +13,19 @@ from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from eval.running.loading import build, load_source, load_tokenizer, write_texts
-from eval.running.memory import in_memory, n_bytes, share
+from eval.running.memory import in_memory, share
 from eval.running.mixed import Mixed
 from eval.running.runtime import dtype_on, free_memory
 from eval.running.side_path import SidePath, suits
 from eval.running.smile import Mixture
+from eval.running.sources import Merged, Room, Source, is_whole
 from eval.running.swapping import spread
-from merging.adapter import AdapterCheckpoint
 from merging.checkpoint import Checkpoint
 from merging.companions import GENERATION, voice
 from merging.device import choose_device
 from merging.errors import UserError
 from merging.folded import Folded
-from merging.plan import Plan
 from merging.view import stored
-
-
-@dataclass(frozen=True)
-class Merged:
-    """A merge that is on no disk: what an export would hold, with weights that are computed when needed.
-
-    folded: what it can answer with before that. written: whether `state` has them already.
-    """
-
-    plan: Plan
-    state: Callable[[], Mapping[str, Tensor]]
-    folded: Folded | None = None
-    written: bool = True
-
-    @property
-    def key(self) -> str:
-        """Merges with the same key differ in their weights only."""
-        recipe = self.plan.recipe
-        words = (self.plan.tokenizer.source.fingerprint, self.plan.tokenizer.added, recipe.chat_template)
-        return f"merge of {self.plan.base.fingerprint} {words}{' by folds' if self.folded else ''}"
-
-
-Source = Checkpoint | Merged | Mixed
 
 
 @dataclass(frozen=True)
@@ -86,37 +62,13 @@ class Models:
         transformers.utils.logging.disable_progress_bar()
         self.device = choose_device(device)
         self.dtype = dtype_on(self.device)
-        self._memory = free_memory(self.device) if memory is None else memory
-        self.swaps = self.device.type != "cpu"  # whether a model larger than that is spread over device and host
+        size = free_memory(self.device) if memory is None else memory
+        self.room = Room(size, self.dtype.itemsize, swaps=self.device.type != "cpu")
         self._held: OrderedDict[str, Model] = OrderedDict()  # least recently used first
-
-    def groups(self, sources: Mapping[str, Source]) -> list[dict[str, Source]]:
-        """Sources in order, cut into groups that fit into memory together; one group where all fit.
-
-        A merge is by its written weights, or by its folds where these are earlier there or need fewer groups.
-        """
-        merges = {name: source for name, source in sources.items() if isinstance(source, Merged) and source.folded}
-        written = {**sources, **{name: replace(merge, folded=None) for name, merge in merges.items()}}
-        if any(self.need([merge]) > self._memory for merge in merges.values()):
-            return self._cut(written)
-        ready = all(merge.written for merge in merges.values())
-        return min(map(self._cut, (written, sources) if ready else (sources, written)), key=len)
-
-    def need(self, sources: Iterable[Source]) -> int:
-        """Bytes of these models in memory together: what they share counts once."""
-        sources = list(sources)
-        bases = {one.fingerprint: one for one in sources if isinstance(one, Checkpoint) and _whole(one)}
-        bases |= {(base := stored(one.plan.base)).fingerprint: base for one in sources
-                  if isinstance(one, Merged) and one.folded}  # fmt: skip
-        bases |= {one.base.fingerprint: one.base for one in sources if isinstance(one, Mixed)}
-        others = (one for one in sources if not isinstance(one, Checkpoint) or one.fingerprint not in bases)
-        return sum(n_bytes(_shapes(base), self.dtype.itemsize) for base in bases.values()) + sum(
-            self._own(one, bases) for one in others
-        )
 
     def load(self, sources: Mapping[str, Source]) -> dict[str, Model]:
         """Those of one group, in order; whole models come into memory first, so that the others find their tensors."""
-        found = {name: self.model(source) for name, source in sources.items() if _whole(source)}
+        found = {name: self.model(source) for name, source in sources.items() if is_whole(source)}
         return {name: found.get(name) or self.model(source) for name, source in sources.items()}
 
     def model(self, source: Source) -> Model:
@@ -124,10 +76,10 @@ class Models:
         if isinstance(source, Checkpoint):
             return self._held_or(source.fingerprint, source.fingerprint, lambda _: self._loaded(source))
         if isinstance(source, Mixed):
-            if not self._fits(source):
+            if not self.room.fits(source):
                 raise UserError("E_MIXTURE", "The mixture does not fit on the device.", do="Switch the mixture off.")
             return self._held_or(source.key, f"{source.key} {source.mixing}", lambda _: self._mixture(source))
-        if source.folded and self._fits(source):
+        if source.folded and self.room.fits(source):
             base, folded = self.model(stored(source.plan.base)).module, source.folded
             if suits(base, folded):
                 return self._held_or(
@@ -146,9 +98,9 @@ class Models:
         return held
 
     def _loaded(self, checkpoint: Checkpoint) -> Model:
-        self._make_room(self._own(checkpoint, self._held))
+        self._make_room(self.room.own(checkpoint, self._held))
         module = load_source(checkpoint, self.dtype)
-        if self._fits(checkpoint):
+        if self.room.fits(checkpoint):
             share(module, [held.module for key, held in self._held.items() if held.digest == key])  # merges change
         tokenizer = load_tokenizer(voice(checkpoint), checkpoint.source)
         return Model(self._ready(module, checkpoint), tokenizer, checkpoint.fingerprint)
@@ -158,7 +110,7 @@ class Models:
         if held is not None and held.side is not None and held.side.follows(base, folded):
             held.side.show(folded)
             return replace(held, digest=plan.digest)
-        self._make_room(self._own(source, self._held))
+        self._make_room(self.room.own(source, self._held))
         side = SidePath(base, folded)
         with TemporaryDirectory() as folder:
             write_texts(plan, Path(folder))
@@ -170,7 +122,7 @@ class Models:
     def _mixture(self, source: Mixed) -> Model:
         self._held.pop(source.key, None)
         base = self.model(source.base)
-        self._make_room(self._own(source, self._held))
+        self._make_room(self.room.own(source, self._held))
         mixture = Mixture(base.module, source.triplets(source.mixing.most), source.mixing)
         return Model(mixture.module, base.tokenizer, f"{source.key} {source.mixing}", mixture=mixture)
 
@@ -178,7 +130,7 @@ class Models:
         plan, state = source.plan, source.state()
         if held is not None and not held.swapped and _copy_into(held.module, state):
             return replace(held, digest=plan.digest)
-        self._make_room(self._own(source, self._held))
+        self._make_room(self.room.own(source, self._held))
         # Copies: the module must not share memory with tensors that somebody else changes later.
         own = {name: tensor.to(self.dtype, copy=True) for name, tensor in state.items()}
         with TemporaryDirectory() as folder:
@@ -191,52 +143,19 @@ class Models:
         own = module.generation_config
         end, pad = (own.eos_token_id, own.pad_token_id) if own else (None, None)
         module.generation_config = GenerationConfig(eos_token_id=end, pad_token_id=pad)
-        if not self._fits(source):
-            return spread(module.eval(), self.device, self._memory)
+        if not self.room.fits(source):
+            return spread(module.eval(), self.device, self.room.n_bytes)
         return module.to(self.device).eval()  # pyright: ignore[reportArgumentType]
 
-    def _fits(self, source: Source) -> bool:
-        return not self.swaps or self.need([source]) <= self._memory
-
     def _make_room(self, size: int) -> None:
-        while self._held and (self._used() + size > self._memory or any(held.swapped for held in self._held.values())):
+        while self._held and (
+            self._used() + size > self.room.n_bytes or any(held.swapped for held in self._held.values())
+        ):
             if self._held.popitem(last=False)[1].swapped:
                 gc.collect()  # accelerate's hooks hold what they are hooked to
 
     def _used(self) -> int:
         return in_memory(tensor for held in self._held.values() for tensor in held.tensors())
-
-    def _cut(self, sources: Mapping[str, Source]) -> list[dict[str, Source]]:
-        groups: list[dict[str, Source]] = []
-        for name, source in sources.items():
-            if not groups or self.need([*groups[-1].values(), source]) > self._memory:
-                groups.append({})
-            groups[-1][name] = source
-        return groups
-
-    def _own(self, source: Source, bases: Container[str]) -> int:
-        """What it takes beside those of `bases`, which are fingerprints."""
-        shapes, shared, ranks = _shapes(source), set[str](), {}
-        if isinstance(source, Merged):
-            if source.folded:
-                ranks = {name: len(fold.x) for name, fold in source.folded.folds.items()}
-        elif isinstance(source, Mixed):
-            ranks, shared = source.ranks, shapes.keys() - source.ranks
-        elif isinstance(source, AdapterCheckpoint) and source.over.fingerprint in bases:
-            shared = source.tensors.keys() - source.changes
-        return n_bytes(shapes, self.dtype.itemsize, shared=shared, ranks=ranks)
-
-
-def _whole(source: Source) -> bool:
-    """Whether it is no merge and no adapter."""
-    return isinstance(source, Checkpoint) and source.over is None
-
-
-def _shapes(source: Source) -> dict[str, tuple[int, ...]]:
-    if isinstance(source, Merged):
-        return {tensor.name: tensor.shape for tensor in source.plan.tensors}
-    tensors = source.base.tensors if isinstance(source, Mixed) else source.tensors
-    return {name: info.shape for name, info in tensors.items()}
 
 
 @torch.no_grad()

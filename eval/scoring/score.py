@@ -219,7 +219,8 @@ class Loader:
         self._models = None
 
     def model(self, model: Scorable) -> "Model":
-        from eval.running.models import Merged, Models  # seconds of transformers
+        from eval.running.models import Models  # seconds of transformers
+        from eval.running.sources import Merged
         from merging.engine import merged_tensors
 
         self._models = self._models or Models(self.device)

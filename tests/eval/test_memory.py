@@ -83,9 +83,9 @@ def test_an_adapter_takes_only_what_it_changes(family: dict[str, Path], tmp_path
     adapter = write_adapter(tmp_path / "lora", {"model.layers.0.self_attn.q_proj": (32, 32)})
     base, lora = opened(family["base"]), opened(f"{family['base']}+{adapter}")
     models = Models("cpu")
-    whole = models.need([base])
-    assert models.need([base, lora]) == whole + 4 * 32 * 32
-    assert models.need([lora]) == whole
+    whole = models.room.need([base])
+    assert models.room.need([base, lora]) == whole + 4 * 32 * 32
+    assert models.room.need([lora]) == whole
     found = models.load({"lora": lora, "base": base})
     assert list(found) == ["lora", "base"]
     tensors = [tensor for model in found.values() for tensor in model.tensors()]
@@ -102,7 +102,7 @@ def test_tensors_that_training_left_alone_are_the_bases(family: dict[str, Path])
     save_file(load_file(path) | {"model.embed_tokens.weight": embedding}, path, {"format": "pt"})
     models = Models("cpu")
     base, helpful = models.model(opened(family["base"])), models.model(opened(family["helpful"]))
-    once = models.need([opened(family["base"])])
+    once = models.room.need([opened(family["base"])])
     assert in_memory([*base.tensors(), *helpful.tensors()]) == 2 * once - 4 * 96 * 32
     assert helpful.module.lm_head.weight is helpful.module.model.embed_tokens.weight
 
@@ -112,7 +112,7 @@ def test_memory_is_full_only_of_what_is_there_once(family: dict[str, Path], tmp_
     base, helpful = opened(family["base"]), opened(family["helpful"])
     adapter = write_adapter(tmp_path / "lora", {"model.layers.0.self_attn.q_proj": (32, 32)})
     lora = opened(f"{family['base']}+{adapter}")
-    once = Models("cpu").need([base])
+    once = Models("cpu").room.need([base])
     models = Models("cpu", 2 * once + 4 * 32 * 32)
     first, second = models.model(base), models.model(lora)
     assert models.model(helpful) is models.model(helpful)

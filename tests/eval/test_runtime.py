@@ -8,8 +8,9 @@ import torch
 from transformers import MixtralConfig, MixtralForCausalLM
 
 from eval.running.identity import identity
-from eval.running.models import Merged, Models
+from eval.running.models import Models
 from eval.running.runtime import _PinnedNoise, answer_batch, cores, stream
+from eval.running.sources import Merged
 from merging.checkpoint import Checkpoint, open_checkpoint
 from merging.device import TOLD, choose_device, merges_on
 from merging.engine import merge, merged_tensors
@@ -130,7 +131,7 @@ def test_groups_hold_what_fits_together(family: dict[str, Path]):
               3 * n_bytes: [["base", "helpful", "honest"], ["harmless"]],
               1: [["base"], ["helpful"], ["honest"], ["harmless"]]}  # fmt: skip
     for memory, names in wanted.items():
-        groups = Models("cpu", memory).groups(sources)
+        groups = Models("cpu", memory).room.groups(sources)
         assert [list(group) for group in groups] == names
         assert {name: source for group in groups for name, source in group.items()} == sources
 

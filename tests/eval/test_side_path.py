@@ -8,9 +8,10 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from eval.running.memory import in_memory
-from eval.running.models import Merged, Models
+from eval.running.models import Models
 from eval.running.runtime import answer_batch
 from eval.running.side_path import SidePath, suits, twin
+from eval.running.sources import Merged, Room
 from merging.checkpoint import open_checkpoint
 from merging.engine import merged_tensors
 from merging.folded import Folded
@@ -182,14 +183,14 @@ def test_written_weights_take_over_and_folds_stay_where_these_do_not_fit(family:
     folded = moved(live, plan)
     early, late = Merged(plan, refuse, folded, False), Merged(plan, lambda: live.state(plan), folded, True)
     sources, written = {"merge": early, "base": plan.base}, {"merge": late, "base": plan.base}
-    whole, both = Models("cpu").need([plan.base]), Models("cpu").need(sources.values())
+    whole, both = Room(0, 4).need([plan.base]), Room(0, 4).need(sources.values())
     assert whole < both < 2 * whole
-    room = Models("cpu", 2 * whole)
+    room = Room(2 * whole, 4)
     assert room.groups(sources) == [sources]
     assert room.groups(written) == [{**written, "merge": replace(late, folded=None)}]
-    tight = Models("cpu", both)
+    tight = Room(both, 4)
     assert tight.groups(written) == [written]
-    one = Models("cpu", whole)
+    one = Room(whole, 4)
     assert one.groups(written) == [{"merge": replace(late, folded=None)}, {"base": plan.base}]
 
 

@@ -133,7 +133,7 @@ def test_in_memory_it_shares_the_base_and_another_setting_replaces_it(family: Pa
     first = models.model(mixed)
     assert models.model(mixed) is first
     assert {p.data_ptr() for p in first.module.parameters()} == {p.data_ptr() for p in base.module.parameters()}
-    own = models.need([mixed]) - models.need([mixed.base])
+    own = models.room.need([mixed]) - models.room.need([mixed.base])
     parts = [tensor for tensor in first.tensors() if not isinstance(tensor, torch.nn.Parameter)]
     assert 0.9 * own < 4 * sum(part.numel() for part in parts) <= own  # the estimate counts x too
     second = models.model(source(family, Mixing(8, 2, 1)))

@@ -1,5 +1,7 @@
 """Models larger than the device: layers fetched from host memory. The device is the CPU here, its memory capped."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -7,6 +9,7 @@ from eval.answering import Answering
 from eval.running.chat import Answered
 from eval.running.memory import in_memory
 from eval.running.models import Models
+from eval.running.swapping import at_least, staying
 from eval.worker import Ask, Sources
 from merging.checkpoint import open_checkpoint
 from merging.errors import UserError
@@ -28,7 +31,7 @@ def capped(folder, layers: float) -> Models:
     module = Models("cpu").model(open_checkpoint("base", folder)).module
     layer = in_memory(module.model.layers[0].parameters())
     models = Models("cpu", int(in_memory(module.parameters()) + (layers - 4) * layer))
-    models.swaps = True
+    models.room = replace(models.room, swaps=True)
     return models
 
 
@@ -71,6 +74,15 @@ def test_another_scale_reaches_layers_in_host_memory(folder):
             found.append(texts(list(answering.ask(ask, lambda: False))))
     assert found[:2] == found[2:]
     assert found[0] != found[1]
+
+
+def test_the_last_layers_stay_by_hand():
+    layers = {"first": 30, "second": 30, "third": 40}  # of a model of 110 bytes
+    assert at_least(110, layers) == 10 + 40
+    assert staying(110, layers, 150) == set()  # 10, the three layers, and a place of 40 to fetch one to
+    assert staying(110, layers, 149) == {"third"}
+    assert staying(110, layers, 80) == {"second", "third"}
+    assert staying(110, layers, 50) == {"first", "second", "third"}
 
 
 def test_a_model_that_fits_is_not_touched(folder):

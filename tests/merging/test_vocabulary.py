@@ -256,7 +256,8 @@ def test_the_live_merge_of_a_union_is_the_export(home):
 
 
 def test_chat_with_a_union_knows_its_tokens(home):
-    from eval.running.models import Merged, Models
+    from eval.running.models import Models
+    from eval.running.sources import Merged
 
     plan = planned(home, recipe("special", more="tokenizer_source: union\n"))
     chat = Models("cpu").model(Merged(plan, lambda: dict(merged_tensors(plan))))
