@@ -13,8 +13,9 @@ from torch import Tensor
 
 from eval.judging.judges import judge
 from eval.running.chat import BESIDE, ChatEvent, Decoding, Routing, check_question, converse
+from eval.running.runtime import free_memory
 from merging.checkpoint import Checkpoint
-from merging.device import choose_device, merges_on
+from merging.device import choose_device, divide, merges_on
 from merging.errors import UserError
 from merging.events import Notice
 from merging.fit import Fit, fit
@@ -23,6 +24,7 @@ from merging.live import LiveMerge
 from merging.live_events import LiveEvent
 from merging.models import open_model
 from merging.plan import Plan, make_plan
+from merging.resident import limits, stored_bytes
 
 if TYPE_CHECKING:
     from eval.calibrating.answer_router import Fits
@@ -71,6 +73,8 @@ class Answering:
 
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder  # where what was learnt of a family outlives the process
+        self._device = choose_device("auto")
+        self._shares = divide(free_memory(self._device))
         self._families: OrderedDict[tuple[object, ...], Family] = OrderedDict()
         self._moved: Family | None = None  # by the latest move
         self._opening = Lock()
@@ -182,7 +186,7 @@ class Answering:
                 # Seconds of transformers, which the first slider must not wait for.
                 from eval.running.models import Models
 
-                self._models = Models()
+                self._models = Models(memory=self._shares.chat)
             return self._models
 
     def _sources(self, ask: "Ask") -> dict[str, "Source"]:
@@ -223,10 +227,17 @@ class Answering:
             if key not in self._families:
                 base, *experts = opened
                 models = {**dict(zip(sources.names, experts, strict=True)), "base": base}
-                device = merges_on(choose_device("auto"))
-                live = LiveMerge(base, experts, sources.names, self._folder, device=device)
+                device = merges_on(self._device)
+                whole, budget = limits(stored_bytes(base), None if device == "cpu" else self._shares.live)
+                live = LiveMerge(base, experts, sources.names, self._folder, whole, budget, device)
                 self._families[key] = Family(models, live)
-                if len(self._families) > _FAMILIES:
-                    self._families.popitem(last=False)
             self._families.move_to_end(key)
+            while not self._fits():
+                self._families.popitem(last=False)
             return self._families[key]
+
+    def _fits(self) -> bool:
+        """Whether there is room for all families that are kept ready; for the latest there always is."""
+        held = sum(family.live.n_bytes for family in self._families.values())
+        too_large = merges_on(self._device) != "cpu" and held > self._shares.live
+        return len(self._families) == 1 or not (len(self._families) > _FAMILIES or too_large)

@@ -88,7 +88,10 @@ def delta_factors(base: Tensor, parts: list[tuple[Tensor, tuple[Tensor, Tensor] 
 
 
 def across_layers(plan: Plan, factors: Callable[[TensorPlan], Factors]) -> Tensor | None:
-    """The statistic that a method compares between layers: its maximum over the matrices that need it, or None."""
+    """The statistic that a method compares between layers: its maximum over the matrices that need it, or None.
+
+    On the CPU: matrices may lie on different devices.
+    """
     if plan.method.across is None:
         return None
 
@@ -101,7 +104,7 @@ def across_layers(plan: Plan, factors: Callable[[TensorPlan], Factors]) -> Tenso
         if is_matrix(t) or is_stack(t)
         for matrix in _matrices(t, partial(factors, t))
     )
-    found = [statistic for statistic in every if statistic is not None]
+    found = [statistic.cpu() for statistic in every if statistic is not None]
     return torch.stack(found).amax(0) if found else None
 
 
@@ -140,7 +143,7 @@ def merged_delta(
     space = enter(chosen, tensor.settings)
     settings = _delta_settings(plan, tensor, keep, base, space.factors.deltas)
     if plan.method.across is not None:
-        settings["peak"] = None if peak is None else peak[keep]
+        settings["peak"] = None if peak is None else peak[keep].to(deltas.device)
     shaper = after(tensor.settings)
     scale = settings["lambda_"] if shaper and "lambda_" in settings else 1.0
     if shaper and "lambda_" in settings:

@@ -1,6 +1,9 @@
-"""Where numbers are computed: a device by the name that a command line or the page is given."""
+"""Where numbers are computed: a device by the name that a command line or the page is given, and who gets how much of
+its memory.
+"""
 
 import os
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from merging.errors import UserError
@@ -9,6 +12,7 @@ if TYPE_CHECKING:  # command lines name devices and need not load torch for that
     import torch
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
+CHAT, LIVE = 0.65, 0.2  # of the memory that is free at the start; the rest is for attention's caches and work under way
 TOLD = "MERGESCOPE_DEVICE"  # what `auto` means: app.py tells its live worker and its long jobs so
 
 
@@ -29,3 +33,16 @@ def choose_device(name: str) -> "torch.device":
 def merges_on(device: "torch.device") -> str:
     """Where a merge is computed beside models on this device: MPS has no float64, which some steps need."""
     return "cpu" if device.type == "mps" else device.type
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Bytes of a device: chat's models, and what the live merge holds between moves."""
+
+    chat: int
+    live: int
+
+
+def divide(free: int) -> Shares:
+    """How a process that merges and chats divides the bytes that are free at its start."""
+    return Shares(int(free * CHAT), int(free * LIVE))

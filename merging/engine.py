@@ -58,8 +58,6 @@ def merged_pieces(
     waiting: deque[tuple[str, Future[Tensor]]] = deque()
     with one_thread_a_matrix(), ThreadPoolExecutor(workers, initializer=_own_stream, initargs=(device,)) as pool:
         peak = across_layers(plan, lambda tensor: read_deltas(plan, tensor, device)[1])
-        if peak is not None and peak.is_cuda:  # the workers' streams do not wait for this thread's
-            torch.cuda.synchronize(peak.device)
         try:
             for tensor in plan.tensors:
                 if tensor.name in skip:

@@ -37,7 +37,7 @@ from merging.live_pictures import Pictures, Seen
 from merging.live_sketch import Sketches
 from merging.plan import Plan, TensorPlan, make_plan
 from merging.recipe import Recipe
-from merging.resident import BUDGET, WHOLE, Resident, needed, room_for, stops_for
+from merging.resident import BUDGET, WHOLE, Resident, folds_bytes, needed, room_for, stops_for
 from merging.sample import Sample
 from merging.spectral import Fold
 from merging.stale import stale
@@ -69,10 +69,12 @@ class LiveMerge:
         self.family = analysis.family(names, {name: info.shape for name, info in base.tensors.items()})
         pictured = sorted(matrix.name for matrix in self.family.matrices)
         profile = Profile(base, experts, pictured, None if folder is None else Store(folder / "profile"))
-        lean = needed([info.shape for info in base.tensors.values()], len(experts)) > whole
+        need = needed([info.shape for info in base.tensors.values()], len(experts))
+        lean = need > whole
         store = None if folder is None else Store(folder / "factors")
         shapes = [matrix.shape for matrix in self.family.matrices]
         share, room = room_for(base, shapes, budget), stops_for(shapes)
+        self.n_bytes = folds_bytes(shapes, share) if lean else need + folds_bytes(shapes, room)  # held between moves
         self._held = Resident(
             base, experts, store, lean=lean, share=share, base_norm=profile.base_norm, stops=room, device=device
         )
@@ -103,6 +105,8 @@ class LiveMerge:
         what = stale(self._last, plan)
         self._next = tuple(islice(stops(self._last, plan, everywhere=not self._held.lean), self._held.stops - 1))
         self._last, self._focus = plan, focus
+        if what not in ("nothing", "diagonal"):
+            self._folded = None  # or the folds of two moves would be held at a time
         yield Stale(what)
         with one_thread_a_matrix():
             step = replace(self._deltas.step(plan), outputs=outputs)
@@ -275,7 +279,8 @@ class LiveMerge:
             if tensor.action == "copy" or tensor.held is not None:
                 return kept_tensor(plan, tensor)
             if plan.space == "weights":  # the models themselves, so that no bit is lost through a difference
-                return merged_weights(plan, tensor, read_models(plan, tensor, self._held.device)).to(tensor.dtype).cpu()
+                models = read_models(plan, tensor, self._held.place(tensor.name))
+                return merged_weights(plan, tensor, models).to(tensor.dtype).cpu()
             found = seen.get(tensor.name)
             if found is None or isinstance(found, Fold):
                 found = self._deltas.weights(step, tensor, self._deltas.delta(step, tensor) if found is None else found)

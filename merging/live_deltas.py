@@ -68,25 +68,24 @@ class LiveDeltas:
 
     def delta(self, step: Step, tensor: TensorPlan) -> Tensor | Fold:
         """Float32, or the fold that it is."""
-        plan = step.plan
+        plan, place = step.plan, self._held.place(tensor.name)
         if tensor.held is not None:
-            return kept_tensor(plan, tensor).to(self._held.device).float() - self._family_of(step, tensor)[0].float()
+            return kept_tensor(plan, tensor).to(place).float() - self._family_of(step, tensor)[0].float()
         if plan.space == "weights":
-            models = read_models(plan, tensor, self._held.device)
-            return merged_weights(plan, tensor, models) - self._held.read(tensor.name)[0].float()
+            merged = merged_weights(plan, tensor, read_models(plan, tensor, place))
+            return merged - self._held.read(tensor.name)[0].float()
         light = self._held.lean and plan.method.triplets and tensor.name in self._pictured and is_plain(tensor.settings)
         if light:  # such a method looks at no base, and at entries only where no profile tells of them
             factors = self._held.matrix(tensor.name).select(step.order)
             return merged_delta(plan, tensor, torch.empty(tensor.shape, device="meta"), factors, step.peak)
         base, factors = self._family_of(step, tensor)
         keep = kept_inputs(plan, tensor)
-        on_cpu = self._held.device == "cpu"  # whose cache blocks fit
-        if on_cpu and keep and plan.method.blocks and not plan.method.random and is_plain(tensor.settings):
+        if place == "cpu" and keep and plan.method.blocks and not plan.method.random and is_plain(tensor.settings):
             return self._in_blocks(step, tensor, factors.select(keep).deltas, keep)
         return merged_delta(plan, tensor, base, factors, step.peak)
 
     def _in_blocks(self, step: Step, tensor: TensorPlan, deltas: Tensor, keep: list[int]) -> Tensor:
-        """The same numbers as of the whole stack (T, *shape), by blocks that fit the processor's cache."""
+        """The same numbers as of the whole stack (T, *shape), by blocks that fit the CPU's cache."""
         method, settings = step.plan.method, method_settings(step.plan, tensor, keep)
         weights = torch.tensor([tensor.weights[t] for t in keep], dtype=deltas.dtype)
         facts = None if step.changed(tensor.name) else self._known(tensor.name)
@@ -100,8 +99,10 @@ class LiveDeltas:
 
     def weights(self, step: Step, tensor: TensorPlan, delta: Tensor | Fold) -> Tensor:
         """The merged tensor in its output dtype, on the CPU."""
-        lean = self._held.lean and not step.changed(tensor.name)
-        base = self._base.read(tensor.name).to(self._held.device) if lean else self._family_of(step, tensor)[0]
+        if self._held.lean and not step.changed(tensor.name):
+            base = self._base.read(tensor.name).to(self._held.place(tensor.name))
+        else:
+            base = self._family_of(step, tensor)[0]
         return (base.float() + (delta.dense() if isinstance(delta, Fold) else delta)).to(tensor.dtype).cpu()
 
     def _family_of(self, step: Step, tensor: TensorPlan) -> tuple[Tensor, Factors]:
@@ -112,5 +113,5 @@ class LiveDeltas:
         models = (step.plan.base, *step.plan.experts)
         key = (tensor.name, *(model.fingerprint for model in models))
         if key != self._moved.get(tensor.name, (None,))[0]:
-            self._moved[tensor.name] = (key, read_deltas(step.plan, tensor, self._held.device))
+            self._moved[tensor.name] = (key, read_deltas(step.plan, tensor, self._held.place(tensor.name)))
         return self._moved[tensor.name][1]

@@ -61,8 +61,11 @@ def merged_tensor(
 def pieces(
     plan: Plan, tensor: TensorPlan, peak: Tensor | None, device: str = "cpu", facts: MatrixFacts | None = None
 ) -> list[Piece]:
-    """What computes the tensor's pieces, each a row of entries, one after the other; any order will do."""
-    if device == "cpu" and in_blocks(plan, tensor):
+    """What computes the tensor's pieces, each a row of entries, one after the other; any order will do.
+
+    On a device whole tensors, but what a spectral method does not take, such as embeddings: a pass over entries.
+    """
+    if in_blocks(plan, tensor) and (device == "cpu" or plan.method.spectral):
         return _pieces_of_blocks(plan, tensor, facts)
     return [partial(_whole, plan, tensor, peak, device)]
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from merging.checkpoint import DTYPES, Checkpoint
 from merging.compute import family_deltas
 from merging.decompose import SVD, rounding_noise
+from merging.layers import layer_of
 from merging.memo import Memo
 from merging.spectral import Factors
 from merging.store import Store, key_of
@@ -103,11 +104,15 @@ class Resident:
         self._whole: dict[str, tuple[Tensor, Factors]] = {}
         self._lean: dict[str, Factors] = {}
 
+    def place(self, name: str) -> str:
+        """Where a tensor is merged: a large family's embedding and head, billions of bytes a model, in host memory."""
+        return "cpu" if self.lean and layer_of(name) is None else self.device
+
     def read(self, name: str) -> tuple[Tensor, Factors]:
         """The base's tensor and the experts' deltas themselves; of a lean family they are not kept."""
         if name in self._whole:
             return self._whole[name]
-        base, factors = family_deltas(self._base, self._experts, name, self.device)
+        base, factors = family_deltas(self._base, self._experts, name, self.place(name))
         factors = replace(factors, sketched=self._sketched)
         if self.lean:
             return base, factors
@@ -208,13 +213,30 @@ def room_for(base: Checkpoint, matrices: Sequence[tuple[int, int]], budget: floa
     How many experts divide it makes no difference: k = share r / T triplets of T experts are (m + n) share r numbers.
     """
     whole = 2 * sum((m + n) * min(m, n) for m, n in matrices)
-    size = sum(prod(info.shape) * DTYPES[info.dtype].itemsize for info in base.tensors.values())
-    return min(1.0, floor(100 * budget * size / whole) / 100) if whole else 1.0
+    return min(1.0, floor(100 * budget * stored_bytes(base) / whole) / 100) if whole else 1.0
+
+
+def stored_bytes(model: Checkpoint) -> int:
+    return sum(prod(info.shape) * DTYPES[info.dtype].itemsize for info in model.tensors.values())
+
+
+def limits(size: int, room: int | None) -> tuple[int, float]:
+    """`WHOLE` and `BUDGET`, or less of them where all must lie in the `room` bytes of a device.
+
+    size: bytes of a model. A whole family takes up to four times its deltas and triplets with the folds beside it, the
+    float32 folds of a lean one twice its float16 factors.
+    """
+    return (WHOLE, BUDGET) if room is None else (min(WHOLE, room // 4), min(BUDGET, room / (2 * size)))
 
 
 def stops_for(matrices: Sequence[tuple[int, int]]) -> int:
     """How many folds of every matrix take AHEAD bytes at most, were all of full rank; STOPS at least."""
-    return max(STOPS, AHEAD // max(1, 4 * sum((m + n) * min(m, n) for m, n in matrices)))
+    return max(STOPS, AHEAD // max(1, folds_bytes(matrices)))
+
+
+def folds_bytes(matrices: Sequence[tuple[int, int]], times: float = 1) -> int:
+    """Bytes of float32 folds of these matrices: `times` those of full rank."""
+    return int(4 * times * sum((m + n) * min(m, n) for m, n in matrices))
 
 
 def needed(shapes: Sequence[tuple[int, ...]], experts: int) -> int:

@@ -22,7 +22,7 @@ from eval.running.sources import Merged, Room, Source, is_whole
 from eval.running.swapping import spread
 from merging.checkpoint import Checkpoint
 from merging.companions import GENERATION, voice
-from merging.device import choose_device
+from merging.device import choose_device, divide
 from merging.errors import UserError
 from merging.folded import Folded
 from merging.view import stored
@@ -62,7 +62,7 @@ class Models:
         transformers.utils.logging.disable_progress_bar()
         self.device = choose_device(device)
         self.dtype = dtype_on(self.device)
-        size = free_memory(self.device) if memory is None else memory
+        size = divide(free_memory(self.device)).chat if memory is None else memory
         self.room = Room(size, self.dtype.itemsize, swaps=self.device.type != "cpu")
         self._held: OrderedDict[str, Model] = OrderedDict()  # least recently used first
 

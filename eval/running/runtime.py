@@ -21,7 +21,6 @@ if TYPE_CHECKING:  # seconds to import, which a look at kept scores need not wai
 
 _BATCH = 100
 _SMALL = 50e6  # parameters
-_SHARE_OF_MEMORY = 0.6  # of what is free at the start; the rest is for caches of attention and for merging
 
 
 def dtype_on(device: torch.device) -> torch.dtype:
@@ -29,10 +28,10 @@ def dtype_on(device: torch.device) -> torch.dtype:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that models may take."""
+    """Bytes that are free there."""
     free = get_max_memory()
     on_device = free.get(device.index or 0, free.get(device.type, free["cpu"])) if device.type != "cpu" else free["cpu"]
-    return int(int(on_device) * _SHARE_OF_MEMORY)
+    return int(on_device)
 
 
 def cores() -> int:

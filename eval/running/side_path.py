@@ -5,6 +5,7 @@
 
 import copy
 from collections.abc import Iterable, Iterator
+from weakref import ref
 
 import torch
 from torch import Tensor, nn
@@ -62,7 +63,7 @@ class SidePath:
         self._base, self._own = base.state_dict(), self.module.state_dict(keep_vars=True)
         layers = readers(self.module, folded.folds)
         self._beside = {name: _Beside(found) for name, found in layers.items()}
-        self._of, self._names = base, folded.folds.keys()
+        self._of, self._names = base, frozenset(folded.folds)
         self.show(folded)
         for name in self._idle():
             self._beside.pop(name).remove()
@@ -114,12 +115,12 @@ class _Beside:
     def __init__(self, layers: list[nn.Module]) -> None:
         self.idle = set(layers)
         self._hooks = [layer.register_forward_hook(self) for layer in layers]
-        self._shown: Fold | None = None
+        self._of: tuple[ref[Tensor], ref[Tensor]] | None = None  # whose directions it has; not to hold them twice
 
     def put(self, fold: Fold, weight: Tensor) -> None:
-        if self._shown is None or self._shown.u is not fold.u or self._shown.v is not fold.v:
-            self.u, self.v = fold.u.to(weight), fold.v.to(weight)
-        self.d, self._shown = fold.x.to(weight), fold
+        if self._of is None or self._of[0]() is not fold.u or self._of[1]() is not fold.v:
+            self.u, self.v, self._of = fold.u.to(weight), fold.v.to(weight), (ref(fold.u), ref(fold.v))
+        self.d = fold.x.to(weight)
 
     def remove(self) -> None:
         for hook in self._hooks:

@@ -8,6 +8,7 @@ import torch
 from eval.answering import Answering
 from eval.running.chat import Answered, Pair
 from eval.worker import Ask, Move, Sources
+from merging.device import Shares
 from merging.live_events import FoldedReady, LiveEvent, StateReady
 from merging.recipe import Expert, Recipe
 from tests.pico import make_family
@@ -59,3 +60,17 @@ def test_models_answer_on_a_device_as_on_the_cpu(folder, until, names, monkeypat
         there = answers(folder, until, *names)
     assert there == here
     assert set(names) <= here[0].keys()
+
+
+def test_families_that_have_no_room_beside_the_latest_go(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("eval.answering.choose_device", lambda name: torch.device(DEVICE))
+    one, two = (Sources(str(folder / "base"), (str(folder / name),), (name,)) for name in NAMES[:2])
+    with pretend_device():
+        answering = Answering()
+        size = answering._family(one).live.n_bytes
+        answering._family(two)
+        for live, kept in ((2 * size, 2), (2 * size - 1, 1), (1, 1)):
+            answering._shares = Shares(0, live)
+            latest = answering._family(two)
+            assert len(answering._families) == kept
+            assert latest in answering._families.values()

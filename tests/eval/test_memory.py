@@ -7,11 +7,11 @@ import torch
 
 from eval.running.memory import in_memory, n_bytes
 from eval.running.models import Models
+from merging.device import divide
 from merging.models import open_model
 from tests.pico import make_family, write_adapter
 
 GB = 10**9
-SHARE = 0.6  # of the memory that is free goes to models
 
 
 def shapes_of(layers: int, hidden: int, middle: int, narrow: int, vocab: int, *, tied: bool, bias: bool) -> dict:
@@ -42,7 +42,7 @@ def test_half_a_billion_parameters_and_three_experts_fit_into_24_gb():
     layer = 2 * 1793 * 267 + 2 * 1025 * 36 + 3 * 5761 * 267 + 2_944
     folds = n_bytes(shapes, 4, ranks=tenth(shapes))
     assert folds == 4 * (24 * layer + 151_936 * 896 + 896)
-    assert 4 * base + max(base, folds) == 9_880_655_360 < SHARE * 24 * GB
+    assert 4 * base + max(base, folds) == 9_880_655_360 < divide(24 * GB).chat
 
 
 def test_eight_billion_parameters_chat_on_one_gpu_of_80_gb():
@@ -55,7 +55,7 @@ def test_eight_billion_parameters_chat_on_one_gpu_of_80_gb():
     folds = n_bytes(shapes, 2, ranks=tenth(shapes))
     assert folds == 2 * (32 * layer + 2 * 128_256 * 4096 + 4096) == 7_931_737_792
     assert 4 * base + folds < 80 * GB < 5 * base  # all together only with the merge as folds
-    assert 2 * base + folds < SHARE * 80 * GB < 4 * base + folds  # so three at a time, the others after them
+    assert 3 * base < divide(80 * GB).chat < 4 * base  # so three at a time, the others after them
 
 
 def test_a_tensor_that_is_the_bases_own_takes_nothing():

@@ -1,5 +1,7 @@
 """A merge that answers through folds beside its base's layers: the same answers, no weight written."""
 
+import gc
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -161,6 +163,17 @@ def test_a_weight_move_keeps_module_and_directions(family: Path):
     new = {tensor.data_ptr(): tensor.shape for tensor in first.side.tensors() if tensor.data_ptr() not in there}
     assert [shape for shape in new.values() if len(shape) == 2] == [(96, 32)]  # the embedding, which is no fold
     torch.testing.assert_close(logits(first.module), old)
+
+
+def test_of_another_dtype_it_holds_the_directions_once(family: Path):
+    plan = planned(family)
+    folded = moved(live_of(plan), plan)
+    old = weakref.ref(next(iter(folded.folds.values())).u)
+    side = SidePath(Models("cpu").model(plan.base).module.bfloat16(), folded)
+    del folded
+    gc.collect()  # the live merge
+    assert old() is None
+    assert all(tensor.dtype == torch.bfloat16 for tensor in side.tensors())
 
 
 def test_a_lock_takes_its_matrix_from_the_side_path(family: Path):

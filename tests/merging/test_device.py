@@ -6,6 +6,7 @@ import torch
 from benchmarks import family as synthetic
 from merging.compute import across_layers, read_deltas
 from merging.decompose import SVD, singular_values, svd
+from merging.device import Shares, divide
 from merging.eigen import eigenvalues, gram, top_by_torch, top_eigen
 from merging.engine import merged_tensors
 from merging.methods import METHODS as ALL
@@ -121,3 +122,7 @@ class TestGPU:
     @pytest.mark.parametrize("method", EVERY)
     def test_merges(self, folder, method):
         same(merged(folder, method, "cuda"), merged(folder, method, "cpu"), 2e-3)
+
+
+def test_how_a_device_is_divided():
+    assert divide(100) == Shares(chat=65, live=20)

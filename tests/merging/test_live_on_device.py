@@ -86,8 +86,9 @@ def test_town_is_merged_and_pictured_as_on_the_cpu(monkeypatch):
     same(*on_both(TOWN, ("helpful", "honest", "harmless"), "tsv_m", monkeypatch))
 
 
-def test_a_family_too_large_to_be_held_whole_leaves_its_triplets_in_host_memory(folder, tmp_path, monkeypatch):
-    here, there = on_both(folder, synthetic.EXPERTS[:2], "tsv_m", monkeypatch, whole=0, folder=tmp_path)
+@pytest.mark.parametrize("method", ["tsv_m", "ties"])
+def test_a_family_too_large_to_be_held_whole_leaves_its_triplets_in_host_memory(folder, method, tmp_path, monkeypatch):
+    here, there = on_both(folder, synthetic.EXPERTS[:2], method, monkeypatch, whole=0, folder=tmp_path)
     same(here, there)
 
 

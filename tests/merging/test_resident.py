@@ -1,5 +1,6 @@
 """Big families: triplets in float16 on disk, deltas read when needed. Held against the whole family in memory."""
 
+import weakref
 from pathlib import Path
 
 import pytest
@@ -8,10 +9,10 @@ import torch
 from merging.analysis import Limit
 from merging.checkpoint import Checkpoint, open_checkpoint
 from merging.live import LiveMerge
-from merging.live_events import LookReady, StateReady
+from merging.live_events import FoldedReady, LookReady, StateReady
 from merging.plan import make_plan
 from merging.recipe import Expert, Recipe
-from merging.resident import Deltas, Packed, needed, room_for
+from merging.resident import BUDGET, WHOLE, Deltas, Packed, folds_bytes, limits, needed, room_for
 from tests.pico import make_family
 
 NAMES = ("helpful", "honest", "harmless")
@@ -180,3 +181,22 @@ def test_the_share_of_the_rank_that_fits_by_hand(family):
 
 def test_bytes_of_a_whole_family_by_hand():
     assert needed([(2, 3), (5,)], 3) == 4 * 3 * (6 + 5 * 2 + 5)
+
+
+def test_what_a_device_has_room_for_by_hand():
+    assert limits(10**9, None) == limits(10**9, 100 * 10**9) == (WHOLE, BUDGET)
+    assert limits(10**9, 400 << 20) == (100 << 20, (400 << 20) / (2 * 10**9))
+    # (30 + 10) x 10 numbers of 4 bytes, and a quarter of them
+    assert (folds_bytes([(30, 10)]), folds_bytes([(30, 10)], 0.25)) == (1600, 400)
+
+
+def test_the_folds_of_two_moves_are_not_held_at_a_time(family):
+    merge = live(family, None, 0)
+    plan = plan_of(family, rank_mode="uniform", rank_budget=0.6)
+    for event in merge.move(plan, None, lambda: False):
+        if isinstance(event, FoldedReady):
+            assert merge._folded is not None
+            old = [weakref.ref(fold.u) for fold in merge._folded.folds.values()]
+    for event in merge.move(plan_of(family, rank_mode="uniform", rank_budget=0.3), None, lambda: False):
+        if isinstance(event, LookReady):
+            assert [one() for one in old] == [None] * len(old)
