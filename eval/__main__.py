@@ -91,6 +91,8 @@ def _parser() -> argparse.ArgumentParser:
     measure.add_argument("--each", type=int, default=64, help="texts an expert (default: 64)")
     words = "keep this share of the texts: of usual length, little repeated, neither odd nor trivial to the base"
     measure.add_argument("--pick", type=float, default=1.0, metavar="SHARE", help=words)
+    words = "measure what the base's matrices read too, for LEWIS densities and AIM (whose recipe does so anyway)"
+    measure.add_argument("--base", action="store_true", help=words)
     words = "Show how often the refusal detector errs, on answers labelled by hand."
     detector = commands.add_parser("detector", help=words, description=words, allow_abbrev=False)
     detector.set_defaults(run=_detector)
@@ -116,7 +118,8 @@ def _calibrate(args: argparse.Namespace) -> None:
     from eval.calibrating.calibrate import Calibrated, calibrate
     from merging.recipe import load_recipe
 
-    for event in calibrate(load_recipe(args.recipe), args.out, args.texts, args.each, args.device, args.pick):
+    recipe = load_recipe(args.recipe)
+    for event in calibrate(recipe, args.out, args.texts, args.each, args.device, args.pick, args.base):
         if args.json:
             print_json(to_json(event))
         elif isinstance(event, Calibrated):

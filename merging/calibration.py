@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 ABOUT = "about.json"
 ENDS = "ends"  # the part of a model before and after its layers
+HEAD = "head"  # the part after them, where the merge's stream is followed to it
 GRADIENTS = "gradients"  # the file of an expert's gradients
 GAINS = "gains"  # the file of the gains of an expert's parts
 BASE = "base"  # the file of what the base's matrices read in an expert's text
@@ -177,10 +178,11 @@ def _check(
 ) -> None:
     """Raises where it was measured on others, or is not whole."""
     where = recipe.calibration or ""
-    if dict(recipe.parameters).get("norms") == "lot" and not found.about.norms:
+    is_whole = bool(found.about.files)  # else it is being made, and its norms may come
+    if dict(recipe.parameters).get("norms") == "lot" and is_whole and not found.about.norms:
         raise UserError("E_CALIBRATION", "it says nothing of norms, which `norms: lot` merges by", where=where, do=MAKE)
     if "aim" in needs and not found.about.base_columns:
-        raise UserError("E_CALIBRATION", "it says nothing of what the base reads", where=where, do=MAKE)
+        raise UserError("E_CALIBRATION", "it says nothing of what the base reads", where=where, do=MAKE_WITH_BASE)
     if found.about.base != base.fingerprint or not found.knows([one.fingerprint for one in experts]):
         raise UserError("E_CALIBRATION", "it was measured on other models", where=where, do=MAKE)
     if lost := [name for name in found.about.files if not (found.folder / name).is_file()]:
@@ -207,6 +209,7 @@ _SERVES = {
     ("gradients", "gradients"), ("gradients", "own"),
 }  # fmt: skip
 MAKE = "Measure it: python -m eval calibrate RECIPE.yml FOLDER."
+MAKE_WITH_BASE = "Measure it: python -m eval calibrate RECIPE.yml FOLDER --base."
 
 
 def file_name(t: int, part: str) -> str:

@@ -12,7 +12,7 @@ from math import sqrt
 from torch import Tensor
 
 from merging.analysis import family
-from merging.calibration import MAKE, Inputs
+from merging.calibration import MAKE_WITH_BASE, Inputs
 from merging.errors import UserError
 from merging.layers import at_layer, layer_of
 from merging.plan import Plan
@@ -32,7 +32,7 @@ def lewis(plan: Plan, low: float = LOW, high: float = HIGH) -> Recipe:
         raise UserError("E_FIT", f"`{plan.method.id}` has no density.", do="Choose a method that has one, as TIES.")
     if calibration is None or calibration.about.stream in ("merged", "learned") or not calibration.about.base_columns:
         what = "LEWIS needs what the experts' and the base's own matrices read"
-        raise UserError("E_CALIBRATION", what, where=recipe.calibration or "", do=MAKE)
+        raise UserError("E_CALIBRATION", what, where=recipe.calibration or "", do=MAKE_WITH_BASE)
     models = {name: info.shape for name, info in plan.base.tensors.items()}
     names = [matrix.name for matrix in family(["expert"], models).matrices if matrix.name in calibration.about.matrices]
     of = dict(zip((expert.model for expert in recipe.beside_base), plan.experts, strict=True))

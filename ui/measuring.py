@@ -7,6 +7,7 @@ from pathlib import Path
 
 from eval.calibrating.texts import FOLDER, read_texts
 from merging.errors import UserError
+from merging.methods import METHODS
 from ui.conversation import Turns
 from ui.live import Updates, follow, hold, measure_button
 from ui.long import start_job
@@ -46,6 +47,8 @@ def _measure(services: Services, page: Page, session: Session, turns: Turns, tex
     if not out.exists():
         out.parent.mkdir(parents=True, exist_ok=True)
         given = ("--texts", str(texts)) if texts else ()
+        if METHODS[session.recipe.method].calibrated not in ("merged", "learned"):
+            given += ("--base",)  # one measurement serves AIM and LEWIS too
         command = ("-m", "eval", "calibrate", "recipe.yml", str(out), "--each", str(EACH), *given, "--json")
         yield from start_job(services, page, session, turns, "measure", {}, [command])
     if out.exists():

@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 
 from benchmarks.runners.clock import done, ready
-from eval.calibrating.calibrate import Calibrated, Calibrating, calibrate
+from eval.calibrating.calibrate import Calibrated, calibrate
+from eval.calibrating.steps import Calibrating
 from eval.calibrating.texts import read_texts, token_ids
 from eval.running.layers import batches
 from eval.running.models import Models

@@ -4,6 +4,10 @@ Layer by layer: of one layer and one expert the Gram matrices are summed, writte
 reads is the expert's own, or for RegMean++ the merge's: then every layer is merged as soon as all experts are measured
 on it, and all texts go on through the merged layer. Gains of that merge's parts are learned last (`gains.py`).
 Everything is kept as it comes (`kept.py`).
+
+The experts' own streams are one reading of all texts. The merge's is two, the first short of each layer's last matrix,
+and one more where head and embedding are one tensor: that is merged first, by the experts' own. The base's is one more.
+What comes on top is in `benchmarks/calibration.md`.
 """
 
 from collections.abc import Iterable, Iterator
@@ -20,11 +24,12 @@ from eval.calibrating.gains import STEPS, Gains, learn, parts_of
 from eval.calibrating.gradients import gradients
 from eval.calibrating.kept import Kept, begin
 from eval.calibrating.picking import picked
+from eval.calibrating.steps import Calibrating, Steps
 from eval.calibrating.texts import answer, answer_start, most_read, read_for, token_ids
 from eval.running.layers import Batch, Grams, Layers, batches, finish_all, measure, start_all, through
 from eval.running.models import Models
 from eval.running.runtime import use_cores
-from merging.calibration import BASE, COUNTS, ENDS, GAINS, GRADIENTS, Calibration, Stream
+from merging.calibration import BASE, COUNTS, ENDS, GAINS, GRADIENTS, HEAD, Calibration, Stream
 from merging.checkpoint import Checkpoint
 from merging.engine import one_thread_a_matrix
 from merging.errors import UserError
@@ -35,16 +40,6 @@ from merging.recipe import Recipe
 
 
 @dataclass(frozen=True)
-class Calibrating:
-    """How far it is: `step` says what is counted."""
-
-    step: str
-    done: int
-    total: int
-    seconds_left: float | None
-
-
-@dataclass(frozen=True)
 class Calibrated:
     folder: str
     tokens: tuple[int, ...]
@@ -52,22 +47,26 @@ class Calibrated:
 
 
 def calibrate(
-    recipe: Recipe, out: Path, texts: str = "town", each: int = 64, device: str = "auto", pick: float = 1.0
-) -> Iterator[Calibrating | Calibrated]:
+    recipe: Recipe, out: Path, texts: str = "town", each: int = 64, device: str = "auto", pick: float = 1.0,
+    base: bool = False,
+) -> Iterator[Calibrating | Calibrated]:  # fmt: skip
     """Measure a recipe's experts on their own texts into the folder `out`, which appears when it is whole.
 
     The method of the recipe says which stream is measured. A run that was stopped goes on in `out` + ".partial". pick:
-    the share of texts that is kept (`picking.py`); as many more are read.
+    the share of texts that is kept (`picking.py`); as many more are read. base: what the base's own matrices read is
+    measured too, as LEWIS and the recipe's AIM need it.
     """
     refuse_existing(out)
-    job = _Job(recipe, out.with_name(f"{out.name}.partial"), texts, each, device, pick)
+    job = _Job(recipe, out.with_name(f"{out.name}.partial"), texts, each, device, pick, base)
     yield from job.write_answers()
     yield from job.measure()
     yield Calibrated(str(out), job.kept.tokens, job.kept.finish(out))
 
 
 class _Job:
-    def __init__(self, recipe: Recipe, folder: Path, texts: str, each: int, device: str, pick: float) -> None:
+    def __init__(
+        self, recipe: Recipe, folder: Path, texts: str, each: int, device: str, pick: float, base: bool
+    ) -> None:
         from merging.methods import METHODS
 
         method = METHODS.get(recipe.method)
@@ -81,14 +80,14 @@ class _Job:
         self.texts = read_for(texts, self.experts, ceil(each / pick))
         self.models = Models(device)
         if pick < 1:
-            base = self.models.model(self.base)
-            self.texts = [picked(base, own, min(each, ceil(pick * len(own)))) for own in self.texts]
+            judge = self.models.model(self.base)
+            self.texts = [picked(judge, own, min(each, ceil(pick * len(own)))) for own in self.texts]
         self.device = self.models.device
         sources = [self.base.fingerprint, *(expert.fingerprint for expert in self.experts)]
         said = [text.model_dump_json() for own in self.texts for text in own]
         self.follows = self.stream in ("merged", "learned")  # the merge, layer by layer
         shaper = dict(recipe.parameters).get("shaper", "none")
-        self.reads_base = not self.follows or shaper != "none"  # for AIM and LEWIS, which merges of this kind have not
+        self.reads_base = base or shaper == "aim"
         if self.stream == "learned" and shaper != "none":
             what = "gains are learned without a shaper: the parts of a shaped merge do not add up"
             raise UserError("E_CALIBRATE", what, where="shaper", do="Measure without it.")
@@ -125,13 +124,18 @@ class _Job:
             self.folder, self.base, self.experts, self.stream, n_tokens, self.layers, embedding, names, self.device
         )
         texts = [batches(own, pad if isinstance(pad, int) else 0, self.device) for own in tokens]
+        head = self.layers.name_of(skeleton.module.get_output_embeddings())
+        self._head_last = self.follows and head != embedding and head in self.base.tensors
         a_stream = len(texts) * (len(self.layers) + 1)
-        merged = len(texts) * len(self.layers) if self.follows else 0
+        merged = len(texts) * (len(self.layers) + self._head_last) if self.follows else 0
         backward = len(texts) if self.stream == "gradients" else 0
         learned = STEPS if self.stream == "learned" else 0
-        steps = _Steps((1 + self.reads_base) * a_stream + merged + backward + learned)
+        steps = Steps(((not self._head_last) + self.reads_base) * a_stream + merged + backward + learned)
         for t, own in enumerate(texts):
-            yield from self._own_stream(t, own, steps, measured=not merged)
+            if self._head_last and not self.kept.has(t, ENDS):
+                self.kept.keep(t, ENDS, {COUNTS: self._counts(own)}, {"matrices": "{}"})
+            elif not self._head_last:
+                yield from self._own_stream(t, own, steps, measured=not merged)
             if self.reads_base:
                 yield from self._base_stream(t, own, steps)
         if merged:
@@ -141,11 +145,11 @@ class _Job:
         if backward:
             yield from self._gradients(tokens, steps)
 
-    def _own_stream(self, t: int, own: list[Batch], steps: "_Steps", measured: bool) -> Iterator[Calibrating]:
+    def _own_stream(self, t: int, own: list[Batch], steps: Steps, measured: bool) -> Iterator[Calibrating]:
         if self.kept.has(t, ENDS):
             steps.skip(len(self.layers) + 1)
             return
-        expert, embedding = self.experts[t], self.kept.embedding
+        expert = self.experts[t]
         ends = self._state(expert, self.layers.other_names())
         readings = start_all(self.layers, own, ends)
         for i in range(len(self.layers)):
@@ -156,14 +160,17 @@ class _Job:
             else:
                 readings = through(self.layers, i, readings, state)
             yield steps.one()
-        ids = torch.cat([batch.ids[batch.real] for batch in own]).cpu()
-        counts = torch.bincount(ids, minlength=self.base.tensors[embedding].shape[0]).float() / len(ids)
         with self.layers.grams(None) as grams:
             finish_all(self.layers, readings, ends, grams)
-        self.kept.keep_grams(t, ENDS, grams, {COUNTS: counts})
+        self.kept.keep_grams(t, ENDS, grams, {COUNTS: self._counts(own)})
         yield steps.one()
 
-    def _base_stream(self, t: int, own: list[Batch], steps: "_Steps") -> Iterator[Calibrating]:
+    def _counts(self, own: list[Batch]) -> Tensor:
+        """How often each row of the embedding is looked up, a token."""
+        ids = torch.cat([batch.ids[batch.real] for batch in own]).cpu()
+        return torch.bincount(ids, minlength=self.base.tensors[self.kept.embedding].shape[0]).float() / len(ids)
+
+    def _base_stream(self, t: int, own: list[Batch], steps: Steps) -> Iterator[Calibrating]:
         """How large the base's own inputs are in expert t's text, column by column."""
         if self.kept.has(t, BASE):
             steps.skip(len(self.layers) + 1)
@@ -182,11 +189,11 @@ class _Job:
             yield steps.one()
         self.kept.keep(t, BASE, found)
 
-    def _merged_stream(self, texts: list[list[Batch]], steps: "_Steps") -> Iterator[Calibrating]:
-        """The head was measured on the experts' own streams, since where it is tied it must be merged first."""
+    def _merged_stream(self, texts: list[list[Batch]], steps: Steps) -> Iterator[Calibrating]:
+        """Where head and embedding are one tensor it was measured on the experts' own streams: it is merged first."""
         self.kept.write_about(self.kept.about([ENDS]))
         plan = make_plan(replace(self.recipe, calibration=str(self.folder.absolute())))
-        ends = self._merged(plan, self.layers.other_names())
+        ends = self._merged(plan, self.layers.other_names(but_head=self._head_last))
         readings = [start_all(self.layers, own, ends) for own in texts]
         for i in range(len(self.layers)):
             for t, expert in enumerate(self.experts):
@@ -197,8 +204,14 @@ class _Job:
             calibration = Calibration(self.folder, self.kept.about([ENDS, str(i)]))
             merged = self._merged(replace(plan, calibration=calibration), self.layers.names(i).values())
             readings = [through(self.layers, i, own, merged) for own in readings]
+        for t, expert in enumerate(self.experts if self._head_last else ()):
+            if not self.kept.has(t, HEAD):
+                with self.layers.grams(None) as grams:
+                    finish_all(self.layers, readings[t], self._state(expert, self.layers.other_names()), grams)
+                self.kept.keep_grams(t, HEAD, grams)
+            yield steps.one()
 
-    def _learned(self, steps: "_Steps") -> Iterator[Calibrating]:
+    def _learned(self, steps: Steps) -> Iterator[Calibrating]:
         """The gains of every expert's part in each tensor of the merge that was just measured."""
         if self.kept.has_all(GAINS):
             steps.skip(STEPS)
@@ -225,7 +238,7 @@ class _Job:
             ones = {name: torch.ones(self.base.tensors[name].shape[-1]) for name in self.kept.names}
             self.kept.keep(t, GAINS, ones | {name: one[t].cpu() for name, one in gains.items()})
 
-    def _gradients(self, tokens: list[list[list[int]]], steps: "_Steps") -> Iterator[Calibrating]:
+    def _gradients(self, tokens: list[list[list[int]]], steps: Steps) -> Iterator[Calibrating]:
         module, names = self.models.model(self.base).module, self.kept.names
         base = self._state(self.base, names)
         for t, own in enumerate(tokens):
@@ -240,7 +253,7 @@ class _Job:
         """For what layer i reads of expert t's texts, which is written at the end."""
         with self.layers.grams(i) as grams:
             yield grams
-        self.kept.keep_grams(t, str(i), grams, {})
+        self.kept.keep_grams(t, str(i), grams)
 
     def _checked_names(self) -> list[str]:
         """The model's tensors. Every one of the module is one of the files', which some architectures rename or
@@ -272,19 +285,3 @@ class _Job:
         with one_thread_a_matrix():
             found = {name: merged_tensor(plan, plan.tensor(name), None) for name in sorted(held)}
         return {name: tensor.to(self.device, self.models.dtype) for name, tensor in found.items()}
-
-
-class _Steps:
-    """Counts parts of the model, for a progress bar."""
-
-    def __init__(self, total: int) -> None:
-        self._done, self._total, self._began = 0, total, perf_counter()
-
-    def skip(self, n: int) -> None:
-        """Parts that an earlier run measured."""
-        self._total -= n
-
-    def one(self) -> Calibrating:
-        self._done += 1
-        left = (perf_counter() - self._began) / self._done * (self._total - self._done)
-        return Calibrating("layers", self._done, self._total, left)

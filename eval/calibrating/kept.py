@@ -13,8 +13,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from eval.running.layers import Grams, Layers
-from merging.calibration import ABOUT, BASE, ENDS, GAINS, GRADIENTS, SQUARES, About, Stream, file_name
+from eval.running.layers import STRIP, Grams, Layers
+from merging.calibration import ABOUT, BASE, ENDS, GAINS, GRADIENTS, HEAD, SQUARES, About, Stream, file_name
 from merging.checkpoint import Checkpoint
 from merging.partial import refuse_existing, sha256_of
 
@@ -48,7 +48,7 @@ class Kept:
 
     @property
     def parts(self) -> list[str]:
-        return [*map(str, range(len(self.layers))), ENDS]
+        return [*map(str, range(len(self.layers))), ENDS, *([HEAD] if self.has_all(HEAD) else [])]
 
     def has(self, t: int, part: str) -> bool:
         return self._path(t, part).is_file()
@@ -62,14 +62,16 @@ class Kept:
         save_file(dict(tensors), path.with_suffix(".part"), metadata)
         os.replace(path.with_suffix(".part"), path)
 
-    def keep_grams(self, t: int, part: str, grams: Grams, more: Mapping[str, Tensor]) -> None:
-        """Means a token, and the T x T products of every matrix's deltas under them."""
-        sums = {**grams.sums, **{SQUARES + name: squares for name, squares in grams.squares.items()}}
-        tensors = {name: (one / grams.tokens).cpu() for name, one in sums.items()} | dict(more)
+    @torch.inference_mode()
+    def keep_grams(self, t: int, part: str, grams: Grams, more: Mapping[str, Tensor] | None = None) -> None:
+        """Means a token, and the T x T products of every matrix's deltas under them. The sums are used up."""
+        means = {name: total.div_(grams.tokens) for name, total in grams.sums.items()}
+        squares = {SQUARES + name: total / grams.tokens for name, total in grams.squares.items()}
+        tensors = {name: one.cpu() for name, one in (means | squares).items()} | dict(more or {})
         # A tied head stands under the name of the embedding, which is the tensor that the files hold.
         same = {name if name in self.base.tensors else self.embedding: kept for name, kept in grams.same_as.items()}
         for name in same.keys() - {self.embedding}:
-            tensors[_PRODUCTS + name] = self._products(name, grams.sums[same[name]] / grams.tokens)
+            tensors[_PRODUCTS + name] = self._products(name, means[same[name]])
         self.keep(t, part, tensors, {"matrices": json.dumps(same, sort_keys=True)})
 
     def about(self, parts: Iterable[str]) -> About:
@@ -124,6 +126,21 @@ class Kept:
     def _products(self, name: str, gram: Tensor) -> Tensor:
         base = self.base.read(name).to(self.device).float()
         deltas = torch.stack([expert.read(name).to(self.device).float() - base for expert in self.experts])
-        if self.layers.is_transposed(name):
-            deltas = deltas.mT
-        return torch.einsum("smn,umn->su", (deltas @ gram).double(), deltas.double()).cpu()
+        return products(deltas.mT.contiguous() if self.layers.is_transposed(name) else deltas, gram).cpu()
+
+
+def products(deltas: Tensor, gram: Tensor) -> Tensor:
+    """`<D_s C, D_u>` (T, T) in float64, of deltas (T, m, n) under a symmetric C (n, n).
+
+    With `C = U + U^T`, U its upper triangle and half its diagonal, that is `<D_s U, D_u> + <D_u U, D_s>`, which costs
+    half.
+    """
+    upper = gram.triu()
+    upper.diagonal().mul_(0.5)
+    rows = deltas.reshape(-1, len(gram))
+    half = torch.zeros(len(deltas), len(deltas), dtype=torch.float64, device=deltas.device)
+    for at in range(0, len(gram), STRIP):
+        own = slice(at, at + STRIP)
+        put_out = (rows[:, : own.stop] @ upper[: own.stop, own]).view(*deltas.shape[:2], -1)
+        half += torch.einsum("smn,umn->su", put_out.double(), deltas[..., own].double())
+    return half + half.T

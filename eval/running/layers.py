@@ -18,7 +18,7 @@ from merging.errors import UserError
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]  # what a layer is given beside the hidden states
 State = Mapping[str, Tensor]  # a model's tensors by name
-_STRIP = 256  # rows of a Gram matrix at a time
+STRIP = 256  # rows or columns of a Gram matrix at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,9 +56,10 @@ class Layers:
         """The tensors of a layer: their name in the model by their name in the layer."""
         return {name: f"{self._path}.{i}.{name}" for name in self._layers[i].state_dict()}
 
-    def other_names(self) -> list[str]:
+    def other_names(self, *, but_head: bool = False) -> list[str]:
         """The model's tensors outside the layers."""
-        return [name for name in self._module.state_dict() if not name.startswith(f"{self._path}.")]
+        head = self.name_of(self._head()) if but_head else ""
+        return [n for n in self._module.state_dict() if n != head and not n.startswith(f"{self._path}.")]
 
     def start(self, batch: Batch, state: State) -> Reading:
         """The batch before the first layer, by the tensors outside the layers."""
@@ -84,11 +85,9 @@ class Layers:
         return Reading(reading.batch, out, reading.calls)
 
     def finish(self, reading: Reading, state: State) -> None:
-        """From the last layer into the head, which computes one token's logits only: others would fill the memory."""
-        cut = self._head().register_forward_pre_hook(lambda _, inputs: (inputs[0][:, :1],))
+        """From the last layer into the head."""
         with self._stand_in(lambda hidden, *_, **__: reading.hidden):
             self._call(reading.batch, state)
-        cut.remove()
 
     def _head(self) -> nn.Module:
         return self._module.get_output_embeddings()  # pyright: ignore[reportReturnType]
@@ -129,9 +128,14 @@ class Layers:
                 del layer.forward
 
     def _call(self, batch: Batch, state: State) -> None:
+        """The head computes one token's logits only: others would take time, and fill the memory."""
         given = {name: state[name] for name in self.other_names() if name in state}
         call = {"input_ids": batch.ids, "attention_mask": batch.real.long(), "use_cache": False}
-        functional_call(self._module, given, (), call)
+        cut = self._head().register_forward_pre_hook(lambda _, inputs: (inputs[0][:, :1],))
+        try:
+            functional_call(self._module, given, (), call)
+        finally:
+            cut.remove()
 
 
 class _AllRead(Exception):
@@ -170,11 +174,14 @@ class Grams:
             yield
         self._real = self._last = self._waiting = None
 
+    @torch.inference_mode()
     def close(self) -> None:
         for hook in self._hooks:
             hook.remove()
         if not self._columns:
-            self.sums = {name: total.triu() + total.triu(1).T for name, total in self.sums.items()}
+            for total in self.sums.values():
+                for end in range(STRIP, len(total), STRIP):
+                    total[end:, end - STRIP : end] = total[end - STRIP : end, end:].T
 
     def _read(self, name: str, add: Callable[..., None], part: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         add(name, part, inputs)
@@ -195,8 +202,8 @@ class Grams:
             self.sums[name] = self.sums.get(name, 0) + torch.stack([rows.abs().sum(0), rows.square().sum(0)])
             return
         total = self.sums.setdefault(name, rows.new_zeros(rows.shape[1], rows.shape[1]))
-        for at in range(0, len(total), _STRIP):  # what lies below the diagonal is known once all is summed
-            total[at : at + _STRIP, at:].addmm_(rows[:, at : at + _STRIP].T, rows[:, at:])
+        for at in range(0, len(total), STRIP):  # what lies below the diagonal is known once all is summed
+            total[at : at + STRIP, at:].addmm_(rows[:, at : at + STRIP].T, rows[:, at:])
 
     def _square(self, name: str, part: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         assert self._real is not None

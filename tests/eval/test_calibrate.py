@@ -11,7 +11,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from eval.calibrating.calibrate import Calibrated, calibrate
-from eval.running.layers import Layers, batches, measure, start_all, through
+from eval.calibrating.kept import products
+from eval.running.layers import Batch, Grams, Layers, batches, measure, start_all, through
 from merging.__main__ import main
 from merging.calibration import open_calibration
 from merging.checkpoint import open_checkpoint
@@ -63,7 +64,7 @@ def test_it_measures_what_a_forward_pass_reads(tmp_path, kind):
     else:
         made(tmp_path, kind)
     source = texts(tmp_path, ("one", "two"))
-    run(calibrate(recipe(tmp_path, ("one", "two")), tmp_path / "cal", source, device="cpu"))
+    run(calibrate(recipe(tmp_path, ("one", "two")), tmp_path / "cal", source, device="cpu", base=True))
     found = open_calibration(tmp_path / "cal")
 
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "two", dtype=torch.float64)
@@ -134,6 +135,24 @@ def test_products_are_those_of_the_outputs(tmp_path, pico_family):
     assert inputs.products("model")[0, 0, 0] > inputs.products("block")[0, 0, 0] > inputs.products("matrix")[0, 0, 0]
 
 
+def test_wide_matrices_go_in_strips():
+    """Sums and products of a matrix wider than a strip, against float64."""
+    random = torch.Generator().manual_seed(0)
+    x, deltas = torch.randn(2, 40, 600, generator=random), torch.randn(3, 5, 600, generator=random)
+    real = torch.arange(40) < torch.tensor([40, 25])[:, None]
+    matrix = torch.nn.Linear(600, 5)
+    grams = Grams({"w": matrix}, {}, columns=False)
+    with torch.inference_mode(), grams.of(Batch(torch.zeros(2, 40), real, (0, 1))):
+        matrix(x)
+    grams.close()
+    rows, d = x[real].double(), deltas.double()
+    torch.testing.assert_close(grams.sums["w"].double(), rows.T @ rows, atol=1e-4, rtol=1e-5)
+    outputs = rows @ d.mT  # (3, tokens, 5)
+    torch.testing.assert_close(
+        products(deltas, grams.sums["w"]), torch.einsum("snm,unm->su", outputs, outputs), atol=0.1, rtol=1e-6
+    )
+
+
 def test_layers_one_by_one_are_the_model(tmp_path):
     made(tmp_path, "qwen2")
     module = AutoModelForCausalLM.from_pretrained(tmp_path / "base").eval()
@@ -170,7 +189,7 @@ def test_a_layer_that_is_only_measured_stops_where_its_last_matrix_has_read(tmp_
 
 
 def test_the_merged_stream_is_read_through_merged_layers(family):
-    """Layer 1's inputs are those that the finished merge's layer 0 makes."""
+    """Layer 1's inputs are those that the finished merge's layer 0 makes; the head's those of all layers."""
     names = ("helpful", "honest", "harmless")
     source = texts(family, names)
     wanted = recipe(family, names, "regmean_pp")
@@ -191,6 +210,17 @@ def test_the_merged_stream_is_read_through_merged_layers(family):
         mixed(torch.tensor([tokenizer(line["text"])["input_ids"]]))
     rows = torch.cat(seen)
     gram = found.inputs("model.layers.1.mlp.down_proj.weight", found.about.experts).gram
+    assert gram
+    torch.testing.assert_close(gram(1), rows.T @ rows / len(rows), atol=1e-4, rtol=2e-3)
+    own = AutoModelForCausalLM.from_pretrained(family / "honest", dtype=torch.float32).state_dict()
+    mixed.load_state_dict({name: tensor.float() for name, tensor in merged.items()})
+    mixed.model.norm.weight.data = own["model.norm.weight"]  # all layers of the merge, then the expert
+    into_head = []
+    mixed.lm_head.register_forward_pre_hook(lambda _, x: into_head.append(x[0][0].detach()))
+    for line in TEXT["honest"]:
+        mixed(torch.tensor([tokenizer(line["text"])["input_ids"]]))
+    rows = torch.cat(into_head)
+    gram = found.inputs("lm_head.weight", found.about.experts).gram
     assert gram
     torch.testing.assert_close(gram(1), rows.T @ rows / len(rows), atol=1e-4, rtol=2e-3)
 
@@ -290,7 +320,7 @@ def test_fitted_weights_are_those_that_output_fit_finds_for_all_matrices_togethe
 def test_lewis_densities_come_from_the_measurement(family, capsys):
     """Of one matrix: the expert's columns against the base's, each as long as the inputs that it met."""
     names = ("helpful", "honest")
-    run(calibrate(recipe(family, names), family / "cal", texts(family, names), device="cpu"))
+    run(calibrate(recipe(family, names), family / "cal", texts(family, names), device="cpu", base=True))
     (family / "recipe.yml").write_text(recipe(family, names, "ties", calibration="cal").to_yaml())
     assert main(["fit", str(family / "recipe.yml"), "--densities", str(family / "dense.yml"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["densities"] == [0.3, 0.8]
@@ -317,9 +347,11 @@ def test_lewis_densities_come_from_the_measurement(family, capsys):
 
 def test_aim_shapes_any_merge_by_what_the_base_reads(family):
     names, key = ("helpful", "honest"), "model.layers.1.mlp.down_proj.weight"
-    run(calibrate(recipe(family, names), family / "cal", texts(family, names), device="cpu"))
+    source = texts(family, names)
+    asked = recipe(family, names, "ties", ", shaper: aim, aim_omega: 0.0")
+    run(calibrate(asked, family / "cal", source, device="cpu"))
     plain = make_plan(recipe(family, names, "ties", calibration="cal"))
-    shaped = make_plan(recipe(family, names, "ties", ", shaper: aim, aim_omega: 0.0", calibration="cal"))
+    shaped = make_plan(replace(asked, calibration="cal"))
     assert shaped.digest != replace(shaped, calibration=None).digest, "what was measured names the merge"
     columns = shaped.calibration and shaped.calibration.inputs(key, shaped.calibration.about.experts).base_columns
     assert columns
@@ -327,10 +359,17 @@ def test_aim_shapes_any_merge_by_what_the_base_reads(family):
     (before, after), base = (dict(merged_tensors(plan))[key].float() for plan in (plain, shaped)), plain.base.read(key)
     expected = (before - base.float()) * (1 - sizes / sizes.max())
     torch.testing.assert_close(after - base.float(), expected, atol=2e-3, rtol=1e-2)
-    old = (family / "cal" / "about.json").read_text()
-    (family / "cal" / "about.json").write_text(old.replace('"base_columns":true', '"base_columns":false'))
-    with pytest.raises(UserError, match="nothing of what the base reads"):
+
+
+def test_the_base_reads_only_where_it_is_asked_for(family, capsys):
+    names = ("helpful", "honest")
+    run(calibrate(recipe(family, names), family / "cal", texts(family, names), device="cpu"))
+    assert not list((family / "cal").glob("*-base.safetensors"))
+    with pytest.raises(UserError, match=r"nothing of what the base reads.* FOLDER --base\."):
         make_plan(recipe(family, names, "ties", ", shaper: aim", calibration="cal"))
+    (family / "recipe.yml").write_text(recipe(family, names, "ties", calibration="cal").to_yaml())
+    assert main(["fit", str(family / "recipe.yml"), "--densities", str(family / "dense.yml")]) == 2
+    assert "FOLDER --base." in capsys.readouterr().err
 
 
 def test_a_fit_needs_a_measurement(family, capsys):
