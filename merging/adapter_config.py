@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from merging.errors import UserError
-from merging.sources import HUB_ID, regular_file
+from merging.hub_cache import HUB_ID
+from merging.model_files import ADAPTER_CONFIG as CONFIG
+from merging.sources import regular_file
 from merging.strict_json import read_json
 from merging.weight_files import unreadable
 from merging.words import shown
 
-CONFIG = "adapter_config.json"
 MAX_PATTERNS, MAX_PATTERN = 4096, 256
 READ = {
     "peft_type", "r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern", "use_dora", "ensure_weight_tying",

@@ -11,15 +11,13 @@ from typing import Any
 
 import torch
 
-from merging.checkpoint import FLOATS, Checkpoint, TensorInfo
+from merging.checkpoint import FLOATS, NAMES, Checkpoint, TensorInfo
 from merging.errors import Fix, UserError
 from merging.ties import base_ties, expert_ties, without_vocabulary
 from merging.tokenizer_choice import TokenizerChoice, TokenRule
 from merging.view import Rows, View, stored
 from merging.vocabulary import MAX_TOKENS, embedding_of, head_of, read_vocabulary, row_count
 from merging.words import shown, some
-
-STORED = {dtype: name for name, dtype in FLOATS.items()}
 
 
 @dataclass(frozen=True)
@@ -240,7 +238,7 @@ def _view(member: _Member, rows: Rows, base: Checkpoint | None) -> Checkpoint:
     for name in moving:
         info = tensors[name]
         wider = torch.promote_types(FLOATS[info.dtype], FLOATS[rows.dtype]) if info.dtype in FLOATS else None
-        tensors[name] = TensorInfo((n, *info.shape[1:]), STORED[wider] if wider else info.dtype)
+        tensors[name] = TensorInfo((n, *info.shape[1:]), NAMES[wider] if wider else info.dtype)
     below = model.over
     if below is not None and base is not None and stored(base).fingerprint == below.fingerprint:
         below = base  # an adapter's deltas outside the vocabulary are still its factors

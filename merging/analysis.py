@@ -86,7 +86,7 @@ class Tail:
     mass: float  # share of L1 mass beyond it
     sparsity: float  # share of entries below eta x RMS
     norm_ratio: float  # |delta| / |base|
-    outlier_weight: float  # mean weight the method gives this expert's entries here (1 = untouched)
+    outlier_weight: float = 1.0  # mean weight the method gives this expert's entries here (1 = untouched)
 
 
 @dataclass(frozen=True)
@@ -245,7 +245,7 @@ def spectrum(model: str, values: Tensor, kept: int | None) -> Spectrum:
     return Spectrum(model, shown, kept, total / float(energy[0]) if total > 0 else 0.0, half)
 
 
-def tail(model: str, delta: Tensor, base_norm: float, *, kappa: float, eta: float, outlier_weight: float = 1.0) -> Tail:
+def tail(model: str, delta: Tensor, base_norm: float, *, kappa: float, eta: float) -> Tail:
     """How heavy-tailed and how sparse a delta is, at the thresholds the sliders show."""
     size = delta.abs()
     theta = outlier_threshold(size, kappa)
@@ -258,7 +258,6 @@ def tail(model: str, delta: Tensor, base_norm: float, *, kappa: float, eta: floa
         mass=float(size[beyond].sum()) / mass if mass > 0 else 0.0,
         sparsity=sparsity(delta, eta),
         norm_ratio=float(delta.norm()) / base_norm if base_norm > 0 else math.inf,
-        outlier_weight=outlier_weight,
     )
 
 

@@ -9,11 +9,12 @@ import yaml
 
 from merging.companions import RECIPE, short_names, without_paths
 from merging.events import Reloaded
+from merging.hub_cache import HUB_ID
 from merging.licences import hub_fields, strictest
 from merging.manifest import facts_of, source_models
 from merging.passport import licence_of
 from merging.plan import Plan
-from merging.sources import HUB_ID, model_parts
+from merging.sources import model_parts
 
 Scores = Mapping[str, tuple[float, float, float, int]]  # H -> share in 0..1, its 95 % interval, number of probes
 

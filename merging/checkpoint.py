@@ -32,6 +32,7 @@ DTYPES = {
     "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U64": torch.uint64, "U32": torch.uint32,
     "U16": torch.uint16, "U8": torch.uint8, "BOOL": torch.bool,
 }  # fmt: skip
+NAMES = {dtype: name for name, dtype in DTYPES.items()}
 Part = Callable[[int, int], Tensor]  # start, stop -> a tensor's flat entries between them
 FLOATS = {name: DTYPES[name] for name in ("F32", "F16", "BF16", "F64")}  # the stored types that are merged
 

@@ -150,7 +150,7 @@ def _wanted_template(plan: Plan, speaker: Checkpoint) -> str:
     if wanted != "auto":
         return ""
     own = template_of(speaker)
-    found = [template for model in (plan.base, *plan.experts) if (template := template_of(stored(model)))]
+    found = [template for model in plan.models if (template := template_of(stored(model)))]
     most = max(found, key=lambda template: (found.count(template), template == own), default=own)
     return "" if most == own else most
 

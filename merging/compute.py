@@ -145,16 +145,17 @@ def merged_delta(
     if plan.method.across is not None:
         settings["peak"] = None if peak is None else peak[keep].to(deltas.device)
     shaper = after(tensor.settings)
-    scale = settings["lambda_"] if shaper and "lambda_" in settings else 1.0
+    scale = 1.0
     if shaper and "lambda_" in settings:
-        settings["lambda_"] = 1.0
+        scale, settings["lambda_"] = settings["lambda_"], 1.0
     merged = space.back(
         plan.method(space.factors if plan.method.spectral else space.factors.deltas, weights, **settings)
     )
     if shaper is None:
         return merged
     inputs = plan.inputs(tensor, keep, deltas.device) if shaper.calibrated else None
-    return _scaled(shaped(shaper, merged, chosen, weights, tensor.settings, inputs), scale)
+    delta = shaped(shaper, merged, chosen, weights, tensor.settings, inputs)
+    return replace(delta, x=scale * delta.x) if isinstance(delta, Fold) else scale * delta
 
 
 def weighed(deltas: Tensor, weights: Tensor, tensor: TensorPlan) -> Tensor:
@@ -171,10 +172,6 @@ def gated(plan: Plan, tensor: TensorPlan, base: Tensor, factors: Factors) -> lis
         for t, value in zip(keep, plan.method.gate(space.factors.deltas, **settings).tolist(), strict=True):
             found[t] = value
     return found
-
-
-def _scaled(delta: Tensor | Fold, scale: float) -> Tensor | Fold:
-    return replace(delta, x=scale * delta.x) if isinstance(delta, Fold) else scale * delta
 
 
 def merged_weights(plan: Plan, tensor: TensorPlan, models: Tensor) -> Tensor:

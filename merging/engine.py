@@ -85,8 +85,7 @@ def _known(plan: Plan, store: Store | None) -> Callable[[TensorPlan], MatrixFact
     """What is kept of the plan's own family, by tensor."""
     if store is None or plan.space != "delta" or not plan.method.magnitudes:
         return lambda tensor: None
-    models = (plan.base, *plan.experts)
-    base, *experts = map(stored, models)
+    base, *experts = map(stored, plan.models)
     matrices = analysis.family((), {name: info.shape for name, info in base.tensors.items()}).matrices
     kept = Profile(base, experts, [matrix.name for matrix in matrices], store)
 
@@ -94,7 +93,7 @@ def _known(plan: Plan, store: Store | None) -> Callable[[TensorPlan], MatrixFact
         name = tensor.base_name
         if any(part.name != name for part in tensor.inputs):
             return None
-        moved = any(isinstance(model, View) and model.changes(name) for model in models)
+        moved = any(isinstance(model, View) and model.changes(name) for model in plan.models)
         return None if moved else kept.get(name)
 
     return known

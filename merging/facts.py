@@ -15,13 +15,12 @@ import torch
 from torch import Tensor
 
 from merging.analysis import Tail
-from merging.blocks import CODES, Counts
+from merging.blocks import BLOCK, CODES, Counts
 from merging.checkpoint import Checkpoint
 from merging.store import Store, key_of
 
 VERSION = 2  # of what the files hold
 PARTS = ("rows", "codes", "counts", "sums", "least")  # of `DeltaFacts`, in a file
-BLOCK = 1 << 17  # entries worked on at a time: they stay in the processor's cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +48,7 @@ class DeltaFacts:
         """The counts, for thresholds on magnitudes that no pass has to look for."""
         return Counts(self.codes.int().numpy(), self.counts.numpy(), self.least.numpy())
 
-    def tail(self, model: str, base_norm: float, *, kappa: float, eta: float, outlier_weight: float = 1.0) -> Tail:
+    def tail(self, model: str, base_norm: float, *, kappa: float, eta: float) -> Tail:
         """As `analysis.tail`, without the delta."""
         n, mass = int(self.counts.sum()), float(self.sums.sum())
         sizes = self.sums / self.counts
@@ -63,7 +62,6 @@ class DeltaFacts:
             mass=float(self.sums[beyond].sum()) / mass if mass > 0 else 0.0,
             sparsity=float(self.counts[below].sum()) / n,
             norm_ratio=self.norm / base_norm if base_norm > 0 else math.inf,
-            outlier_weight=outlier_weight,
         )
 
 

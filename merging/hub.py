@@ -91,12 +91,6 @@ def search(words: str, limit: int = 10, hub: Hub = Hub()) -> list[Found]:
         return [_found(item) for item in answer[:limit]]
 
 
-def pin(source: str, hub: Hub = Hub()) -> str:
-    """The commit that `id` or `id@revision` stands for now."""
-    _, revision = split(source)
-    return revision if COMMIT.fullmatch(revision) else listing(source, hub).commit
-
-
 def listing(source: str, hub: Hub = Hub(), commit: str | None = None) -> Listing:
     """The files of a model, all of one commit: that of its revision now, or the one given."""
     repo, revision = split(source)

@@ -56,11 +56,11 @@ class LiveDeltas:
 
     def step(self, plan: Plan) -> Step:
         """Raises UserError E_FAMILY where a method on deltas gets other models than the family's."""
-        views = tuple(model for model in (plan.base, *plan.experts) if isinstance(model, View))
+        views = tuple(model for model in plan.models if isinstance(model, View))
         if plan.space == "weights":
             return Step(plan, (), views)
         places = {expert.fingerprint: t for t, expert in reversed(list(enumerate(self._experts)))}
-        base, *experts = (stored(model).fingerprint for model in (plan.base, *plan.experts))
+        base, *experts = (stored(model).fingerprint for model in plan.models)
         if base != self._base.fingerprint or any(expert not in places for expert in experts):
             raise UserError("E_FAMILY", "the recipe names models that are not the family on screen", where="models")
         step = Step(plan, tuple(places[expert] for expert in experts), views)
@@ -110,8 +110,7 @@ class LiveDeltas:
         if not step.changed(tensor.name):
             base, factors = self._held.read(tensor.name)
             return base, factors.select(step.order)
-        models = (step.plan.base, *step.plan.experts)
-        key = (tensor.name, *(model.fingerprint for model in models))
+        key = (tensor.name, *(model.fingerprint for model in step.plan.models))
         if key != self._moved.get(tensor.name, (None,))[0]:
             self._moved[tensor.name] = (key, read_deltas(step.plan, tensor, self._held.place(tensor.name)))
         return self._moved[tensor.name][1]

@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from merging.adapter_changes import CONV1D
 from merging.card import opening, recipe_part, section, sources
 from merging.companions import RECIPE, short_names, without_paths
 from merging.compute import across_layers, is_matrix, merged_delta, read_deltas
@@ -25,6 +26,7 @@ from merging.errors import UserError
 from merging.events import Event, Finished, LoraLoss, Notice, ShardWritten, Started, TensorDone
 from merging.layers import layer_of
 from merging.manifest import facts_of
+from merging.model_files import ADAPTER, ADAPTER_CONFIG
 from merging.partial import discard, open_partial, refuse_existing
 from merging.pieces import merged_tensor
 from merging.plan import Plan, TensorPlan
@@ -33,9 +35,7 @@ from merging.spectral import Fold
 from merging.words import first_names
 from merging.writer import explained, refuse_full_disk, refuse_sources, seconds_left
 
-FILE, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 ROUTED = (".experts.", ".mlp.gate.", ".block_sparse_moe.gate.", ".router.")
-TRANSPOSED = ("gpt2",)  # model types whose matrices are stored as (in, out)
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def write_lora(plan: Plan, out: Path, rank: int, device: str = "cpu") -> Iterato
     if not matrices:
         raise UserError("E_LORA", "this model has no matrix that a LoRA could hold.", where=plan.base.source)
     rank = min(rank, max(min(tensor.shape) for tensor in matrices))
-    shard = Shard(FILE, tuple(factor for tensor in matrices for factor in _factors_of(plan, tensor, rank)))
+    shard = Shard(ADAPTER, tuple(factor for tensor in matrices for factor in _factors_of(plan, tensor, rank)))
     meter = _Meter()
     with explained(out), open_partial(out, {**facts_of(plan), "lora_rank": rank}, False) as partial:
         refuse_full_disk(partial, shard.n_bytes)
@@ -78,9 +78,9 @@ def write_lora(plan: Plan, out: Path, rank: int, device: str = "cpu") -> Iterato
         except UserError:
             discard(partial.folder)
             raise
-        yield ShardWritten(FILE, (partial.folder / FILE).stat().st_size)
+        yield ShardWritten(ADAPTER, (partial.folder / ADAPTER).stat().st_size)
         loss = meter.loss(rank)
-        partial.save(CONFIG, _config(plan, matrices, rank))
+        partial.save(ADAPTER_CONFIG, _config(plan, matrices, rank))
         partial.save(RECIPE, without_paths(plan.recipe).to_yaml().encode())
         partial.save("README.md", _card(plan, out.name, loss).encode())
         partial.seal()
@@ -123,7 +123,7 @@ def _stream(
             top = found.head(rank)
             root = top.s.sqrt()
             b, a = top.u * root, (top.v * root).T
-            if plan.base.config.get("model_type") in TRANSPOSED:
+            if _is_transposed(plan):
                 b, a = a.T, b.T
             names = [factor.name for factor in _factors_of(plan, tensor, rank)]
             empty = rank - len(top.s)
@@ -163,10 +163,15 @@ def _is_held(tensor: TensorPlan) -> bool:
 
 def _factors_of(plan: Plan, tensor: TensorPlan, rank: int) -> tuple[Factor, Factor]:
     rows, columns = tensor.shape
-    if plan.base.config.get("model_type") in TRANSPOSED:
+    if _is_transposed(plan):
         rows, columns = columns, rows
     stem = f"base_model.model.{_module(plan, tensor)}"
     return Factor(f"{stem}.lora_A.weight", (rank, columns)), Factor(f"{stem}.lora_B.weight", (rows, rank))
+
+
+def _is_transposed(plan: Plan) -> bool:
+    """Whether the base stores its matrices as (in, out)."""
+    return plan.base.config.get("model_type") in CONV1D
 
 
 def _module(plan: Plan, tensor: TensorPlan) -> str:
@@ -198,7 +203,7 @@ def _config(plan: Plan, matrices: list[TensorPlan], rank: int) -> bytes:
     value = {
         "peft_type": "LORA", "task_type": "CAUSAL_LM", "inference_mode": True, "bias": "none", "lora_dropout": 0.0,
         "base_model_name_or_path": short_names(plan.recipe)[plan.base.source], "r": rank, "lora_alpha": rank,
-        "fan_in_fan_out": plan.base.config.get("model_type") in TRANSPOSED,
+        "fan_in_fan_out": _is_transposed(plan),
         "target_modules": ends if clear else modules,
     }  # fmt: skip
     return (json.dumps(value, indent=2) + "\n").encode()

@@ -12,6 +12,8 @@ from typing import Any, Literal
 from merging.checkpoint import FLOATS, Checkpoint
 from merging.companions import RECIPE, short_names, tokenizer_model
 from merging.errors import UserError, all_of
+from merging.hub_cache import INDEX_LIMIT
+from merging.model_files import INDEX
 from merging.partial import JOURNAL, JOURNAL_LIMIT, sha256_of
 from merging.plan import Plan, make_plan
 from merging.recipe import load_recipe, parse_recipe
@@ -19,7 +21,6 @@ from merging.safetensors_header import read_header
 from merging.sources import regular_file
 from merging.stage import leaves
 from merging.strict_json import read_json
-from merging.weight_files import INDEX, INDEX_LIMIT
 from merging.words import shown, some
 
 VERSION = "0.1.0"  # of Mergescope
@@ -56,7 +57,7 @@ def facts_of(plan: Plan) -> dict[str, Any]:
 
 def source_models(plan: Plan) -> dict[str, Checkpoint]:
     """The models that a merge is made from, by the names they have where no absolute path may stand; the base first."""
-    models = {model.source: model for model in leaves(plan.base, *plan.experts, tokenizer_model(plan))}
+    models = {model.source: model for model in leaves(*plan.models, tokenizer_model(plan))}
     return {name: models[source] for source, name in short_names(plan.recipe).items() if source in models}
 
 
@@ -79,7 +80,7 @@ def verify(out: Path) -> Verified:
         problems += _index_problems(out, manifest)
     plan, at_hand = plan_of(out, manifest["digest"])
     recorded = [source.get("fingerprint") for source in manifest["sources"] if isinstance(source, dict)]
-    if at_hand == "other" and plan and {c.fingerprint for c in leaves(plan.base, *plan.experts)} <= set(recorded):
+    if at_hand == "other" and plan and {c.fingerprint for c in leaves(*plan.models)} <= set(recorded):
         problems.append(_problem(out, RECIPE, "with the sources at hand it gives another digest than the manifest's."))
     if problems:
         raise all_of(problems, kept="Nothing was changed.")
@@ -180,5 +181,4 @@ def _tensors_in(out: Path, name: str) -> list[str]:
 
 
 def _problem(out: Path, name: str, what: str) -> UserError:
-    return UserError("E_VERIFY", what, where=f"{out.name}/{shown(name, 200)[1:-1]}", kept="Nothing was changed.",
-                     do="")  # fmt: skip
+    return UserError("E_VERIFY", what, where=f"{out.name}/{shown(name, 200)[1:-1]}", kept="Nothing was changed.")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from merging.blocks import NOTHING, Bits, Blocks, Cut, find_cuts, total
-from merging.ops import ascending, where_true
+from merging.ops import ascending, column, where_true
 
 
 @dataclass(frozen=True)
@@ -183,5 +183,4 @@ def changed(deltas: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
 
 def agreement_mask(deltas: Tensor, merged: Tensor, lam: Tensor, k: float) -> Tensor:
     """Where at least `k` experts find their task in `merged`: `|D_t| > lam_t |merged - D_t|` (TALL masks, eq. 5)."""
-    share = lam.to(deltas).view(-1, *[1] * (deltas.dim() - 1))
-    return (deltas.abs() > share * (merged - deltas).abs()).sum(0) >= k
+    return (deltas.abs() > column(lam.to(deltas), deltas) * (merged - deltas).abs()).sum(0) >= k

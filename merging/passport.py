@@ -1,7 +1,6 @@
 """A model's passport: what its headers and small files say of it. No weight is read."""
 
 import hashlib
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,14 +11,14 @@ from typing import Any
 from merging.adapter import AdapterCheckpoint
 from merging.checkpoint import Checkpoint
 from merging.compatibility import mismatches
-from merging.config_checks import EMBEDDING, HEAD
+from merging.config_checks import HEAD
 from merging.errors import UserError
 from merging.layers import layer_count
 from merging.licences import licence
 from merging.safe_yaml import read_yaml
 from merging.sources import regular_file
 from merging.strict_json import read_json
-from merging.vocabulary import read_vocabulary
+from merging.vocabulary import embedding_of, read_vocabulary
 
 CARD_LIMIT, TOKENIZER_LIMIT = 1 << 20, 100 << 20
 
@@ -67,7 +66,7 @@ def passport(model: Checkpoint) -> Passport:
     """Read from headers and small files; a small file that cannot be used counts as not there."""
     config = model.config
     names = config.get("architectures")
-    embedding = next((n for n, i in model.tensors.items() if len(i.shape) == 2 and re.fullmatch(EMBEDDING, n)), None)
+    embedding = embedding_of(model)
     heads = [name for name in model.tensors if HEAD.fullmatch(name)]
     tied = bool(embedding) and (config.get("tie_word_embeddings") is True or not heads)
     sizes = {n: prod(i.shape) for n, i in model.tensors.items() if not (tied and n in heads)}

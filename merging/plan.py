@@ -49,6 +49,10 @@ class Plan:
     calibration: Calibration | None = None
 
     @property
+    def models(self) -> tuple[Checkpoint, ...]:
+        return (self.base, *self.experts)
+
+    @property
     def space(self) -> Space:
         return self.method.space_with(self.recipe.base)
 
@@ -63,7 +67,7 @@ class Plan:
         Models count by what they hold, so that it is the same however their folders are spelled.
         """
         models = [m for m in self.recipe.experts if self.space == "weights" or not self.recipe.is_base(m.model)]
-        held = {model.source: model.fingerprint for model in (self.tokenizer.source, self.base, *self.experts)}
+        held = {model.source: model.fingerprint for model in (self.tokenizer.source, *self.models)}
         named = self.recipe.renamed(lambda source: held.get(source, ""))  # others only fill rows: a view's fingerprint
         form = {
             "method": [self.method.id, self.method.version],

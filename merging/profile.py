@@ -66,8 +66,8 @@ def profile(plan: Plan, names: tuple[str, ...]) -> Iterator[MatrixProfile]:
                 k,
                 analysis.sign_conflict(factors.deltas[a], factors.deltas[b]),
                 analysis.cosine(factors.deltas[a], factors.deltas[b]),
-                analysis.subspace_overlap(parts[a].head(k), parts[b].head(k)),
-                analysis.interference(parts[a].head(k), parts[b].head(k)),
+                analysis.subspace_overlap(parts[a], parts[b]),
+                analysis.interference(parts[a], parts[b]),
             )
             for a, b in combinations(range(len(names)), 2)
         ]

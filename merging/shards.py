@@ -14,13 +14,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from merging.checkpoint import DTYPES, is_finite
+from merging.checkpoint import NAMES, is_finite
 from merging.errors import Fix, UserError
+from merging.model_files import INDEX, SINGLE
 from merging.partial import Partial, sha256_of, sync
 from merging.safetensors_header import read_header
-from merging.weight_files import INDEX, SINGLE
-
-NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
 class Stored(Protocol):

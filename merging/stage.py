@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from merging.checkpoint import DTYPES, Checkpoint, Part, TensorInfo, bytes_to_download, is_finite, parts_of
+from merging.checkpoint import NAMES, Checkpoint, Part, TensorInfo, bytes_to_download, is_finite, parts_of
 from merging.compute import across_layers, read_deltas
 from merging.errors import UserError
 from merging.pieces import merged_tensor
@@ -20,8 +20,6 @@ from merging.view import stored
 
 if TYPE_CHECKING:
     from merging.plan import Plan
-
-_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +34,7 @@ class Stage(Checkpoint):
             peak = self._peak
         tensor = merged_tensor(self.plan, self.plan.tensor(name), peak)
         if not is_finite(tensor):
-            raise UserError("E_NOT_FINITE", f"merged weights are too large for {_NAMES[tensor.dtype]}",
+            raise UserError("E_NOT_FINITE", f"merged weights are too large for {NAMES[tensor.dtype]}",
                             where=f"{self.source}: {name}", kept="Nothing was written.",
                             do="Lower the weights, or write another `dtype`.")  # fmt: skip
         return tensor
@@ -63,24 +61,28 @@ class Stage(Checkpoint):
 
 def stage(plan: Plan) -> Stage:
     """The merge of a plan as a model; its name is its recipe's."""
-    tensors = {tensor.name: TensorInfo(tensor.shape, _NAMES[tensor.dtype]) for tensor in plan.tensors}
+    tensors = {tensor.name: TensorInfo(tensor.shape, NAMES[tensor.dtype]) for tensor in plan.tensors}
     base = stored(plan.base)
     return Stage(plan.recipe.name, base.folder, dict(plan.config), tensors, over=None, plan=plan)
 
 
 def leaves(*models: Checkpoint) -> tuple[Checkpoint, ...]:
     """The models that lie in folders, behind views and stages, each once."""
-    found: list[Checkpoint] = []
-    for model in map(stored, models):
-        found += leaves(model.plan.base, *model.plan.experts) if isinstance(model, Stage) else [model]
-    return tuple({id(model): model for model in found}.values())
+    return tuple(model for model in _behind(models) if not isinstance(model, Stage))
 
 
 def stages_of(plan: Plan) -> tuple[Stage, ...]:
     """The merges that feed the plan's, and those that feed these, each once."""
-    below = [model for model in map(stored, (plan.base, *plan.experts)) if isinstance(model, Stage)]
-    found = [one for model in below for one in (model, *stages_of(model.plan))]
-    return tuple({id(one): one for one in found}.values())
+    return tuple(model for model in _behind(plan.models) if isinstance(model, Stage))
+
+
+def _behind(models: Iterable[Checkpoint]) -> Iterable[Checkpoint]:
+    """The models as they are stored, each once, a stage before those that it merges."""
+    found: dict[int, Checkpoint] = {}
+    for model in map(stored, models):
+        below = _behind(model.plan.models) if isinstance(model, Stage) else ()
+        found |= {id(one): one for one in (model, *below)}
+    return found.values()
 
 
 def names_in(model: Checkpoint) -> list[str]:

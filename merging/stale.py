@@ -1,5 +1,3 @@
-"""What the step from one recipe to the next makes stale: a pure function of their plans."""
-
 from typing import Literal
 
 from merging.plan import Plan

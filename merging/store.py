@@ -11,7 +11,6 @@ from contextlib import suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -67,11 +66,3 @@ class Store:
 
 def key_of(*parts: object) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:40]
-
-
-def same_shapes(tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> bool:
-    """Whether a file holds exactly what is expected, in numbers that are finite."""
-    return tensors.keys() == shapes.keys() and all(
-        tuple(tensors[name].shape) == shape and bool(torch.isfinite(tensors[name]).all())
-        for name, shape in shapes.items()
-    )

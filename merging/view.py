@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from merging.checkpoint import DTYPES, Checkpoint, Part, parts_of
+from merging.ops import column
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +44,7 @@ class Rows:
             if parts:
                 rows, theirs, shares = (torch.tensor(column) for column in zip(*parts, strict=True))
                 data = donor.read(name)[theirs].float()
-                out.index_add_(0, rows, data * shares.view(-1, *[1] * (data.dim() - 1)))
+                out.index_add_(0, rows, data * column(shares, data))
         if self.spare < len(self.own):
             model, n = self.spare_of
             out[self.spare :] = model.read(name)[:n].float().mean(0)

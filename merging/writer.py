@@ -95,7 +95,7 @@ def _accepted(accept: Accept, partial: Partial, out: Path) -> Generator[Event, N
 
 def refuse_sources(plan: Plan, out: Path) -> None:
     real = out.parent.resolve() / out.name
-    models = leaves(plan.base, *plan.experts, tokenizer_model(plan))
+    models = leaves(*plan.models, tokenizer_model(plan))
     for name, source in ((model.source, folder.resolve()) for model in models for folder in model.folders):
         if real.resolve() == source or source in real.parents or real in source.parents:
             raise UserError("E_OUT_IS_SOURCE", f"the output folder must lie apart from the model {name}.",

@@ -32,7 +32,7 @@ def check_kin(judge: str, models: Sequence[Checkpoint | Plan]) -> str:
 
 
 def _behind(model: Checkpoint | Plan) -> Iterator[Checkpoint]:
-    for leaf in leaves(model.base, *model.experts) if isinstance(model, Plan) else leaves(model):
+    for leaf in leaves(*model.models) if isinstance(model, Plan) else leaves(model):
         yield from leaf.chain
 
 

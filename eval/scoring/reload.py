@@ -201,7 +201,7 @@ def _untied(module: PreTrainedModel) -> bool:
 
 def _compare_ends(plan: Plan, turn: Turn, device: str) -> Iterator[Notice]:
     """Said only where a source ends its answer and the merge does not; sources are loaded one after another."""
-    for source in dict.fromkeys((plan.base, *plan.experts)):
+    for source in dict.fromkeys(plan.models):
         if not any((voice(source) / name).is_file() for name in TOKENIZER):
             continue
         try:

@@ -9,11 +9,8 @@ from merging.method import Method
 
 
 def _discover() -> Mapping[str, Method]:
-    found = {}
-    for module in sorted(info.name for info in pkgutil.iter_modules(__path__)):
-        method = getattr(importlib.import_module(f"{__name__}.{module}"), module)
-        found[method.id] = method
-    return MappingProxyType(found)
+    names = sorted(info.name for info in pkgutil.iter_modules(__path__))
+    return MappingProxyType({name: getattr(importlib.import_module(f"{__name__}.{name}"), name) for name in names})
 
 
 METHODS: Mapping[str, Method] = _discover()

@@ -2,8 +2,8 @@ from typing import Annotated
 
 from torch import Tensor
 
-from merging.method import Lambda, Number, Paper, Switch, merge_method
-from merging.methods.ties import ties
+from merging.method import Lambda, Paper, Switch, merge_method
+from merging.methods.ties import DENSITY, ties
 from merging.methods.tsv_m import EXCLUDE
 from merging.spaces import knots as knots_space
 from merging.spectral import Factors, Fold
@@ -18,12 +18,7 @@ def knots(
     factors: Factors,
     weights: Tensor,
     *,
-    density: Annotated[
-        Tensor,
-        Number(
-            0.0, 1.0, 0.05, 1.0, "Density", "Share of largest entries kept.", screen=0.2, per_expert=True, first=True
-        ),
-    ],
+    density: Annotated[Tensor, DENSITY],
     lambda_: Annotated[float, Lambda()],
     normalize: Annotated[bool, Switch(True, "Normalize", "Mean instead of sum of those that agree.")],
     exclude: Annotated[tuple[str, ...], EXCLUDE],

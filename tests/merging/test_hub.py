@@ -15,7 +15,7 @@ from merging.__main__ import main
 from merging.download import download
 from merging.errors import UserError
 from merging.events import Downloaded, Downloading, DownloadStarted, Notice
-from merging.hub import Found, Hub, pin, search
+from merging.hub import Found, Hub, listing, search
 from merging.hub_cache import local_model
 from merging.models import open_model
 from merging.pins import missing, pinned
@@ -73,16 +73,16 @@ def test_a_search_lists_the_most_downloaded_first(fake):
 
 def test_a_revision_is_pinned_to_its_commit(fake):
     first = fake.repos["org/honest"].head
-    assert pin("org/honest") == pin("org/honest@v1") == first
+    assert listing("org/honest").commit == listing("org/honest@v1").commit == first
     fake.repos["org/honest"].move({"config.json": b"{}"})
-    assert pin("org/honest@v1") == first
-    assert pin("org/honest") == fake.repos["org/honest"].head != first
+    assert listing("org/honest@v1").commit == first
+    assert listing("org/honest").commit == fake.repos["org/honest"].head != first
     with pytest.raises(UserError, match=r"org/honest@v2: the model has no revision v2\."):
-        pin("org/honest@v2")
+        listing("org/honest@v2")
     with pytest.raises(UserError, match="there is no such model on the Hub, or it is private"):
-        pin("org/nothing")
+        listing("org/nothing")
     with pytest.raises(UserError, match="not the id of a Hub model"):
-        pin("org/honest@../../x")
+        listing("org/honest@../../x")
 
 
 def test_a_recipe_is_checked_before_any_weight_is_fetched(fake, models):
@@ -238,7 +238,7 @@ def test_no_token_of_the_machine_goes_out_unasked(fake, monkeypatch):
 
 def test_a_token_that_cannot_be_one_is_not_quoted(fake):
     with pytest.raises(UserError, match="characters that no token has") as caught:
-        pin("org/base", Hub(token="hf_secret\nX-Evil: 1"))
+        listing("org/base", Hub(token="hf_secret\nX-Evil: 1"))
     assert "secret" not in str(caught.value)
 
 
@@ -258,7 +258,7 @@ def test_a_token_that_cannot_be_one_is_not_quoted(fake):
 def test_each_refusal_has_its_own_words_and_no_storm(fake, status, headers, words):
     fake.refuse = [(status, headers)]
     with pytest.raises(UserError, match=words):
-        pin("org/base")
+        listing("org/base")
     assert len(fake.requests) == 1
 
 
@@ -289,7 +289,7 @@ def test_a_hub_that_cannot_be_reached(fake, family, monkeypatch):
     local = RECIPE.replace("org/", "").replace("@v1", "")
     assert check(parse_recipe(local, family), Hub()).problems == ()
     with pytest.raises(UserError, match="HF_HUB_OFFLINE is set"):
-        pin("org/other")
+        listing("org/other")
     assert len(fake.requests) == n_requests
 
 
