@@ -19,6 +19,7 @@ SIZES = {  # hidden, intermediate, layers, vocabulary, heads, key-value heads
     "small": (768, 2048, 12, 32000, 12, 12),  # 134 M
     "mid": (1024, 4096, 24, 32000, 16, 8),  # 443 M
     "large": (2048, 5632, 22, 32000, 32, 4),  # 1.2 B
+    "8b": (4096, 14336, 32, 128256, 32, 8),  # 8.0 B
     "layer8b": (4096, 14336, 1, 4000, 32, 8),  # a layer of 8 B, cut to one matrix of each shape; no model to chat with
 }
 ONE_EACH = ("self_attn.q_proj", "self_attn.k_proj", "mlp.gate_proj", "input_layernorm")
@@ -57,6 +58,22 @@ def make_family(size: str, folder: Path) -> Path:
             save_file(tensors, home / model / file, {"format": "pt"})
     (home / "complete").touch()
     return home
+
+
+def make_hollow(size: str, folder: Path) -> Path:
+    """The family's headers below `folder`, over files that are nothing but holes; returns its own folder."""
+    header, at = {}, 0
+    for name, shape in _shapes(size):
+        header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [at, at := at + 2 * math.prod(shape)]}
+    told = json.dumps(header).encode()
+    for number, model in enumerate(("base", *EXPERTS)):
+        own = folder / size / model
+        own.mkdir(parents=True, exist_ok=True)
+        (own / "config.json").write_text(json.dumps(_config(size)))
+        with (own / "model.safetensors").open("wb") as file:
+            file.write(len(told).to_bytes(8, "little") + told + bytes([number]))  # else all would be one model
+            file.truncate(8 + len(told) + at)
+    return folder / size
 
 
 def _tensors(shape: tuple[int, ...], key: int) -> Iterator[tuple[str, Tensor]]:
