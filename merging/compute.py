@@ -24,6 +24,8 @@ if TYPE_CHECKING:  # a plan may hold a merge that feeds it, which is computed he
     from merging.method import Method
     from merging.plan import Plan, TensorPlan
 
+PINNED = 256 << 20  # bytes of a tensor that may lie in pinned memory, which torch never gives back
+
 
 def kept_tensor(plan: Plan, tensor: TensorPlan) -> Tensor:
     """A tensor that is not merged, in its output dtype: of the model it is held to; a copy of its only input's."""
@@ -49,14 +51,21 @@ def settings_by_block(method: Method, blocks: Blocks, knobs: Mapping[str, Any]) 
     return own
 
 
+def onto(tensor: Tensor, device: str | torch.device) -> Tensor:
+    """The tensor on a device. To CUDA through pinned memory: the thread reads on while it is copied over."""
+    if torch.device(device).type != "cuda" or tensor.nbytes > PINNED:
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
 def read_models(plan: Plan, tensor: TensorPlan, device: str = "cpu") -> Tensor:
     """(T, *shape) float32 of the models themselves."""
-    return torch.stack([plan.experts[part.model].read(part.name).to(device).float() for part in tensor.inputs])
+    return torch.stack([onto(plan.experts[part.model].read(part.name), device).float() for part in tensor.inputs])
 
 
 def read_deltas(plan: Plan, tensor: TensorPlan, device: str = "cpu") -> tuple[Tensor, Factors]:
     """The base's tensor as stored, and the experts' float32 deltas (T, *shape) from it."""
-    base = plan.base.read(tensor.base_name).to(device)
+    base = onto(plan.base.read(tensor.base_name), device)
     parts = [expert_delta(plan.experts[i.model], i.name, plan.base, tensor.base_name, base) for i in tensor.inputs]
     return base, delta_factors(base, parts)
 
@@ -65,7 +74,7 @@ def family_deltas(
     base: Checkpoint, experts: Sequence[Checkpoint], name: str, device: str = "cpu"
 ) -> tuple[Tensor, Factors]:
     """The same of one tensor that base and experts call by one name."""
-    below = base.read(name).to(device)
+    below = onto(base.read(name), device)
     return below, delta_factors(below, [expert_delta(expert, name, base, name, below) for expert in experts])
 
 
@@ -76,9 +85,9 @@ def expert_delta(
     if expert.over is not None and name == base_name and expert.over.fingerprint == below.fingerprint:
         low = expert.low_rank(name)
         if low is not None:
-            b, a = (part.to(base.device) for part in low)
+            b, a = (onto(part, base.device) for part in low)
             return b @ a, (b, a)
-    return expert.read(name).to(base.device).float() - base.float(), None
+    return onto(expert.read(name), base.device).float() - base.float(), None
 
 
 def delta_factors(base: Tensor, parts: list[tuple[Tensor, tuple[Tensor, Tensor] | None]]) -> Factors:

@@ -15,6 +15,7 @@ from merging.compute import (
     merged_delta,
     merged_weights,
     method_settings,
+    onto,
     read_deltas,
     read_models,
     settings_by_block,
@@ -70,7 +71,7 @@ class LiveDeltas:
         """Float32, or the fold that it is."""
         plan, place = step.plan, self._held.place(tensor.name)
         if tensor.held is not None:
-            return kept_tensor(plan, tensor).to(place).float() - self._family_of(step, tensor)[0].float()
+            return onto(kept_tensor(plan, tensor), place).float() - self._family_of(step, tensor)[0].float()
         if plan.space == "weights":
             merged = merged_weights(plan, tensor, read_models(plan, tensor, place))
             return merged - self._held.read(tensor.name)[0].float()
@@ -100,7 +101,7 @@ class LiveDeltas:
     def weights(self, step: Step, tensor: TensorPlan, delta: Tensor | Fold) -> Tensor:
         """The merged tensor in its output dtype, on the CPU."""
         if self._held.lean and not step.changed(tensor.name):
-            base = self._base.read(tensor.name).to(self._held.place(tensor.name))
+            base = onto(self._base.read(tensor.name), self._held.place(tensor.name))
         else:
             base = self._family_of(step, tensor)[0]
         return (base.float() + (delta.dense() if isinstance(delta, Fold) else delta)).to(tensor.dtype).cpu()

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from benchmarks import family as synthetic
-from merging.compute import across_layers, read_deltas
+from merging.compute import PINNED, across_layers, onto, read_deltas
 from merging.decompose import SVD, singular_values, svd
 from merging.device import Shares, divide
 from merging.eigen import eigenvalues, gram, top_by_torch, top_eigen
@@ -118,6 +118,15 @@ class TestGPU:
         a = torch.cat([torch.linalg.qr(delta(512, 320)[:, i : i + 100]).Q for i in (0, 100, 200)], 1)
         for tolerance in (0.0, 1e-3):
             torch.testing.assert_close(polar(a.cuda(), tolerance)[0].cpu(), polar(a, tolerance)[0], rtol=0, atol=1e-4)
+
+    @pytest.mark.parametrize("pinned", [PINNED, 0])
+    def test_tensors_come_over_whole_on_a_stream_of_their_own(self, pinned, monkeypatch):
+        monkeypatch.setattr("merging.compute.PINNED", pinned)
+        many = [torch.full((1024, 1024), float(i)) for i in range(20)]  # pinned memory is used again for the later ones
+        with torch.cuda.stream(torch.cuda.Stream()):
+            found = [onto(tensor.clone(), "cuda") for tensor in many]
+            found = [tensor.cpu() for tensor in found]
+        assert all(torch.equal(*pair) for pair in zip(found, many, strict=True))
 
     @pytest.mark.parametrize("method", EVERY)
     def test_merges(self, folder, method):
