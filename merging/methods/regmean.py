@@ -7,6 +7,10 @@ from merging.calibration import Inputs
 from merging.covariance import least_squares, mean_delta, row_least_squares
 from merging.method import Choice, Lambda, Number, Paper, merge_method
 
+RIDGE = Number(0.0, 1.0, 0.001, 0.01, "Ridge", "Pulls towards the mean.")
+EMBED = Choice(("mean", "tied"), "Embedding", "Tied fits each row to how it is used.", screen="tied")
+NORMS = Choice(("mean", "lot"), "Norms", "Lot weighs a scale by what it meets.")
+
 
 @merge_method(
     title="RegMean",
@@ -20,11 +24,9 @@ def regmean(
     inputs: Inputs,
     lambda_: Annotated[float, Lambda(screen=1.3)],
     a: Annotated[float, Number(0.0, 1.0, 0.01, 0.95, "Off-diagonal", "Lower trusts links between inputs less.")],
-    ridge: Annotated[float, Number(0.0, 1.0, 0.001, 0.01, "Ridge", "Pulls towards the mean.")],
-    embed: Annotated[
-        str, Choice(("mean", "tied"), "Embedding", "Tied fits each row to how it is used.", screen="tied")
-    ],
-    norms: Annotated[str, Choice(("mean", "lot"), "Norms", "Lot weighs a scale by what it meets.")],
+    ridge: Annotated[float, RIDGE],
+    embed: Annotated[str, EMBED],
+    norms: Annotated[str, NORMS],
 ) -> Tensor:
     """Finds the matrix whose outputs on each expert's own inputs are nearest to what that expert puts out.
 
@@ -39,8 +41,10 @@ def regmean(
     return lambda_ * fitted(deltas, weights, inputs, a, ridge, embed, norms)
 
 
-def fitted(deltas: Tensor, weights: Tensor, inputs: Inputs, a: float, ridge: float, embed: str, norms: str) -> Tensor:
-    """RegMean's solution before its scale."""
+def fitted(
+    deltas: Tensor, weights: Tensor, inputs: Inputs, a: float, ridge: float, embed: str, norms: str, apart: bool = False
+) -> Tensor:
+    """RegMean's solution before its scale, a sum over the experts. apart: its parts (T, *shape)."""
     measured, counts = inputs.gram, inputs.counts
 
     def gram(t: int) -> Tensor:
@@ -50,10 +54,10 @@ def fitted(deltas: Tensor, weights: Tensor, inputs: Inputs, a: float, ridge: flo
         return a * c + torch.diag((1 - a) * diagonal + ridge * diagonal.mean())
 
     if inputs.squares is not None and norms == "lot":
-        return row_least_squares(deltas[..., None], inputs.squares, None, weights)[..., 0]
+        return row_least_squares(deltas[..., None], inputs.squares, None, weights, apart=apart)[..., 0]
     if counts is not None and embed == "tied":
-        return row_least_squares(deltas, counts, measured and gram, weights)
+        return row_least_squares(deltas, counts, measured and gram, weights, apart=apart)
     if counts is None and measured:
-        found = least_squares(deltas.mT if inputs.transposed else deltas, gram, weights)
+        found = least_squares(deltas.mT if inputs.transposed else deltas, gram, weights, apart=apart)
         return found.mT if inputs.transposed else found
-    return mean_delta(deltas, weights)
+    return mean_delta(deltas, weights, apart=apart)

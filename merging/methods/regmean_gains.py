@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from merging.calibration import Inputs
-from merging.method import Choice, Lambda, Number, Paper, merge_method
-from merging.methods.regmean import fitted
+from merging.method import Lambda, Number, Paper, merge_method
+from merging.methods.regmean import EMBED, NORMS, RIDGE, fitted
 
 
 @merge_method(
@@ -24,11 +24,9 @@ def regmean_gains(
     a: Annotated[
         float, Number(0.0, 1.0, 0.01, 0.9, "Off-diagonal", "Lower trusts links between inputs less.", screen=1.0)
     ],
-    ridge: Annotated[float, Number(0.0, 1.0, 0.001, 0.01, "Ridge", "Pulls towards the mean.")],
-    embed: Annotated[
-        str, Choice(("mean", "tied"), "Embedding", "Tied fits each row to how it is used.", screen="tied")
-    ],
-    norms: Annotated[str, Choice(("mean", "lot"), "Norms", "Lot weighs a scale by what it meets.")],
+    ridge: Annotated[float, RIDGE],
+    embed: Annotated[str, EMBED],
+    norms: Annotated[str, NORMS],
 ) -> Tensor:
     """RegMean++ whose parts are as strong as brings the merge's answers nearest to those of the experts.
 
@@ -40,8 +38,7 @@ def regmean_gains(
     if inputs.gains is None:
         return lambda_ * fitted(deltas, weights, inputs, a, ridge, embed, norms)
     merged = torch.zeros_like(deltas[0])
-    for t, gain in enumerate(inputs.gains.to(deltas)):
-        alone = torch.zeros_like(deltas)
-        alone[t] = deltas[t]
-        merged += fitted(alone, weights, inputs, a, ridge, embed, norms) * gain
+    parts = fitted(deltas, weights, inputs, a, ridge, embed, norms, apart=True)
+    for part, gain in zip(parts, inputs.gains.to(deltas), strict=True):
+        merged += part * gain
     return lambda_ * merged

@@ -3,8 +3,8 @@ from typing import Annotated
 from torch import Tensor
 
 from merging.calibration import Inputs
-from merging.method import Choice, Lambda, Number, Paper, merge_method
-from merging.methods.regmean import fitted
+from merging.method import Lambda, Number, Paper, merge_method
+from merging.methods.regmean import EMBED, NORMS, RIDGE, fitted
 
 
 @merge_method(
@@ -21,11 +21,9 @@ def regmean_pp(
     a: Annotated[
         float, Number(0.0, 1.0, 0.01, 0.9, "Off-diagonal", "Lower trusts links between inputs less.", screen=0.99)
     ],
-    ridge: Annotated[float, Number(0.0, 1.0, 0.001, 0.01, "Ridge", "Pulls towards the mean.")],
-    embed: Annotated[
-        str, Choice(("mean", "tied"), "Embedding", "Tied fits each row to how it is used.", screen="tied")
-    ],
-    norms: Annotated[str, Choice(("mean", "lot"), "Norms", "Lot weighs a scale by what it meets.")],
+    ridge: Annotated[float, RIDGE],
+    embed: Annotated[str, EMBED],
+    norms: Annotated[str, NORMS],
 ) -> Tensor:
     """RegMean on the inputs that a layer meets once the layers before it are merged.
 

@@ -43,6 +43,24 @@ def test_learned_gains_multiply_each_experts_part_column_by_column():
     close(regmean(PAIR, None, gains=gains), [[5.5, 0.25], [0, 4.5]])  # the mean of D_1 diag(2, 9) and D_2 diag(9, .5)
 
 
+@pytest.mark.parametrize("counts", [None, torch.tensor([[1.0, 3.0], [2.0, 1.0]], dtype=torch.float64)])
+def test_parts_that_keep_their_strength_are_the_whole_and_each_gram_matrix_is_read_as_often(counts):
+    grams = [torch.tensor(each, dtype=torch.float64) for each in ([[2.0, 1.0], [1.0, 2.0]], [[3.0, -1.0], [-1.0, 1.0]])]
+    read = []
+
+    def gram(t):
+        read.append(t)
+        return grams[t]
+
+    keywords = {"lambda_": 1.0, "a": 0.9, "ridge": 0.1, "embed": "tied", "norms": "mean"}
+    whole, parts = (
+        METHODS["regmean_gains"](PAIR, ONES, inputs=Inputs(gram, counts, gains=gains), **keywords)
+        for gains in (None, torch.ones(2, 2))
+    )
+    close(parts, whole)
+    assert read[: len(read) // 2] == read[len(read) // 2 :]
+
+
 def test_equal_inputs_give_the_mean_and_importance_weighs_it():
     gram = torch.tensor([[2.0, 1.0], [1.0, 2.0]], dtype=torch.float64)
     close(regmean(PAIR, [gram, gram]), [[1, 0.5], [0, 0.5]])
