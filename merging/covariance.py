@@ -99,8 +99,8 @@ def _sums(deltas: Tensor, gram: Gram, weights: Tensor, apart: bool = False) -> t
     n = deltas.shape[2]
     total = torch.zeros(n, n, dtype=torch.float64, device=deltas.device)
     products = torch.zeros(deltas.shape[0 if apart else 1 :], dtype=torch.float64, device=deltas.device)
-    for t, weight in enumerate(weights.double()):
-        c = weight * gram(t)
-        (products[t] if apart else products).add_(deltas[t].double() @ c)
-        total += c * weight.sign()
+    for t, weight in enumerate(weights.tolist()):
+        c = gram(t)
+        (products[t] if apart else products).addmm_(deltas[t].double(), c, alpha=weight)
+        total.add_(c, alpha=abs(weight))
     return products, total

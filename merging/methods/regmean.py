@@ -49,9 +49,10 @@ def fitted(
 
     def gram(t: int) -> Tensor:
         assert measured
-        c = measured(t).double()
-        diagonal = c.diagonal()
-        return a * c + torch.diag((1 - a) * diagonal + ridge * diagonal.mean())
+        c = measured(t).to(torch.float64, copy=True)
+        diagonal = c.diagonal().clone()
+        c.mul_(a).diagonal().add_((1 - a) * diagonal + ridge * diagonal.mean())
+        return c
 
     if inputs.squares is not None and norms == "lot":
         return row_least_squares(deltas[..., None], inputs.squares, None, weights, apart=apart)[..., 0]
