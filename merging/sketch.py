@@ -9,6 +9,7 @@ from merging.decompose import SVD
 from merging.eigen import gram, top_eigen
 
 OVERSAMPLING = 1.5  # directions searched for each one kept
+SHIFT = 1e-6  # of the trace, above a float32 Gram matrix's rounding noise
 
 
 def sketch(a: Tensor, k: int, *, power: int = 1) -> SVD:
@@ -57,13 +58,18 @@ def _mixed(a: Tensor, width: int) -> Tensor:
 
 
 def _orthonormal(a: Tensor, passes: int) -> Tensor:
-    """Columns that span those of `a`: Cholesky QR, whose second pass finds the digits that the first loses; where it
-    fails Householder's.
+    """Columns that span those of `a`: Cholesky QR, whose second pass finds the digits that the first loses. Where they
+    are nearly dependent a shifted pass comes before (Fukaya et al. 2020), where they are dependent it is Householder's.
     """
-    q = a
-    for _ in range(passes):
-        factor, failed = torch.linalg.cholesky_ex(q.T @ q, upper=True)
-        if int(failed):
-            return torch.linalg.qr(a).Q
-        q = torch.linalg.solve_triangular(factor, q, upper=True, left=False)
-    return q
+    for shifts in ((0.0,) * passes, (SHIFT,) + (0.0,) * passes):
+        q = a
+        for shift in shifts:
+            squares = q.T @ q
+            squares.diagonal().add_(shift * squares.trace())
+            factor, failed = torch.linalg.cholesky_ex(squares, upper=True)
+            if int(failed):
+                break
+            q = torch.linalg.solve_triangular(factor, q, upper=True, left=False)
+        else:
+            return q
+    return torch.linalg.qr(a).Q

@@ -104,6 +104,16 @@ def dense(part: SVD) -> torch.Tensor:
     return ((part.u * part.s) @ part.v.T).cpu()
 
 
+def test_sketches_and_their_polar_factors_take_no_svd_and_no_qr(monkeypatch: pytest.MonkeyPatch):
+    for name in ("svd", "svdvals", "qr", "matrix_rank", "pinv"):
+        monkeypatch.setattr(torch.linalg, name, lambda *_, **__: pytest.fail("slow on a device"))
+    with pretend_device() as device:
+        parts = [sketch(delta(512, 640 + t).to(device), 100) for t in range(3)]
+        for side in ([part.u for part in parts], [part.v[:640] for part in parts]):
+            found = polar(torch.cat(side, 1), 1e-3)[0].cpu()
+            torch.testing.assert_close(found.T @ found, torch.eye(300), rtol=0, atol=1e-3)
+
+
 @pytest.mark.cuda
 @ON_GPU
 class TestGPU:

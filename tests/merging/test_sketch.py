@@ -59,6 +59,14 @@ class TestBounds:
         found = sketch(a, 40)
         assert ((found.u * found.s) @ found.v.T - a).norm() < 1e-5 * a.norm()
 
+    @pytest.mark.parametrize("strong", [100.0, 1000.0])
+    def test_where_few_directions_are_much_stronger_products_still_do(self, strong, monkeypatch):
+        monkeypatch.setattr(torch.linalg, "qr", lambda *_: pytest.fail("Householder's"))
+        random = torch.Generator().manual_seed(3)
+        left, right, rest = (torch.randn(*shape, generator=random) for shape in ((512, 20), (20, 400), (512, 400)))
+        a = left @ right + 100 / strong * rest
+        assert excess(a, sketch(a, 100)) < 0.03
+
     def test_nothing_is_found_in_nothing(self):
         assert sketch(torch.zeros(400, 320), 10).s.tolist() == [0.0] * 10
 
