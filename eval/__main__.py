@@ -7,7 +7,7 @@ the last one is the scores alone.
 import argparse
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,8 +15,10 @@ from eval.public.command import add_benchmark
 from eval.searching.command import add_search
 from eval.searching.glue_command import add_glue
 from eval.searching.safety_command import add_safest
-from merging.command import Parser, add_device, print_json, run, tell
-from merging.events import Event, Notice, to_json
+from merging.command import Parser, add_device, follow, print_json, run, tell
+from merging.events import Notice, to_json
+from merging.partial import refuse_existing
+from merging.recipe import load_recipe
 
 if TYPE_CHECKING:
     from eval.scoring.board import HScore, Scores
@@ -103,22 +105,24 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _export(args: argparse.Namespace) -> None:
+    recipe = load_recipe(args.recipe)
+    refuse_existing(args.out)
     from eval.scoring.reload import export
 
-    _follow(export(args.recipe, args.out, args.device, args.resume), args.json)
+    follow(export(recipe, args.out, args.device, args.resume), args.json)
 
 
 def _reload(args: argparse.Namespace) -> None:
     from eval.scoring.reload import reload
 
-    _follow(reload(args.out, args.device), args.json)
+    follow(reload(args.out, args.device), args.json)
 
 
 def _calibrate(args: argparse.Namespace) -> None:
-    from eval.calibrating.calibrate import Calibrated, calibrate
-    from merging.recipe import load_recipe
-
     recipe = load_recipe(args.recipe)
+    refuse_existing(args.out)
+    from eval.calibrating.calibrate import Calibrated, calibrate
+
     for event in calibrate(recipe, args.out, args.texts, args.each, args.device, args.pick, args.base):
         if args.json:
             print_json(to_json(event))
@@ -133,14 +137,6 @@ def _detector(args: argparse.Namespace) -> None:
     from eval.judging.detector import report
 
     print(report())
-
-
-def _follow(events: Iterator[Event], as_json: bool) -> None:
-    for event in events:
-        if as_json:
-            print_json(to_json(event))
-        else:
-            tell(event)
 
 
 def _score(args: argparse.Namespace) -> None:

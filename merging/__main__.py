@@ -1,7 +1,7 @@
 """The command line: `python -m merging merge | verify | check | profile | fit | methods | download | push`.
 
 Exit 0 done, 2 for what the user can mend (one plain message on stderr), 130 stopped. With --json, one object a line.
-Torch is imported inside the commands, so that a wrong word is answered at once.
+Torch is imported inside the commands, after what costs nothing to check, so that a wrong word is answered at once.
 """
 
 import argparse
@@ -10,10 +10,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from merging.command import Parser, add_device, print_json, run, seconds_text, tell, write_recipe
+from merging.command import Parser, add_device, follow, print_json, run, seconds_text, write_recipe
 from merging.errors import UserError, all_of
-from merging.events import Event, to_json
-from merging.partial import refuse_existing
+from merging.events import to_json
+from merging.partial import refuse_existing, refuse_file
+from merging.recipe import Expert, load_recipe
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -63,34 +64,24 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _merge(args: argparse.Namespace) -> None:
-    from merging.recipe import load_recipe
-
     if args.lora_rank is not None and args.resume:
         raise UserError("E_USAGE", "a LoRA is written in one piece.", where="--resume", do="Leave --resume out.")
     recipe = load_recipe(args.recipe)
+    refuse_existing(args.out)
     from merging.device import choose_device, merges_on
     from merging.engine import merge
     from merging.hub import this_machine
-    from merging.pins import missing, pinned
-    from merging.plan import make_plan
+    from merging.lora_export import write_lora
+    from merging.pins import plan_downloaded
 
     device = merges_on(choose_device(args.device))
-    plan = make_plan(recipe, this_machine())  # from headers: every problem before the first download
-    fixed = pinned(recipe)
-    for source in missing(fixed):
-        _fetch(source, args.json)
-    if pinned(fixed) != recipe:
-        plan = make_plan(pinned(fixed))
+    plan = follow(plan_downloaded(recipe, this_machine()), args.json)
     if not args.json:
         print(_estimate_text(plan.estimate, len(plan.tensors)), file=sys.stderr)
     if args.lora_rank is not None:
-        from merging.lora_export import write_lora
-
-        for event in write_lora(plan, args.out, args.lora_rank, device):
-            _report(event, args.json)
+        follow(write_lora(plan, args.out, args.lora_rank, device), args.json)
         return
-    for event in merge(plan, args.out, device=device, resume=args.resume):
-        _report(event, args.json)
+    follow(merge(plan, args.out, device=device, resume=args.resume), args.json)
     if not args.json:
         print(f"To test that it loads and talks: python -m eval reload {args.out}")
 
@@ -109,7 +100,10 @@ def _verify(args: argparse.Namespace) -> None:
 
 
 def _download(args: argparse.Namespace) -> None:
-    _fetch(args.source, args.json)
+    from merging.download import download
+    from merging.hub import this_machine
+
+    follow(download(args.source, hub=this_machine()), args.json)
 
 
 def _push(args: argparse.Namespace) -> None:
@@ -120,25 +114,15 @@ def _push(args: argparse.Namespace) -> None:
         from huggingface_hub.utils import disable_progress_bars
 
         disable_progress_bars()
-    for event in push(args.out, args.repo, hub=this_machine(), private=not args.public):
-        _report(event, args.json)
-
-
-def _fetch(source: str, as_json: bool) -> None:
-    from merging.download import download
-    from merging.hub import this_machine
-
-    for event in download(source, hub=this_machine()):
-        _report(event, as_json)
+    follow(push(args.out, args.repo, hub=this_machine(), private=not args.public), args.json)
 
 
 def _check(args: argparse.Namespace) -> None:
+    recipe = load_recipe(args.recipe)
     from merging.check_report import as_json, fix_lines, lines, report
     from merging.hub import this_machine
     from merging.plan import check
-    from merging.recipe import load_recipe
 
-    recipe = load_recipe(args.recipe)
     checked = check(recipe, this_machine())
     found = report(recipe, checked)
     if args.json:
@@ -155,17 +139,15 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _profile(args: argparse.Namespace) -> None:
-    from merging.recipe import Expert, load_recipe
-
     recipe = load_recipe(args.recipe)
+    if args.html:
+        refuse_file(args.html)
     import torch
 
     from merging.plan import make_plan
     from merging.profile import profile
-    from merging.report import heading, html_report, refuse_page, text_rows
+    from merging.report import heading, html_report, text_rows
 
-    if args.html:
-        refuse_page(args.html)
     torch.set_num_threads(1)  # small decompositions take several times longer on several threads
     plan = make_plan(recipe)
     names = [Expert(model.source).name for model in plan.experts]
@@ -188,15 +170,14 @@ def _profile(args: argparse.Namespace) -> None:
 
 
 def _fit(args: argparse.Namespace) -> None:
+    recipe = load_recipe(args.recipe)
+    if args.densities:
+        refuse_file(args.densities)
     from merging.fit import fit, told
     from merging.live import LiveMerge
     from merging.plan import make_plan
-    from merging.recipe import load_recipe
     from merging.sources import spelled_out
 
-    recipe = load_recipe(args.recipe)
-    if args.densities:
-        refuse_existing(args.densities)
     plan = make_plan(recipe)
     experts = [model for model in plan.experts if model.fingerprint != plan.base.fingerprint]
     live = LiveMerge(plan.base, experts, [expert.source for expert in experts])
@@ -241,13 +222,6 @@ def _tell_knobs(knobs: Iterable[Any]) -> None:
         span = f"{knob.low:g} to {knob.high:g}" if knob.kind == "number" else ", ".join(knob.choices) or knob.kind
         each = ", one per expert" if knob.per_expert else ""
         print(f"    {knob.key:22} {span}{each}; default {_plain(knob.default)}. {knob.help}")
-
-
-def _report(event: Event, as_json: bool) -> None:
-    if as_json:
-        print_json(to_json(event))
-    else:
-        tell(event)
 
 
 def _estimate_text(estimate: Any, n_tensors: int) -> str:

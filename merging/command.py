@@ -5,7 +5,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -26,6 +26,7 @@ from merging.events import (
     TensorDone,
     Testing,
     Uploading,
+    to_json,
 )
 
 
@@ -98,6 +99,19 @@ def tell(event: Event) -> None:
         elif isinstance(event, Finished):
             took = seconds_text(event.seconds)
             print(f"{event.folder} written: {event.n_tensors} tensors in {took}. Digest {event.digest}.")
+
+
+def follow(events: Iterator[Event], as_json: bool) -> Any:
+    """Tell every event; returns what their generator does at its end."""
+    while True:
+        try:
+            event = next(events)
+        except StopIteration as end:
+            return end.value
+        if as_json:
+            print_json(to_json(event))
+        else:
+            tell(event)
 
 
 def write_recipe(out: Path, recipe: str) -> None:

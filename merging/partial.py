@@ -92,6 +92,13 @@ def refuse_existing(out: Path) -> None:
                         do="Choose another name, or move this away.")  # fmt: skip
 
 
+def refuse_file(out: Path) -> None:
+    """Fail early where a new file could not be written, or would take the place of something."""
+    refuse_existing(out)
+    if not out.parent.is_dir():
+        raise UserError("E_WRITE", "there is no such folder.", where=str(out.parent), do="Make it first.")
+
+
 def sha256_of(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,7 +1,13 @@
 """The Hub ids of a recipe: which are not downloaded yet, and the recipe with each one's commit written out."""
 
+from collections.abc import Generator
+
+from merging.download import download
+from merging.events import Event
+from merging.hub import Hub
 from merging.hub_cache import ABSENT, local_model, split
 from merging.models import written_out
+from merging.plan import Plan, make_plan
 from merging.recipe import Recipe
 from merging.remote import hub_parts
 from merging.sources import model_parts
@@ -23,6 +29,17 @@ def pinned(recipe: Recipe) -> Recipe:
         return "+".join(_pinned(part) if part in there else part for part in model_parts(whole, recipe.folder))
 
     return recipe.renamed(name)
+
+
+def plan_downloaded(recipe: Recipe, hub: Hub) -> Generator[Event, None, Plan]:
+    """Download the recipe's Hub models that are missing; returns the plan of what is then here, each commit written
+    out. Every problem that headers tell is raised before the first download.
+    """
+    make_plan(recipe, hub)
+    fixed = pinned(recipe)
+    for source in missing(fixed):
+        yield from download(source, hub=hub)
+    return make_plan(pinned(fixed))
 
 
 def _pinned(part: str) -> str:

@@ -10,7 +10,6 @@ from pathlib import Path
 from merging import analysis
 from merging.analysis import Conflict, Look, Measure
 from merging.errors import UserError
-from merging.partial import refuse_existing
 from merging.plots import Picture, conflict_map, row_name, rows_shown, scale_of
 from merging.profile import MatrixProfile
 
@@ -37,13 +36,6 @@ def text_rows(row: MatrixProfile, names: Sequence[str]) -> list[str]:
         f"{p.sign:>6.3f} {p.cosine:>7.3f} {p.shared:>7.3f} {p.interference:>13.3f}"
         for p in row.pairs
     ]
-
-
-def refuse_page(page: Path) -> None:
-    """Fail early where the page could not be written, or would take the place of something."""
-    refuse_existing(page)
-    if not page.parent.is_dir():
-        raise UserError("E_WRITE", "there is no such folder.", where=str(page.parent), do="Make it first.")
 
 
 def html_report(rows: Sequence[MatrixProfile], names: Sequence[str], title: str, page: Path) -> None:

@@ -25,16 +25,14 @@ from eval.scoring.score import kept_scores
 from merging.checkpoint import open_checkpoint
 from merging.companions import TOKENIZER, voice
 from merging.device import choose_device, merges_on
-from merging.download import download
 from merging.engine import merge, merged_tensors
 from merging.errors import UserError
 from merging.events import Event, Notice, Reloaded, Testing
 from merging.hub import this_machine
 from merging.manifest import n_parameters, plan_of, read_manifest
-from merging.partial import refuse_existing
-from merging.pins import missing, pinned
-from merging.plan import Plan, make_plan
-from merging.recipe import load_recipe
+from merging.pins import plan_downloaded
+from merging.plan import Plan
+from merging.recipe import Recipe
 from merging.store import Store
 from merging.words import some
 
@@ -53,16 +51,10 @@ class Turn:
     n_tokens: int
 
 
-def export(recipe: Path, out: Path, device: str = "auto", resume: bool = False) -> Iterator[Event]:
-    """Merge a recipe file into `out`, which appears only once the reload test has passed."""
+def export(recipe: Recipe, out: Path, device: str = "auto", resume: bool = False) -> Iterator[Event]:
+    """Merge a recipe into `out`, which appears only once the reload test has passed."""
     place = choose_device(device)
-    refuse_existing(out)
-    written = load_recipe(recipe)
-    make_plan(written, this_machine())  # from headers: every problem before the first download
-    fixed = pinned(written)
-    for source in missing(fixed):
-        yield from download(source, hub=this_machine())
-    plan = make_plan(pinned(fixed))
+    plan = yield from plan_downloaded(recipe, this_machine())
     _check_template(plan)
 
     def accept(folder: Path) -> Iterator[Event]:

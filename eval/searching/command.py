@@ -10,7 +10,7 @@ from eval.searching.aims import AIMS
 from eval.searching.samplers import SAMPLERS
 from merging.command import add_device, print_json, seconds_text, write_recipe
 from merging.events import to_json
-from merging.partial import refuse_existing
+from merging.partial import refuse_file
 
 if TYPE_CHECKING:
     from eval.scoring.board import Scores
@@ -40,11 +40,11 @@ def add_search(commands: Any) -> None:
 
 
 def _search(args: argparse.Namespace) -> None:
+    refuse_file(args.out)
     from eval.scoring.score import Asked
     from eval.searching.events import Begun, Done, Finalist, Promoted, Tried
     from eval.searching.scoring import search_recipe
 
-    refuse_existing(args.out)
     finalists: list[Finalist] = []
     done: Done | None = None
     for event in search_recipe(

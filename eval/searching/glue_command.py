@@ -7,7 +7,7 @@ from typing import Any
 
 from merging.command import add_device, print_json, write_recipe
 from merging.events import to_json
-from merging.partial import refuse_existing
+from merging.partial import refuse_file
 
 
 def add_glue(commands: Any) -> None:
@@ -28,10 +28,10 @@ def add_glue(commands: Any) -> None:
 
 
 def _glue(args: argparse.Namespace) -> None:
+    refuse_file(args.out)
     from eval.scoring.score import Asked
     from eval.searching.glue import Glued, Grouped, Joined, glue
 
-    refuse_existing(args.out)
     for event in glue(args.recipe, args.cosine, "" if args.all else args.probes, args.device):
         if isinstance(event, Glued):
             write_recipe(args.out, event.recipe)

@@ -6,7 +6,8 @@ from typing import Any
 
 from merging.command import add_device, print_json, write_recipe
 from merging.events import to_json
-from merging.partial import refuse_existing
+from merging.partial import refuse_file
+from merging.recipe import load_recipe
 
 
 def add_safest(commands: Any) -> None:
@@ -29,11 +30,10 @@ def add_safest(commands: Any) -> None:
 
 
 def _safest(args: argparse.Namespace) -> None:
-    from eval.searching.safety import Safest, Trusted, safest, told
-    from merging.recipe import load_recipe
-
-    refuse_existing(args.out)
     names = [expert.name for expert in load_recipe(args.recipe).beside_base]
+    refuse_file(args.out)
+    from eval.searching.safety import Safest, Trusted, safest, told
+
     for event in safest(args.recipe, args.safe, args.g, args.trials, seed=args.seed, device=args.device):
         if isinstance(event, Safest):
             write_recipe(args.out, event.recipe)

@@ -205,3 +205,25 @@ def test_it_starts_fast_and_without_the_page():
     usage = subprocess.run([sys.executable, "-m", "merging", "merge"], capture_output=True, text=True, timeout=60)
     assert usage.returncode == 2
     assert "RECIPE.yml" in usage.stderr
+
+
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [
+        ("merging", ["merge", "recipe.yml", "base"]),
+        ("merging", ["check", "nowhere.yml"]),
+        ("merging", ["profile", "recipe.yml", "--html", "nowhere/page.html"]),
+        ("merging", ["fit", "recipe.yml", "--densities", "nowhere/best.yml"]),
+        ("eval", ["export", "recipe.yml", "base"]),
+        ("eval", ["calibrate", "nowhere.yml", "measured"]),
+        ("eval", ["search", "recipe.yml", "nowhere/best.yml"]),
+        ("eval", ["glue", "recipe.yml", "nowhere/best.yml"]),
+        ("eval", ["safest", "recipe.yml", "nowhere/best.yml"]),
+    ],
+)
+def test_what_costs_nothing_is_checked_before_torch_is_imported(family, recipe, monkeypatch, module, words):
+    monkeypatch.chdir(family)
+    code = f"import sys; from {module}.__main__ import main; print(main(sys.argv[1:]), 'torch' in sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    found = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, env=environment)
+    assert found.stdout == "2 False\n", found.stderr
