@@ -201,6 +201,8 @@ class _Job:
                     with self._kept_grams(t, i) as grams:
                         measure(self.layers, i, readings[t], self._state(expert, self.layers.names(i).values()), grams)
                 yield steps.one()
+            if i + 1 == len(self.layers) and not self._head_last:
+                return  # nobody reads what the last layer puts out
             calibration = Calibration(self.folder, self.kept.about([ENDS, str(i)]))
             merged = self._merged(replace(plan, calibration=calibration), self.layers.names(i).values())
             readings = [through(self.layers, i, own, merged) for own in readings]

@@ -3,6 +3,7 @@
 import json
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -188,41 +189,39 @@ def test_a_layer_that_is_only_measured_stops_where_its_last_matrix_has_read(tmp_
     assert stopped.tokens == whole.tokens == 6
 
 
-def test_the_merged_stream_is_read_through_merged_layers(family):
-    """Layer 1's inputs are those that the finished merge's layer 0 makes; the head's those of all layers."""
+@pytest.mark.parametrize("tied", [False, True])
+def test_the_merged_stream_is_read_through_merged_layers(tmp_path, tied):
+    """Layer 1's inputs are those that the finished merge's layer 0 makes; the head's those of all layers, or where it
+    is the embedding too, which is merged first, the expert's own.
+    """
+    make_family(tmp_path, tied=tied, tokenizer=True)
     names = ("helpful", "honest", "harmless")
-    source = texts(family, names)
-    wanted = recipe(family, names, "regmean_pp")
-    run(calibrate(wanted, family / "cal", source, device="cpu"))
-    found = open_calibration(family / "cal")
-    plan = make_plan(recipe(family, names, "regmean_pp", calibration="cal"))
-    merged = dict(merged_tensors(plan))
-    expert = AutoModelForCausalLM.from_pretrained(family / "honest", dtype=torch.float32).state_dict()
-    for name, tensor in merged.items():  # the merge up to layer 0, then the expert
-        if ".layers.1." not in name:
-            expert[name] = tensor.float()
-    mixed = AutoModelForCausalLM.from_pretrained(family / "base", dtype=torch.float32)
-    mixed.load_state_dict(expert)
-    seen = []
-    mixed.model.layers[1].mlp.down_proj.register_forward_pre_hook(lambda _, x: seen.append(x[0][0].detach()))
-    tokenizer = AutoTokenizer.from_pretrained(family / "base")
-    for line in TEXT["honest"]:
-        mixed(torch.tensor([tokenizer(line["text"])["input_ids"]]))
-    rows = torch.cat(seen)
-    gram = found.inputs("model.layers.1.mlp.down_proj.weight", found.about.experts).gram
-    assert gram
-    torch.testing.assert_close(gram(1), rows.T @ rows / len(rows), atol=1e-4, rtol=2e-3)
-    own = AutoModelForCausalLM.from_pretrained(family / "honest", dtype=torch.float32).state_dict()
-    mixed.load_state_dict({name: tensor.float() for name, tensor in merged.items()})
-    mixed.model.norm.weight.data = own["model.norm.weight"]  # all layers of the merge, then the expert
-    into_head = []
-    mixed.lm_head.register_forward_pre_hook(lambda _, x: into_head.append(x[0][0].detach()))
-    for line in TEXT["honest"]:
-        mixed(torch.tensor([tokenizer(line["text"])["input_ids"]]))
-    rows = torch.cat(into_head)
-    gram = found.inputs("lm_head.weight", found.about.experts).gram
-    assert gram
-    torch.testing.assert_close(gram(1), rows.T @ rows / len(rows), atol=1e-4, rtol=2e-3)
+    source = texts(tmp_path, names)
+    run(calibrate(recipe(tmp_path, names, "regmean_pp"), tmp_path / "cal", source, device="cpu"))
+    found = open_calibration(tmp_path / "cal")
+    plan = make_plan(recipe(tmp_path, names, "regmean_pp", calibration="cal"))
+    merged = {name: tensor.float() for name, tensor in merged_tensors(plan)}
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "base")
+
+    def check(name: str, part: str, taken: Callable[[str], bool]) -> None:
+        """The Gram matrix of a part's inputs in the expert whose tensors are the merge's where they are taken."""
+        mixed = AutoModelForCausalLM.from_pretrained(tmp_path / "honest", dtype=torch.float32)
+        mixed.load_state_dict({key: tensor for key, tensor in merged.items() if taken(key)}, strict=False)
+        seen: list[torch.Tensor] = []
+        mixed.get_submodule(part).register_forward_pre_hook(lambda _, x: seen.append(x[0][0].detach()))
+        for line in TEXT["honest"]:
+            mixed(torch.tensor([tokenizer(line["text"])["input_ids"]]))
+        rows, gram = torch.cat(seen), found.inputs(name, found.about.experts).gram
+        assert gram
+        torch.testing.assert_close(gram(1), rows.T @ rows / len(rows), atol=1e-4, rtol=2e-3)
+
+    below = ("model.embed_tokens.", "model.layers.0.")
+    down = "model.layers.1.mlp.down_proj"
+    check(f"{down}.weight", down, lambda key: key.startswith(below))
+    if tied:
+        check("model.embed_tokens.weight", "lm_head", lambda key: False)
+    else:
+        check("lm_head.weight", "lm_head", lambda key: key.startswith((*below, "model.layers.1.")))
 
 
 def test_learned_gains_bring_the_merge_nearer_to_what_each_expert_says(family):
