@@ -88,7 +88,8 @@ def _parser() -> argparse.ArgumentParser:
     measure = commands.add_parser("calibrate", help=words, description=words, allow_abbrev=False)
     measure.set_defaults(run=_calibrate)
     measure.add_argument("recipe", type=Path, metavar="RECIPE.yml")
-    measure.add_argument("out", type=Path, metavar="FOLDER")
+    words = "default: the recipe's own `calibration:`, else RECIPE-calibration beside it"
+    measure.add_argument("out", type=Path, nargs="?", metavar="FOLDER", help=words)
     measure.add_argument("--texts", default="town", help="a file of texts for each expert, or: town")
     measure.add_argument("--each", type=int, default=64, help="texts an expert (default: 64)")
     words = "keep this share of the texts: of usual length, little repeated, neither odd nor trivial to the base"
@@ -120,10 +121,11 @@ def _reload(args: argparse.Namespace) -> None:
 
 def _calibrate(args: argparse.Namespace) -> None:
     recipe = load_recipe(args.recipe)
-    refuse_existing(args.out)
+    out = args.out or recipe.folder / (recipe.calibration or f"{args.recipe.stem}-calibration")
+    refuse_existing(out)
     from eval.calibrating.calibrate import Calibrated, calibrate
 
-    for event in calibrate(recipe, args.out, args.texts, args.each, args.device, args.pick, args.base):
+    for event in calibrate(recipe, out, args.texts, args.each, args.device, args.pick, args.base):
         if args.json:
             print_json(to_json(event))
         elif isinstance(event, Calibrated):

@@ -14,6 +14,7 @@ from merging.compute import read_deltas
 from merging.errors import UserError
 from merging.plan import Plan
 from merging.recipe import Expert, Recipe
+from merging.values import Settings
 
 
 def delta_cosines(plan: Plan) -> np.ndarray:
@@ -68,6 +69,16 @@ def glued(recipe: Recipe, groups: Sequence[Sequence[int]]) -> Recipe:
         stages.append(average(recipe, group, name))
         experts.append(replace(first, model=name))
     return replace(recipe, experts=tuple(experts), stages=tuple(stages), name="")
+
+
+def by_method(recipe: Recipe, method: str) -> Recipe:
+    """The recipe with another method at its defaults and the same weights."""
+
+    def weights(settings: Settings) -> Settings:
+        return tuple(pair for pair in settings if pair[0] == "weight")
+
+    experts = tuple(replace(expert, parameters=weights(expert.parameters)) for expert in recipe.experts)
+    return replace(recipe, method=method, parameters=weights(recipe.parameters), experts=experts)
 
 
 def refuse_parts(recipe: Recipe) -> None:

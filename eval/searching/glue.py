@@ -8,7 +8,7 @@ from eval.scoring.score import Asked
 from eval.searching.events import Rung
 from eval.searching.scoring import ladder, merge_scores, refuse_public
 from eval.searching.search import Measure
-from merging.glue import average, clusters, delta_cosines, glued, refuse_parts
+from merging.glue import average, by_method, clusters, delta_cosines, glued, refuse_parts
 from merging.methods import METHODS
 from merging.plan import make_plan, members
 from merging.recipe import Recipe, load_recipe
@@ -45,11 +45,15 @@ class Glued:
 GlueEvent = Asked | Grouped | Joined | Glued
 
 
-def glue(path: Path, least: float = 0.3, probes: str = "town", device: str = "auto") -> Iterator[GlueEvent]:
+def glue(
+    path: Path, least: float = 0.3, probes: str = "town", device: str = "auto", across: str = ""
+) -> Iterator[GlueEvent]:
     """The staged recipe of a recipe file. least: cosine of clusters that become one. Without `probes` all members of a
-    cluster are averaged and no model is asked. Answers are kept, so a stopped run goes on.
+    cluster are averaged and no model is asked. Answers are kept, so a stopped run goes on. across: the method that
+    merges the clusters, at its defaults, in place of the recipe's.
     """
     recipe = spelled_out(load_recipe(path))
+    recipe = by_method(recipe, across) if across else recipe
     refuse_parts(recipe)
     refuse_public(probes)
     rung = ladder(probes)[-2] if probes else None  # the last one that choices are made on

@@ -14,13 +14,15 @@ def add_glue(commands: Any) -> None:
     words = "Write the recipe of a merge of many experts: alike ones averaged first, the averages then merged."
     more = (
         " Experts whose deltas point the same way are a cluster; inside it the best by score is averaged with each "
-        "that does not make the average worse. RECIPE's own method then merges the clusters."
+        "that does not make the average worse. RECIPE's own method then merges the clusters, or another (--across)."
     )
     glue = commands.add_parser("glue", help=words, description=words + more, allow_abbrev=False)
     glue.set_defaults(run=_glue)
     glue.add_argument("recipe", type=Path, metavar="RECIPE.yml")
     glue.add_argument("out", type=Path, metavar="GLUED.yml")
     glue.add_argument("--cosine", type=float, default=0.3, help="least mean cosine inside a cluster (default: 0.3)")
+    words = "merge the clusters by this method at its defaults, such as output_fit (default: RECIPE's own)"
+    glue.add_argument("--across", default="", metavar="METHOD", help=words)
     glue.add_argument("--probes", default="town", help="town, or standard for real models (default: town)")
     glue.add_argument("--all", action="store_true", help="average whole clusters, and ask no model")
     add_device(glue)
@@ -32,7 +34,7 @@ def _glue(args: argparse.Namespace) -> None:
     from eval.scoring.score import Asked
     from eval.searching.glue import Glued, Grouped, Joined, glue
 
-    for event in glue(args.recipe, args.cosine, "" if args.all else args.probes, args.device):
+    for event in glue(args.recipe, args.cosine, "" if args.all else args.probes, args.device, args.across):
         if isinstance(event, Glued):
             write_recipe(args.out, event.recipe)
         if args.json:

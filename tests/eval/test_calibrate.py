@@ -11,6 +11,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from eval.__main__ import main as eval_main
 from eval.calibrating.calibrate import Calibrated, calibrate
 from eval.calibrating.kept import products
 from eval.running.layers import Batch, Grams, Layers, batches, measure, start_all, through
@@ -281,6 +282,14 @@ def test_texts_for_nobody_are_named(family):
     with pytest.raises(UserError, match="no text for helpful"):
         run(calibrate(recipe(family, ("helpful",)), family / "cal", source))
     assert not (family / "cal").exists()
+
+
+@pytest.mark.parametrize(("named", "place"), [("", "recipe-calibration"), ("cal", "cal")])
+def test_without_a_folder_it_goes_where_the_recipe_says_and_never_over_what_is_there(family, capsys, named, place):
+    (family / "recipe.yml").write_text(recipe(family, ("helpful",), calibration=named).to_yaml())
+    (family / place).mkdir()
+    assert eval_main(["calibrate", str(family / "recipe.yml")]) == 2
+    assert str(family / place) in capsys.readouterr().err
 
 
 def test_another_family_is_refused(family):

@@ -123,16 +123,19 @@ def test_the_command_writes_a_recipe_that_merges(family: Path, capsys: pytest.Ca
 
 def test_across_clusters_a_method_may_merge_by_what_they_read(family: Path, capsys: pytest.CaptureFixture[str]):
     """Each cluster reads the texts of its members; the weights across are those of `output_fit`."""
-    (family / "r.yml").write_text(replace(recipe(family), method="output_fit").to_yaml())
+    by_density = replace(recipe(family), parameters=(("density", 0.3),))  # a setting that output_fit does not have
+    (family / "r.yml").write_text(by_density.to_yaml())
     glued_ = family / "glued.yml"
-    assert main(["glue", str(family / "r.yml"), str(glued_), "--all"]) == 0
+    assert main(["glue", str(family / "r.yml"), str(glued_), "--all", "--across", "output_fit"]) == 0
     assert f"python -m eval calibrate {glued_} FOLDER" in capsys.readouterr().out
     lines = [{"expert": name, "text": f"w{9 + i} w{20 + 3 * i} w{31 + i}"} for i, name in enumerate(NAMES[:4])]
     (family / "texts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert main(["calibrate", str(glued_), str(family / "cal"), "--texts", str(family / "texts.jsonl")]) == 0
-    read = [json.loads(line)["expert"] for line in (family / "cal" / "texts.jsonl").read_text().splitlines()]
+    assert main(["calibrate", str(glued_), "--texts", str(family / "texts.jsonl")]) == 0
+    cal = family / "glued-calibration"
+    read = [json.loads(line)["expert"] for line in (cal / "texts.jsonl").read_text().splitlines()]
     assert read == ["helpful", "honest", "harmless", "curt"]
-    made = replace(load_recipe(glued_), calibration="cal")
+    made = replace(load_recipe(glued_), calibration=cal.name)
+    assert (made.method, made.parameters) == ("output_fit", ())
     plan = make_plan(made)
     assert plan.calibration
     assert plan.calibration.about.experts == tuple(expert.fingerprint for expert in plan.experts)
