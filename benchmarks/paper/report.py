@@ -13,7 +13,7 @@ from eval.paper.insights import insights
 from eval.paper.pairs import pairs
 from eval.paper.picture import picture
 from eval.paper.records import Record
-from eval.paper.table import BOUND, Comparison, compare, whole_units, widest
+from eval.paper.table import BOUND, DRAWS, Comparison, Group, compare, whole_units, widest
 
 REPORT, PICTURE = "paper.md", "paper.svg"
 
@@ -26,12 +26,22 @@ def write_report(records: Sequence[Record], probes: Sequence[Probe], folder: Pat
         return False
     waiting = sorted({record.row for record in records} - {record.row for record in shown})
     (folder / PICTURE).write_text(picture(comparison), encoding="utf-8")
-    (folder / REPORT).write_text(report(comparison, whole, shown, waiting), encoding="utf-8")
+    apart = [one for group in whole.seeds if (one := compare(_of(records, group), probes))] if whole else []
+    (folder / REPORT).write_text(report(comparison, whole, apart, shown, waiting), encoding="utf-8")
     return True
 
 
-def report(comparison: Comparison, whole: Comparison | None, records: Sequence[Record], waiting: list[str]) -> str:
-    """`whole` rests on the units that have every row, `comparison` on `records`, which lack the rows `waiting`."""
+def _of(records: Sequence[Record], group: Group) -> list[Record]:
+    return [one for one in records if one.unit[:2] == group]
+
+
+def report(
+    comparison: Comparison, whole: Comparison | None, apart: Sequence[Comparison], records: Sequence[Record],
+    waiting: list[str],
+) -> str:  # fmt: skip
+    """`whole` rests on the units that have every row, `apart` on those of each family and paradigm alone, `comparison`
+    on `records`, which lack the rows `waiting`.
+    """
     found = "\n".join(
         f"{i}. **{one.claim}** *{one.verdict.capitalize()}.* {one.found} Rule: {one.rule}\n"
         for i, one in enumerate(insights(comparison), 1)
@@ -56,7 +66,7 @@ model but the bound for choosing among the experts.
 {scores(comparison)}
 
 ![Mean and minimum of every row]({PICTURE})
-{_paired(whole)}
+{_paired(whole)}{_paired_apart(whole, apart)}
 ## By family and paradigm: the mean
 
 {_groups(comparison)}
@@ -105,6 +115,31 @@ def _paired(comparison: Comparison | None) -> str:
 
 {_basis(comparison)}
 {differences(comparison)}
+"""
+
+
+def _paired_apart(whole: Comparison | None, apart: Sequence[Comparison]) -> str:
+    """The calibrated merge with the best validation score and the router, in each family and paradigm alone."""
+    rows = [row for row in (whole.chosen("calibrated"), *whole.rows("router")) if row] if whole else []
+    if not rows:
+        return ""
+    found = [{(pair.row, pair.other): pair for pair in pairs(one)} for one in apart]
+    asked = [two for two in found[0] if two[0] in rows]
+    tables = {side: _table(["row", "against", *(" ".join(group) for one in apart for group in one.seeds)],
+                           [[*two, *(getattr(each[two], side).words() for each in found)] for two in asked])
+              for side in ("mean", "worst")}  # fmt: skip
+    return f"""
+### In each family and paradigm alone
+
+Of the calibrated merge with the best validation score and of the router. Holm's correction is for all
+{2 * len(found[0])} differences of one family and paradigm, those of the other calibrated merges among them.
+The mean of the three H:
+
+{tables["mean"]}
+
+The minimum:
+
+{tables["worst"]}
 """
 
 
@@ -173,8 +208,8 @@ def _design(records: Sequence[Record]) -> str:
   It keeps the base and all three experts.
 - The ranges of the grids come from earlier tuning on validation probes of the Llama's seed 0 full experts
   (`benchmarks/town_methods.md`), where RESM was tried most. A winner at the edge of its grid may not be its best.
-- Intervals: a bootstrap over probe contents inside each H and over seeds inside each family and paradigm, 2000 draws,
-  the same for all rows. Each holds for itself, not for all of the table at once.
+- Intervals: a bootstrap over probe contents inside each H and over seeds inside each family and paradigm,
+  {DRAWS} draws, the same for all rows. Each holds for itself, not for all of the table at once.
 - Scoring and training of what is in the records took {minutes:.0f} CPU minutes, bases and shipped experts apart."""
 
 

@@ -17,7 +17,7 @@ from eval.judging.probes import H, Probe
 from eval.paper.records import Record, unmarked
 from merging.methods import METHODS
 
-_DRAWS = 4000
+DRAWS = 4000
 _SEED = 20250610
 Unit = tuple[str, str, int]  # family, paradigm, seed
 Group = tuple[str, str]
@@ -120,7 +120,7 @@ def whole_units(records: Sequence[Record]) -> list[Unit]:
     return [unit for unit, n in found.items() if n == len(rows)]
 
 
-def compare(records: Sequence[Record], probes: Sequence[Probe], draws: int = _DRAWS) -> Comparison | None:
+def compare(records: Sequence[Record], probes: Sequence[Probe], draws: int = DRAWS) -> Comparison | None:
     """None while no unit is whole. `probes` are the test probes in their order."""
     units = whole_units(records)
     if not units:

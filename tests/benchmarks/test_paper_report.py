@@ -52,6 +52,18 @@ def test_a_row_that_one_of_three_units_has_waits_and_its_pairs_rest_on_that_unit
     assert "| RegMean | TSV-M | +33.3 (+33.3 to +33.3): above | +100.0 (+100.0 to +100.0): above |" in text
 
 
+def test_families_are_paired_apart_too(tmp_path: Path) -> None:
+    """RegMean passes every probe in one family and none of two thirds in the other."""
+    tuned = {"method": "regmean", "setting": {"knobs": {"lambda": 1.3}, "weights": (1, 1, 1), "texts": 64}}
+    new = [scored("RegMean", passed, (family, "full", 0), **tuned)
+           for family, passed in (("llama", "1111 1111 1111"), ("gpt_neox", "1111 0000 0000"))]  # fmt: skip
+    assert write_report([*unit("llama", 0), *unit("gpt_neox", 0), *new], PROBES, tmp_path)
+    text = (tmp_path / "paper.md").read_text().partition("### In each family and paradigm alone")[2]
+    assert "| row | against | llama full | gpt_neox full |" in text
+    assert "| RegMean | TSV-M | +33.3 (+33.3 to +33.3): above | −33.3 (−33.3 to −33.3): below |" in text
+    assert "| RegMean | TSV-M | +100.0 (+100.0 to +100.0): above | +0.0 (+0.0 to +0.0): level |" in text
+
+
 def test_the_picture_has_one_titled_line_a_row(tmp_path: Path) -> None:
     write_report(unit("llama", 0), PROBES, tmp_path)
     titles = [one.text or "" for one in ElementTree.parse(tmp_path / "paper.svg").iter() if one.tag.endswith("title")]
