@@ -161,6 +161,7 @@ class LiveMerge:
         """What follows the pictures: chat by the folds, if there are any, and then by the weights."""
         if cancelled():
             return
+        self._held.trim()
         digest = step.plan.digest
         folds = {name: fold for name, fold in merged.items() if isinstance(fold, Fold) and not step.changed(name)}
         state = self._written(step, [t for t in step.plan.tensors if t.name not in folds], merged, cancelled)

@@ -4,7 +4,9 @@ Whole: float32 deltas and what was derived from them. Lean: deltas are read when
 triplets lie in float16 (an error of 3e-4, a twentieth of what rounding to bfloat16 does) in files that are mapped.
 """
 
+import ctypes
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from math import floor, prod
@@ -155,6 +157,9 @@ class Resident:
         return max(1, floor(self.share * min(shape) / len(self._experts) + 1e-9))
 
     def trim(self) -> None:
+        """Of a lean family: give back memory that nothing uses, and what of the disk is over its limit."""
+        if self.lean:
+            give_back()
         if self._store is not None:
             own = sum(2 * sum(f.deltas.shape[1:]) * f.most * len(self._experts) for f in self._lean.values())
             self._store.trim(max(DISK, own + own // 16))
@@ -205,6 +210,12 @@ def _fits(found: dict[str, Tensor], m: int, n: int, k: int) -> bool:
     shapes = {"u": (m, many), "v": (n, many), "spectrum": (min(m, n),)}
     fits = many >= k and all(tuple(found[part].shape) == shape for part, shape in shapes.items())
     return fits and all(bool(torch.isfinite(found[part]).all()) for part in ("s", "spectrum"))
+
+
+def give_back() -> None:
+    """To the system, what has been freed: glibc keeps it, of a move's matrices more than the move leaves behind."""
+    with suppress(AttributeError, OSError, TypeError):  # another C library, or another system
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def room_for(base: Checkpoint, matrices: Sequence[tuple[int, int]], budget: float) -> float:

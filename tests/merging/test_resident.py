@@ -1,18 +1,20 @@
 """Big families: triplets in float16 on disk, deltas read when needed. Held against the whole family in memory."""
 
+import ctypes
 import weakref
 from pathlib import Path
 
 import pytest
 import torch
 
+from benchmarks.measured import anonymous
 from merging.analysis import Limit
 from merging.checkpoint import Checkpoint, open_checkpoint
 from merging.live import LiveMerge
 from merging.live_events import FoldedReady, LookReady, StateReady
 from merging.plan import make_plan
 from merging.recipe import Expert, Recipe
-from merging.resident import BUDGET, WHOLE, Deltas, Packed, folds_bytes, limits, needed, room_for
+from merging.resident import BUDGET, WHOLE, Deltas, Packed, folds_bytes, give_back, limits, needed, room_for
 from tests.pico import make_family
 
 NAMES = ("helpful", "honest", "harmless")
@@ -200,3 +202,13 @@ def test_the_folds_of_two_moves_are_not_held_at_a_time(family):
     for event in merge.move(plan_of(family, rank_mode="uniform", rank_budget=0.3), None, lambda: False):
         if isinstance(event, LookReady):
             assert [one() for one in old] == [None] * len(old)
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="not glibc")
+def test_freed_memory_is_given_back():
+    torch.zeros(8 << 20).add_(1)  # 32 MB: once it is freed, glibc keeps what is smaller
+    many = [torch.ones(1 << 16) for _ in range(800)]  # 210 MB
+    del many[:-1]
+    before = anonymous()
+    give_back()
+    assert before - anonymous() > 100 << 20
