@@ -29,6 +29,7 @@ from merging.compute import (
     settings_by_block,
     weighed,
 )
+from merging.layers import layer_of
 from merging.random_bits import Numbers
 from merging.shaping import is_plain
 from merging.spectral import Fold
@@ -63,9 +64,10 @@ def pieces(
 ) -> list[Piece]:
     """What computes the tensor's pieces, each a row of entries, one after the other; any order will do.
 
-    On a device whole tensors, but what a spectral method does not take, such as embeddings: a pass over entries.
+    On a device whole tensors, but what is outside the layers, such as embeddings of billions of bytes, and what a
+    spectral method does not take.
     """
-    if in_blocks(plan, tensor) and (device == "cpu" or plan.method.spectral):
+    if in_blocks(plan, tensor) and (device == "cpu" or plan.method.spectral or layer_of(tensor.name) is None):
         return _pieces_of_blocks(plan, tensor, facts)
     return [partial(_whole, plan, tensor, peak, device)]
 

@@ -67,6 +67,14 @@ def test_every_method_stays_on_its_device(folder, method):
     same(found, merged(folder, method, "cpu"), 1e-4)
 
 
+@pytest.mark.parametrize("method", ["linear", "ties", "della", "tsv_m"])
+def test_what_is_outside_the_layers_stays_in_host_memory(folder, method):
+    plan = planned(folder, method)
+    for name in ("model.embed_tokens.weight", "lm_head.weight", "model.norm.weight"):
+        found = merged_tensor(plan, plan.tensor(name), None, "meta")  # where there are no numbers
+        assert torch.equal(found, merged_tensor(plan, plan.tensor(name), None, "cpu"))
+
+
 def test_the_pretended_device_refuses_what_a_real_one_refuses():
     here = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
     with pretend_device() as device:
