@@ -18,7 +18,7 @@ from eval.running.mixed import Mixed
 from eval.running.runtime import dtype_on, free_memory
 from eval.running.side_path import SidePath, suits
 from eval.running.smile import Mixture
-from eval.running.sources import Merged, Room, Source, is_whole
+from eval.running.sources import Merged, Room, Source, is_whole, whole_models
 from eval.running.swapping import spread
 from merging.checkpoint import Checkpoint
 from merging.companions import GENERATION, voice
@@ -68,6 +68,9 @@ class Models:
 
     def load(self, sources: Mapping[str, Source]) -> dict[str, Model]:
         """Those of one group, in order; whole models come into memory first, so that the others find their tensors."""
+        for key in whole_models(sources.values()):
+            if key in self._held:
+                self._held.move_to_end(key)  # not to be pushed out by the others and loaded again
         found = {name: self.model(source) for name, source in sources.items() if is_whole(source)}
         return {name: found.get(name) or self.model(source) for name, source in sources.items()}
 

@@ -67,10 +67,7 @@ class Room:
     def need(self, sources: Iterable[Source]) -> int:
         """Bytes of these models together: what they share counts once."""
         sources = list(sources)
-        bases = {one.fingerprint: one for one in sources if isinstance(one, Checkpoint) and is_whole(one)}
-        bases |= {(base := stored(one.plan.base)).fingerprint: base for one in sources
-                  if isinstance(one, Merged) and one.folded}  # fmt: skip
-        bases |= {one.base.fingerprint: one.base for one in sources if isinstance(one, Mixed)}
+        bases = whole_models(sources)
         others = (one for one in sources if not isinstance(one, Checkpoint) or one.fingerprint not in bases)
         return sum(n_bytes(_shapes(base), self.itemsize) for base in bases.values()) + sum(
             self.own(one, bases) for one in others
@@ -95,6 +92,15 @@ class Room:
                 groups.append({})
             groups[-1][name] = source
         return groups
+
+
+def whole_models(sources: Iterable[Source]) -> dict[str, Checkpoint]:
+    """Those among them and below them, by fingerprint: what others share tensors with."""
+    sources = list(sources)
+    found = {one.fingerprint: one for one in sources if isinstance(one, Checkpoint) and is_whole(one)}
+    folded = [stored(one.plan.base) for one in sources if isinstance(one, Merged) and one.folded]
+    mixed = [one.base for one in sources if isinstance(one, Mixed)]
+    return found | {base.fingerprint: base for base in (*folded, *mixed)}
 
 
 def is_whole(source: Source) -> bool:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
+from eval.running import loading
 from eval.running.memory import in_memory
 from eval.running.models import Models
 from eval.running.runtime import answer_batch
@@ -205,6 +206,21 @@ def test_written_weights_take_over_and_folds_stay_where_these_do_not_fit(family:
     assert tight.groups(written) == [written]
     one = Room(whole, 4)
     assert one.groups(written) == [{"merge": replace(late, folded=None)}, {"base": plan.base}]
+
+
+def test_a_base_below_the_next_group_stays(family: Path, monkeypatch: pytest.MonkeyPatch):
+    plan = planned(family, more="parameters: {rank_budget: 0.1}\n", method="resm")
+    merge, (helpful, honest) = Merged(plan, refuse, moved(live_of(plan), plan), False), plan.experts
+    models, loaded = Models("cpu", Room(0, 4).need([honest, merge])), []
+    load = loading.load_source
+    monkeypatch.setattr(
+        "eval.running.models.load_source", lambda model, dtype: loaded.append(model) or load(model, dtype)
+    )
+    groups = models.room.groups({"base": plan.base, "helpful": helpful, "honest": honest, "merge": merge})
+    assert [list(group) for group in groups] == [["base", "helpful"], ["honest", "merge"]]
+    for group in (*groups, *groups):
+        models.load(group)
+    assert loaded == [plan.base, helpful, honest, helpful, honest]
 
 
 def test_on_town_it_answers_word_for_word_as_written_weights():
