@@ -87,6 +87,7 @@ class LiveMerge:
         self._states: OrderedDict[str, dict[str, Tensor]] = OrderedDict()
         self._folded: Folded | None = None  # of the latest move
         self._last: Plan | None = None
+        self._shown: Plan | None = None  # whose folds are there whole: not those of a move that was cut short
         self._focus: str | None = None
         self._next: tuple[Recipe, ...] = ()  # where the rank slider may go from here
         self._ready: deque[Recipe] = deque(maxlen=room)  # where it need not fold any more
@@ -102,11 +103,11 @@ class LiveMerge:
         Ends early, without a word, once `cancelled()` says that a later move has come.
         """
         start = time.perf_counter()
-        what = stale(self._last, plan)
+        what = stale(self._shown, plan)
         self._next = tuple(islice(stops(self._last, plan, everywhere=not self._held.lean), self._held.stops - 1))
         self._last, self._focus = plan, focus
         if what not in ("nothing", "diagonal"):
-            self._folded = None  # or the folds of two moves would be held at a time
+            self._folded = self._shown = None  # or the folds of two moves would be held at a time
         yield Stale(what)
         with one_thread_a_matrix():
             step = replace(self._deltas.step(plan), outputs=outputs)
@@ -150,7 +151,7 @@ class LiveMerge:
                 if found is None:
                     return
                 name, seen[name], merged[name] = found
-            self._sample = None
+            self._sample, self._shown = None, plan
             self._sketches.forget()  # also those of an earlier move that was cancelled among them
             yield LookReady(self._pictures.look(step, seen, time.perf_counter() - start))
             yield from self._weights(step, merged, cancelled, start)

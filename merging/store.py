@@ -52,7 +52,8 @@ class Store:
     def trim(self, n_bytes: int) -> None:
         """Delete what was not used for longest until the files take `n_bytes` at most."""
         with suppress(OSError):
-            files = [(path, path.stat()) for path in self.folder.glob("*.safetensors")]
+            paths = (*self.folder.glob("*.safetensors"), *self.folder.glob(".*.new"))  # also what a killed process left
+            files = [(path, path.stat()) for path in paths]
             total = sum(stat.st_size for _, stat in files)
             for path, stat in sorted(files, key=lambda item: item[1].st_mtime_ns):
                 if total <= n_bytes:

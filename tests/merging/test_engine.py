@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from merging import blocks, pieces
+from merging import blocks, engine, pieces, writer
 from merging.checkpoint import open_checkpoint
 from merging.engine import merge, merged_pieces, merged_tensors
 from merging.layers import layer_of
@@ -100,6 +100,22 @@ def test_a_large_tensor_is_written_in_pieces_with_the_same_bytes(family, tmp_pat
     assert data[0] == data[1]
     journal = json.loads((tmp_path / "pieces" / "mergescope.json").read_text())
     assert journal["shards"]["model.safetensors"]["sha256"] == hashlib.sha256(data[1]).hexdigest()
+
+
+@pytest.mark.parametrize("method", ["resm", "ties", "dare_ties", "della"])
+def test_the_same_bytes_from_any_number_of_workers_in_any_shards(family, tmp_path, monkeypatch, method):
+    monkeypatch.setattr(blocks, "BLOCK", 256)
+    monkeypatch.setattr(pieces, "PIECE", 512)
+    plan = make_plan(recipe(family, method, **({} if method == "resm" else {"density": 0.4})))
+    found = []
+    for workers, limit, folder in ((1, 1 << 30, "one"), (5, 20_000, "many")):
+        monkeypatch.setattr(engine, "cores", lambda workers=workers: workers)
+        list(writer.write(plan, tmp_path / folder, lambda skip: merged_pieces(plan, skip=skip), max_shard_bytes=limit))
+        model = open_checkpoint(folder, tmp_path)
+        found.append({name: model.read(name) for name in model.tensors})
+    assert len(list((tmp_path / "many").glob("*.safetensors"))) > 1
+    assert found[0].keys() == found[1].keys()
+    assert same(*found)
 
 
 def test_what_is_computed_to_be_read_is_computed_once(family, monkeypatch):
@@ -213,8 +229,18 @@ class TestLive:
             (recipe(family, "ties"), "tensors"),
         ]
         for wanted, what in moves:
-            first = next(live.move(make_plan(wanted), DOWN, lambda: False))
+            first, *_ = live.move(make_plan(wanted), DOWN, lambda: False)
             assert first == Stale(what)
+
+    def test_what_a_cancelled_move_left_half_done_is_not_taken_for_done(self, family):
+        live = self.live(family)
+        *_, _ = live.move(make_plan(recipe(family)), DOWN, lambda: False)
+        *_, _ = live.move(make_plan(recipe(family, rank_budget=0.4)), DOWN, lambda: True)
+        beside = make_plan(recipe(family, weights=(0.5, 1, 1), rank_budget=0.4))
+        first, *_, last = live.move(beside, DOWN, lambda: False)
+        assert first == Stale("tensors")
+        assert type(last) is StateReady
+        assert next(live.move(beside, DOWN, lambda: False)) == Stale("nothing")
 
     def test_after_any_moves_the_pictures_are_those_of_a_fresh_start(self, family):
         moved = self.live(family)

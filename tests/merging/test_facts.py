@@ -129,6 +129,14 @@ def test_the_store_drops_what_was_not_used_for_longest(tmp_path):
     assert [store.load(key) is not None for key in ("a", "b", "c")] == [True, False, True]
 
 
+def test_what_a_killed_process_left_half_written_goes_too(tmp_path):
+    store = Store(tmp_path)
+    (tmp_path / ".abc.new").write_bytes(bytes(5000))
+    store.save("a", {"x": torch.zeros(1000)})
+    store.trim(5000)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
+
+
 def test_a_folder_that_cannot_be_written_is_done_without(tmp_path):
     (tmp_path / "file").write_text("in the way")
     store = Store(tmp_path / "file" / "cache")
