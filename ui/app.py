@@ -57,7 +57,9 @@ def build_app(services: Services) -> gr.Blocks:
         attached = loaded.then(_live(services, page, long.attach), **jobs)
         # Nothing settles after it where it took nothing: that would redraw a recipe that is being typed.
         took = {"inputs": [page.session, page.turns], "outputs": {*_all(page), *page.settled}, **_QUIET}
-        attached.then(_live(services, page, fitting.take_safest), **took)
+        attached.then(_live(services, page, fitting.take_safest), **took).then(
+            _live(services, page, measuring.take_measured), **took
+        )
     demo.queue(default_concurrency_limit=8, max_size=200, api_open=True)
     return demo
 
@@ -120,7 +122,7 @@ def _wire_desk(services: Services, page: Page) -> None:
     state = [page.session, page.turns]
     then = _settle(services, page)
     columns = [page.controls.weights, page.controls.knobs]
-    moving = {**_MOVING, "outputs": [*page.moving, page.problem, page.method.measure]}
+    moving = {**_MOVING, "outputs": [*page.moving, page.problem, page.method.measure, page.method.more]}
     gr.on(
         [column.input for column in columns], _live(services, page, live.move), [page.session, *columns], **moving
     ).then(**then)
@@ -249,6 +251,7 @@ def _wire_long(services: Services, page: Page) -> dict[str, Any]:
         button.click(_live(services, page, ballots.vote, result), state, **ballot)
     measured = {**jobs, "outputs": [*_all(page), *page.long]}
     page.method.measure_now.click(_live(services, page, measuring.measure), **measured).then(**then)
+    page.method.more.click(_live(services, page, measuring.measure_more), **measured).then(**then)
     given = {**measured, "inputs": [*state, page.method.texts]}
     page.method.texts.upload(_live(services, page, measuring.measure_by), **given).then(**then)
     page.map.safest.click(_live(services, page, fitting.fit_safety), **measured).then(**then)

@@ -18,7 +18,7 @@ from ui import controls
 from ui.conversation import Turns
 from ui.history import again, tried
 from ui.live import Updates, card, follow, hold, measure_button, settled
-from ui.measured import refuse_missing, with_measurement
+from ui.measured import is_missing, refuse_missing, with_measurement
 from ui.page import Page
 from ui.panels import method, models, passports
 from ui.problem import fix_of
@@ -106,7 +106,7 @@ def _told(services: Services, page: Page, after: Session, before: Session | None
         **(passports.draw(page.passports, recipe_of(after), check(recipe_of(after))) if passed else {}),
         **controls.show(page.controls, after.recipe),
         **card(page, after),
-        **measure_button(page, after),
+        **measure_button(services, page, after),
         page.method.roll: method.draw_roll(after.recipe),
         page.method.preset: method.preset_of(after.recipe, services.presets),
         page.models.family: town,
@@ -123,10 +123,16 @@ def first_recipe(services: Services) -> Recipe:
 
 
 def start(services: Services, page: Page, stored: Any) -> Iterator[Updates]:
-    """The page has loaded: the browser's last recipe, or the first one."""
+    """The page has loaded: the browser's last recipe, or the first one. Before one that waits for a measurement stands
+    the first preset's picture of its models."""
     session = restored(services, stored)
     yield {**hold(services, page, session), **_told(services, page, session, None)}
-    yield from follow(services, page, session, whole=True)
+    drawn = session
+    if is_missing(session.recipe):
+        first = method.apply_preset(session.recipe, next(iter(services.presets.values())))
+        drawn = replace(session, recipe=replace(first, calibration=None))
+    yield from follow(services, page, drawn, whole=True)
+    refuse_missing(session.recipe)
 
 
 def restored(services: Services, stored: Any) -> Session:
@@ -140,8 +146,9 @@ def restored(services: Services, stored: Any) -> Session:
         if owner not in services.current and (job := services.jobs.find(str(stored.get("job", "")), owner)):
             keep(services.current, owner, job)
     try:
-        recipe_ = checked(parse_recipe(str(stored.get("recipe", "")), services.folder), None)
-        make_plan(replace(fresh, recipe=recipe_).recipe)
-    except UserError:  # models that have gone, or a recipe of an older version: the first one then
+        found = replace(fresh, recipe=checked(parse_recipe(str(stored.get("recipe", "")), services.folder), None))
+        problems = check(recipe_of(found)).problems
+    except UserError:  # a recipe of an older version: the first one then, as where models have gone
         return fresh
-    return replace(fresh, recipe=recipe_)
+    waits = is_missing(found.recipe)
+    return fresh if any(one.code != "E_CALIBRATION" or not waits for one in problems) else found

@@ -14,7 +14,7 @@ from merging.plan import check
 from merging.sources import absolute
 from ui import controls, history
 from ui.conversation import Turns
-from ui.measured import is_missing, refuse_missing, with_measurement
+from ui.measured import could_read_more, is_missing, refuse_missing, with_measurement
 from ui.page import Page
 from ui.panels import board, chat, health, map, method, passports, recipe, search, spectra, status, tried
 from ui.services import Services, board_of, exams_of, keep, newest
@@ -38,7 +38,7 @@ def move(services: Services, page: Page, before: Session, *columns: Mapping[str,
     session = with_measurement(session, services.home)  # the shaper may need one
     changes = hold(services, page, session)
     if is_missing(session.recipe) or is_missing(before.recipe):
-        changes |= measure_button(page, session)
+        changes |= measure_button(services, page, session)
     if is_missing(session.recipe):
         yield changes
         refuse_missing(session.recipe)
@@ -60,7 +60,7 @@ def change_method(services: Services, page: Page, before: Session, name: str) ->
         **hold(services, page, session),
         page.controls.knobs: controls.knobs(session.recipe),
         **card(page, session),
-        **measure_button(page, session),
+        **measure_button(services, page, session),
         page.method.roll: method.draw_roll(session.recipe),
         page.method.preset: method.preset_of(session.recipe, services.presets),
     }
@@ -78,8 +78,11 @@ def card(page: Page, session: Session) -> Updates:
     return {page.method.card: method.card_html(METHODS[session.recipe.method], method.notice(session))}
 
 
-def measure_button(page: Page, session: Session) -> Updates:
-    return {page.method.measure: gr.update(visible=is_missing(session.recipe))}
+def measure_button(services: Services, page: Page, session: Session) -> Updates:
+    return {
+        page.method.measure: gr.update(visible=is_missing(session.recipe)),
+        page.method.more: gr.update(visible=could_read_more(session.recipe, services.home)),
+    }
 
 
 def follow(services: Services, page: Page, session: Session, *, whole: bool = False) -> Iterator[Updates]:

@@ -12,13 +12,13 @@ from merging.recipe import Recipe
 from merging.shapers import SHAPERS
 from ui.session import Session
 
-EACH = 64  # texts an expert
+EACH, MORE = 64, 256  # texts an expert: at first, and on a second press
 _VERSION = 3  # of what a measurement holds
 
 
 def with_measurement(session: Session, home: Path, *, anyway: bool = False) -> Session:
     """Names the measurement of these models, made or not, where method or shaper needs one (or `anyway`) and the recipe
-    names no other. One by the texts of a file has the file's hash behind its name.
+    names no other. One by the texts of a file has the file's hash behind its name, one of more texts their number.
     """
     recipe, stream = session.recipe, _stream(session.recipe) or ("own" if anyway else "")
     if not stream or (recipe.calibration and Path(recipe.calibration).parent != home / "calibrations"):
@@ -31,13 +31,21 @@ def with_measurement(session: Session, home: Path, *, anyway: bool = False) -> S
     key = hashlib.sha256(said.encode()).hexdigest()[:24]
     if recipe.calibration and Path(recipe.calibration).name.startswith(key):
         return session
-    return replace(session, recipe=replace(recipe, calibration=str(home / "calibrations" / key)))
+    first, more = (home / "calibrations" / name for name in (key, f"{key}-{MORE}"))
+    return replace(session, recipe=replace(recipe, calibration=str(more if more.is_dir() else first)))
 
 
 def is_missing(recipe: Recipe, *, anyway: bool = False) -> bool:
     return bool(_stream(recipe) or anyway) and not (
         recipe.calibration and (recipe.folder / recipe.calibration).is_dir()
     )
+
+
+def could_read_more(recipe: Recipe, home: Path) -> bool:
+    """Whether it merges by the few texts that are read at first."""
+    here = Path(recipe.calibration or "")
+    is_first = here.parent == home / "calibrations" and "-" not in here.name
+    return bool(_stream(recipe)) and is_first and not is_missing(recipe)
 
 
 def refuse_missing(recipe: Recipe) -> None:

@@ -9,11 +9,11 @@ from eval.calibrating.texts import FOLDER, read_texts
 from merging.errors import UserError
 from merging.methods import METHODS
 from ui.conversation import Turns
-from ui.live import Updates, follow, hold, measure_button
+from ui.live import Updates, follow, hold, measure_button, settled
 from ui.long import start_job
-from ui.measured import EACH, with_measurement
+from ui.measured import EACH, MORE, is_missing, with_measurement
 from ui.page import Page
-from ui.services import Services, town_sources
+from ui.services import Services, newest, town_sources
 from ui.session import Session
 
 
@@ -31,26 +31,50 @@ def measure(services: Services, page: Page, session: Session, turns: Turns) -> I
     yield from _measure(services, page, session, turns, None)
 
 
+def measure_more(services: Services, page: Page, session: Session, turns: Turns) -> Iterator[Updates]:
+    """The same on more prompts; until it is done the merge by the first ones stays."""
+    yield from _measure(services, page, session, turns, None, MORE)
+
+
 def measure_by(services: Services, page: Page, session: Session, turns: Turns, texts: str) -> Iterator[Updates]:
     """The same on the texts of a file, which may say the answers too."""
     read_texts(texts, [expert.name for expert in session.recipe.beside_base], EACH)  # its faults before a job starts
     yield from _measure(services, page, session, turns, Path(texts))
 
 
-def _measure(services: Services, page: Page, session: Session, turns: Turns, texts: Path | None) -> Iterator[Updates]:
+def _measure(
+    services: Services, page: Page, session: Session, turns: Turns, texts: Path | None, each: int = EACH
+) -> Iterator[Updates]:
+    waits = is_missing(session.recipe)
     session = with_measurement(session, services.home, anyway=True)
     out = Path(session.recipe.calibration or "")
-    if texts:
-        mark = hashlib.sha256(texts.read_bytes()).hexdigest()[:12]
+    if texts or each > EACH:
+        mark = hashlib.sha256(texts.read_bytes()).hexdigest()[:12] if texts else str(each)
         out = out.with_name(f"{out.name.partition('-')[0]}-{mark}")
         session = replace(session, recipe=replace(session.recipe, calibration=str(out)))
+    if waits:
+        yield hold(services, page, session)  # a reload meanwhile finds which measurement it waits for
     if not out.exists():
         out.parent.mkdir(parents=True, exist_ok=True)
         given = ("--texts", str(texts)) if texts else ()
         if METHODS[session.recipe.method].calibrated not in ("merged", "learned"):
             given += ("--base",)  # one measurement serves AIM and LEWIS too
-        command = ("-m", "eval", "calibrate", "recipe.yml", str(out), "--each", str(EACH), *given, "--json")
+        command = ("-m", "eval", "calibrate", "recipe.yml", str(out), "--each", str(each), *given, "--json")
         yield from start_job(services, page, session, turns, "measure", {}, [command])
-    if out.exists():
-        yield {**hold(services, page, session), **measure_button(page, session)}
-        yield from follow(services, page, session, whole=True)
+    after = newest(services, session)  # what moved meanwhile stays
+    after = replace(after, recipe=replace(after.recipe, calibration=session.recipe.calibration))
+    after = with_measurement(after, services.home, anyway=True)
+    if not is_missing(after.recipe, anyway=True):
+        yield from _merged(services, page, after)
+
+
+def take_measured(services: Services, page: Page, session: Session, turns: Turns) -> Iterator[Updates]:
+    """After a reload: the merge that waited for a measurement, once that is there."""
+    if services.drawn.get(session.id) != session.recipe and not is_missing(session.recipe):
+        yield from _merged(services, page, session)
+        yield from settled(services, page, newest(services, session), turns)
+
+
+def _merged(services: Services, page: Page, session: Session) -> Iterator[Updates]:
+    yield {**hold(services, page, session), **measure_button(services, page, session)}
+    yield from follow(services, page, session, whole=True)

@@ -84,5 +84,6 @@ class Page:
     @cached_property
     def desk(self) -> set[Output]:
         """What a preset, an undo or a file changes besides: every control."""
-        return {*self.controls.outputs, self.method.card, self.method.measure, self.method.roll, self.method.preset,
-                self.models.family, self.models.own, self.models.base, self.models.experts}  # fmt: skip
+        method, models = self.method, self.models
+        return {*self.controls.outputs, method.card, method.measure, method.more, method.roll, method.preset,
+                models.family, models.own, models.base, models.experts}  # fmt: skip

@@ -18,11 +18,12 @@ from merging.live_events import FocusReady
 from merging.plan import make_plan
 from merging.recipe import Expert, Recipe
 from ui.app import _layout
-from ui.desk import apply_recipe
+from ui.desk import apply_recipe, start
 from ui.fitting import take_safest
 from ui.jobs import Jobs, LiveWorker
-from ui.live import change_method, follow, hold, move, settled
+from ui.live import change_method, follow, hold, kept, move, settled
 from ui.looking import pick_matrix, pick_measure, select_tab
+from ui.measuring import take_measured
 from ui.page import Page
 from ui.services import Services, _presets, keep, newest
 from ui.session import Session, recipe_of
@@ -166,6 +167,23 @@ def test_the_status_line_speaks_of_the_merge_in_the_pictures_where_the_one_on_th
     assert "RESM" in drawn[page.status.line]
     with pytest.raises(UserError, match="not measured yet"):  # and the problem stays
         next(picking)
+
+
+def test_a_reload_keeps_a_desk_that_waits_for_its_measurement_behind_another_picture_of_its_models(
+    services, page, session
+):
+    hold(services, page, session)
+    with pytest.raises(UserError, match="not measured yet"):
+        list(change_method(services, page, session, "regmean"))
+    waiting = newest(services, session).recipe
+    with pytest.raises(UserError, match="not measured yet"):
+        list(start(services, page, kept(services, newest(services, session))))
+    *_, opened = services.sessions.values()
+    assert opened.id != session.id
+    assert opened.recipe.to_yaml() == waiting.to_yaml()
+    drawn = services.drawn[opened.id]
+    assert (drawn.method, drawn.sources, drawn.calibration) == ("resm", waiting.sources, None)
+    assert list(take_measured(services, page, opened, ())) == [], "it is not there yet"
 
 
 def test_what_a_fit_for_safety_found_comes_once_also_after_a_reload_and_only_where_the_desk_is_as_it_was(

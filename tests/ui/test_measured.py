@@ -1,9 +1,10 @@
 """Which measurement a recipe names on the page."""
 
 from dataclasses import replace
+from pathlib import Path
 
 from merging.methods import METHODS
-from ui.measured import is_missing, with_measurement
+from ui.measured import could_read_more, is_missing, with_measurement
 from ui.session import Session, fresh_recipe, with_method
 
 
@@ -36,6 +37,20 @@ def test_it_is_missing_until_its_folder_is_there(family, tmp_path):
     (tmp_path / "calibrations").mkdir()
     (tmp_path / "calibrations" / str(asked.recipe.calibration).rpartition("/")[2]).mkdir()
     assert not is_missing(asked.recipe)
+
+
+def test_more_texts_may_be_read_after_the_first_ones_and_count_from_then_on(family, tmp_path):
+    asked = with_measurement(session(family), tmp_path)
+    first = Path(str(asked.recipe.calibration))
+    assert not could_read_more(asked.recipe, tmp_path), "the first ones come first"
+    first.mkdir(parents=True)
+    assert could_read_more(asked.recipe, tmp_path)
+    assert not could_read_more(with_method(asked, "tsv_m").recipe, tmp_path), "it merges by none"
+    first.with_name(f"{first.name}-256").mkdir()
+    assert with_measurement(asked, tmp_path) is asked, "named as it was"
+    again = with_measurement(session(family), tmp_path).recipe
+    assert again.calibration == f"{first}-256"
+    assert not could_read_more(again, tmp_path)
 
 
 def test_other_methods_and_own_measurements_are_left_alone(family, tmp_path):

@@ -10,6 +10,7 @@ import gradio as gr
 from merging.method import Method
 from merging.methods import METHODS
 from merging.recipe import Expert, Recipe
+from ui.measured import MORE
 from ui.pieces import static
 from ui.session import Session, recipe_of
 
@@ -24,6 +25,7 @@ class MethodPanel:
     measure: gr.Column  # there while the method needs a measurement that is not made
     measure_now: gr.Button
     texts: gr.UploadButton  # the same by texts of the visitor's
+    more: gr.Button  # there while it merges by the few texts that are read at first
     roll: gr.Button  # there for a method that draws at random
 
 
@@ -45,8 +47,9 @@ def build(preset: gr.Dropdown, method: str) -> MethodPanel:
     with gr.Column(visible=False, elem_id="measure") as measure:
         measure_now = gr.Button("Measure the experts", variant="primary")
         texts = gr.UploadButton("By texts of your own…", file_types=[".jsonl"], file_count="single", size="sm")
+    more = gr.Button(f"Measure on {MORE} texts each", size="sm", visible=False, elem_id="more")
     roll = gr.Button(visible=METHODS[method].random, elem_id="roll")
-    return MethodPanel(preset, chosen, card, measure, measure_now, texts, roll)
+    return MethodPanel(preset, chosen, card, measure, measure_now, texts, more, roll)
 
 
 def draw_roll(recipe: Recipe) -> dict[str, Any]:
