@@ -38,6 +38,7 @@ def launch_kwargs(services: Services) -> dict[str, Any]:
         "footer_links": ["api", "settings"],
         "ssr_mode": False,
         "show_error": True,
+        "_frontend": False,  # or it asks itself for the page, and ends where a busy machine takes 3 seconds to answer
     }
 
 
