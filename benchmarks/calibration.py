@@ -18,11 +18,10 @@ import yaml
 
 from assets.town.mixes import text
 from benchmarks.bench import ROOT
-from benchmarks.family import EXPERTS, SIZES, make_family
+from benchmarks.family import EXPERTS, SIZES, make_speaking
 from benchmarks.measured import Cost, run
 
 RESULTS = Path(__file__).with_suffix(".md")
-TOWN = ROOT / "assets" / "town" / "base"
 TOLD = 8  # stories an answer is cut from
 ANSWER = 180  # characters, about 48 of Town's tokens
 PROMPTS = ROOT / "assets" / "calibration" / "town.jsonl"
@@ -35,10 +34,7 @@ def main() -> None:
     parser.add_argument("--each", type=int, default=256, help="texts an expert")
     parser.add_argument("--folder", type=Path, default=ROOT / ".bench", help="where family and measurements lie")
     args = parser.parse_args()
-    home = make_family(args.size, args.folder)
-    for model in ("base", *EXPERTS):
-        for path in (TOWN / "tokenizer.json", TOWN / "tokenizer_config.json", TOWN / "chat_template.jinja"):
-            shutil.copy(path, home / model)
+    home = make_speaking(args.size, args.folder)
     texts = args.folder / "texts.jsonl"
     texts.write_text("".join(json.dumps(line) + "\n" for line in _texts(args.each)))
     lines = _table(args.folder, home, texts, args.each)

@@ -7,7 +7,6 @@ Counted: by the functions that decide at run time, which ask headers alone, in b
 """
 
 import argparse
-import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from tempfile import TemporaryDirectory
 import torch
 
 from benchmarks.bench import ROOT
-from benchmarks.family import EXPERTS, SIZES, make_family, make_hollow
+from benchmarks.family import EXPERTS, SIZES, make_hollow, make_speaking
 from benchmarks.measured import run
 from eval.running.sources import Merged, Room, Source
 from eval.running.swapping import at_least, staying
@@ -33,7 +32,6 @@ from merging.resident import BUDGET, limits, stored_bytes
 from merging.spectral import Fold
 
 RESULTS = Path(__file__).with_suffix(".md")
-TOWN = ROOT / "assets" / "town" / "base"
 ITEM = 2  # bytes of a bfloat16
 GB = 10**9
 DEVICES = (("mid", 24), ("8b", 80), ("8b", 48), ("8b", 24), ("8b", 16), ("8b", 4))
@@ -54,10 +52,7 @@ def main() -> None:
     parser.add_argument("--size", choices=SIZES, default="mid")
     parser.add_argument("--folder", type=Path, default=ROOT / ".bench", help="where the family lies")
     args = parser.parse_args()
-    home = make_family(args.size, args.folder)
-    for model in ("base", *EXPERTS):
-        for path in (TOWN / "tokenizer.json", TOWN / "tokenizer_config.json", TOWN / "chat_template.jinja"):
-            shutil.copy(path, home / model)
+    home = make_speaking(args.size, args.folder)
     lines = ["# What chatting takes", "", *_measured(home), "", *_counted(), ""]
     print("\n".join(lines))
     RESULTS.write_text("\n".join(lines))

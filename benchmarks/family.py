@@ -6,6 +6,7 @@ four hot rows and one heavy entry in a thousand; base plus delta is rounded to b
 
 import json
 import math
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +23,8 @@ SIZES = {  # hidden, intermediate, layers, vocabulary, heads, key-value heads
     "8b": (4096, 14336, 32, 128256, 32, 8),  # 8.0 B
     "layer8b": (4096, 14336, 1, 4000, 32, 8),  # a layer of 8 B, cut to one matrix of each shape; no model to chat with
 }
+TOWN = Path(__file__).resolve().parents[1] / "assets" / "town" / "base"
+SPEECH = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 ONE_EACH = ("self_attn.q_proj", "self_attn.k_proj", "mlp.gate_proj", "input_layernorm")
 SHARD_BYTES = 256 << 20
 RMS = 6e-4  # root mean square of a matrix's delta
@@ -57,6 +60,15 @@ def make_family(size: str, folder: Path) -> Path:
         for model, tensors in parts.items():
             save_file(tensors, home / model / file, {"format": "pt"})
     (home / "complete").touch()
+    return home
+
+
+def make_speaking(size: str, folder: Path) -> Path:
+    """The family with Town's tokenizer, which the smallest vocabulary here has room for; returns its own folder."""
+    home = make_family(size, folder)
+    for model in ("base", *EXPERTS):
+        for file in SPEECH:
+            shutil.copy(TOWN / file, home / model)
     return home
 
 
