@@ -94,7 +94,7 @@ def read_texts(name: str, experts: Sequence[str], each: int) -> list[list[Text]]
 
 def read_for(name: str, experts: Sequence[Checkpoint], each: int) -> list[list[Text]]:
     """For each expert its texts; for one that is a merge as many in all, in equal parts of the experts in it."""
-    groups = [names_in(expert) for expert in experts]
+    groups = [list(dict.fromkeys(names_in(expert))) for expert in experts]
     every = list(dict.fromkeys(one for group in groups for one in group))
     own = dict(zip(every, read_texts(name, every, each), strict=True))
     return [[text for one in group for text in own[one][: ceil(each / len(group))]] for group in groups]

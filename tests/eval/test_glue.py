@@ -1,6 +1,7 @@
 """Model-GLUE: who is alike, who joins the average, and the staged recipe that is written."""
 
 import json
+import shutil
 from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from eval.__main__ import main
+from eval.calibrating.texts import read_for
 from eval.running.identity import identity
 from eval.running.loading import load_source
 from eval.scoring.board import HScore, Scores
@@ -119,6 +121,17 @@ def test_the_command_writes_a_recipe_that_merges(family: Path, capsys: pytest.Ca
     assert [stage.name for stage in made.stages] == ["helpful-and-honest", "harmless-and-curt"]
     assert len(make_plan(made).experts) == 2
     assert main(["glue", str(family / "r.yml"), str(out), "--all"]) == 2  # it is there already
+
+
+def test_experts_of_one_name_read_its_texts_once(family: Path):
+    shutil.copytree(family / "honest", family / "other" / "honest")
+    two = replace(recipe(family), experts=(Expert("honest"), Expert("other/honest")))
+    lines = [{"expert": "honest", "text": f"w{9 + i}"} for i in range(5)]
+    (family / "texts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    both = make_plan(glued(replace(two, experts=(*two.experts, Expert("curt"))), [[0, 1], [2]])).experts[0]
+    assert [[one.text for one in own] for own in read_for(str(family / "texts.jsonl"), [both], 4)] == [
+        ["w9", "w10", "w11", "w12"]
+    ]
 
 
 def test_across_clusters_a_method_may_merge_by_what_they_read(family: Path, capsys: pytest.CaptureFixture[str]):
