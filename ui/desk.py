@@ -136,17 +136,21 @@ def start(services: Services, page: Page, stored: Any) -> Iterator[Updates]:
 
 
 def restored(services: Services, stored: Any) -> Session:
-    """What the browser kept is its visitor's to change, so nothing in it is trusted."""
+    """What the browser kept is its visitor's to change, so nothing in it is trusted. It hears of a move when all of it
+    is done, which takes a large family minutes: what its page held last is newer, where this process still knows it.
+    """
     fresh = Session(first_recipe(services), secrets.token_hex(16))
     if not isinstance(stored, dict):
         return fresh
-    owner = str(stored.get("owner", ""))
+    owner, text = str(stored.get("owner", "")), str(stored.get("recipe", ""))
     if re.fullmatch("[0-9a-f]{32}", owner):
         fresh = replace(fresh, owner=owner)
         if owner not in services.current and (job := services.jobs.find(str(stored.get("job", "")), owner)):
             keep(services.current, owner, job)
+        for page in list(services.sessions.values()):
+            text = page.recipe.to_yaml() if page.owner == owner else text
     try:
-        found = replace(fresh, recipe=checked(parse_recipe(str(stored.get("recipe", "")), services.folder), None))
+        found = replace(fresh, recipe=checked(parse_recipe(text, services.folder), None))
         problems = check(recipe_of(found)).problems
     except UserError:  # a recipe of an older version: the first one then, as where models have gone
         return fresh

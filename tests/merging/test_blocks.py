@@ -151,6 +151,16 @@ def test_parts_of_random_numbers_are_those_of_the_whole():
         assert torch.equal(Numbers(1, "expert", "tensor").part(start, stop), numbers[start:stop])
 
 
+def test_random_numbers_hang_on_seed_owner_tensor_and_block():
+    numbers = Numbers(1, "expert", "tensor")
+    first = numbers.part(0, BLOCK)
+    assert abs(float(first.mean()) - 0.5) < 0.005
+    assert (float(first.min()), float(first.max())) == pytest.approx((0, 1), abs=1e-3)
+    others = (Numbers(2, "expert", "tensor"), Numbers(1, "another", "tensor"), Numbers(1, "expert", "another"))
+    for other in (*(each.part(0, BLOCK) for each in others), numbers.part(BLOCK, 2 * BLOCK)):
+        assert abs(float(torch.corrcoef(torch.stack([first, other]))[0, 1])) < 0.01  # 5 standard deviations
+
+
 def test_a_method_says_whether_it_reads_counts_of_magnitudes():
     class Counted(tuple):
         def __len__(self):

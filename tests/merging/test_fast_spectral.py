@@ -155,6 +155,9 @@ class TestPolar:
         self.against_float64(a, 0.0, 0, 5e-5)
         straight(polar(a, 0.0)[0], 2e-5)
 
+    def test_directions_that_a_float32_gram_matrix_loses(self):
+        self.against_float64(matrix(torch.logspace(0, -3.5, 220)), 0.0, 0, 1e-4)  # in float32 2e-3
+
     def test_duplicates_are_dropped(self):
         u = orthonormal(512, 100, 1).float()
         self.against_float64(torch.cat([u, u, orthonormal(512, 50, 2).float()], 1), 1e-3, 100, 5e-6)

@@ -18,7 +18,7 @@ from merging.live_events import FocusReady
 from merging.plan import make_plan
 from merging.recipe import Expert, Recipe
 from ui.app import _layout
-from ui.desk import apply_recipe, start
+from ui.desk import apply_recipe, restored, start
 from ui.fitting import take_safest
 from ui.jobs import Jobs, LiveWorker
 from ui.live import change_method, follow, hold, kept, move, settled
@@ -140,6 +140,18 @@ def test_another_family_that_a_move_overtakes_leaves_the_desk_as_it_is(services,
     assert list(apply_recipe(replace(services, worker=worker), page, session, (), two)) == []
     worker.close()
     assert newest(services, session) == session
+
+
+def test_a_reload_before_a_move_is_done_brings_its_settings_back(services, page, session):
+    owner = "0" * 32
+    stored = {"owner": owner, "recipe": session.recipe.to_yaml(), "job": ""}
+    further = Recipe("tsv_m", session.recipe.base, session.recipe.experts, folder=session.recipe.folder)
+    for recipe, whose in ((session.recipe, owner), (further, owner), (session.recipe, "1" * 32)):
+        hold(services, page, Session(recipe, whose))
+    assert restored(services, stored).recipe.method == "tsv_m"
+    assert restored(services, stored | {"owner": "2" * 32}).recipe.method == session.recipe.method
+    services.sessions.clear()
+    assert restored(services, stored).recipe.method == session.recipe.method
 
 
 def test_what_settles_after_one_move_takes_nothing_from_the_next(services, page, session):
