@@ -150,7 +150,7 @@ def _wire_models(services: Services, page: Page) -> None:
     state = [page.session, page.turns]
     typed = [*state, page.models.base, page.models.experts, page.passports.token]
     wide = {**_MOVING, "outputs": [*_all(page, page.models.problem), *page.long]}
-    here = shows_problems(page.passports.problem)
+    here = shows_problems(page.passports.problem, typed=page.typed)
     own = page.models.problem
     then = _settle(services, page)
     picked = [*state, page.models.family]
@@ -274,7 +274,7 @@ def _live(
 
     begin = wraps(partial(handler, services, page, *fixed))(begin)
     begin.__annotations__ = get_type_hints(handler)
-    return shows_problems(place or page.problem, clears=clears)(begin)
+    return shows_problems(place or page.problem, clears=clears, typed=page.typed)(begin)
 
 
 def _settle(services: Services, page: Page) -> dict[str, Any]:

@@ -171,7 +171,16 @@ def draw_rest(services: Services, page: Page, session: Session, turns: Turns, lo
         return draw_search(services, page, session)
     if session.tab == "models":
         return passports.draw(page.passports, recipe_of(session), check(recipe_of(session)))
-    return recipe.draw(page.recipe, session)
+    return draw_file(services, page, session)
+
+
+def draw_file(services: Services, page: Page, session: Session) -> Updates:
+    """The recipe as text, where it is another one than was sent last: the same would take away what was typed since."""
+    updates = recipe.draw(page.recipe, session)
+    if services.texts.get(session.id) == updates[page.recipe.yaml]:
+        return {}
+    keep(services.texts, session.id, updates[page.recipe.yaml])
+    return updates
 
 
 def draw_search(services: Services, page: Page, session: Session) -> Updates:

@@ -156,6 +156,10 @@ def watch(services: Services, page: Page, session: Session, turns: Turns, job: J
             yield {page.map.fitted: " ".join(said)}
         if job.kind == "push" and said:
             yield {page.recipe.pushed: _listed(said)}
+    except UserError:
+        services.busy.pop(session.id, None)
+        yield {**_status(services, page, session), page.status.stop: gr.update(visible=False)}
+        raise
     finally:
         if job.kind == "push" and not services.jobs.is_running(job):  # unpacked for this push alone
             shutil.rmtree(services.jobs.folder(job.id) / about["name"], ignore_errors=True)

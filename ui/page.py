@@ -55,6 +55,11 @@ class Page:
                 self.recipe.command, *self.passports.outputs}  # fmt: skip
 
     @cached_property
+    def typed(self) -> set[Output]:
+        """What a visitor types or moves, and a run may change."""
+        return {self.controls.weights, self.controls.knobs, self.models.base, self.models.experts, self.recipe.yaml}
+
+    @cached_property
     def answers(self) -> set[Output]:
         """What a question changes."""
         return {self.turns, self.chat.question, self.chat.ask, self.chat.stop, self.chat.answers}

@@ -4,7 +4,7 @@ import functools
 import inspect
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from dataclasses import asdict, replace
 from html import escape
 from typing import Any, get_type_hints
@@ -37,21 +37,25 @@ def fix_of(event: gr.EventData) -> Fix:
         raise UserError("E_FIX", "This is no fix of a problem on this page.") from None
 
 
-def shows_problems(place: gr.HTML, *, clears: bool = True) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def shows_problems(
+    place: gr.HTML, *, clears: bool = True, typed: Set[Any] = frozenset()
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Wrap an event handler that yields or returns updates; its problem appears in `place` until a run brings updates
     that `clears` it. What only follows a move does not, nor what finds nothing to do, as when a list is left unchanged:
-    it would take the move's own problem away."""
+    it would take the move's own problem away. What is `typed` in is sent once."""
 
     def decorate(fn: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(fn)
         def handler(*args: Any) -> Iterator[Any]:
             clear: dict[Any, Any] = {place: gr.update(value="", visible=False)} if clears else {}
-            idle = True
+            last: dict[Any, Any] = {}
             try:
                 for update in _each(fn(*args)):
-                    yield {**clear, **update}
-                    clear, idle = {}, False
-                if idle:  # Gradio empties every output of a generator that yields nothing
+                    last, clear = {**clear, **update}, {}
+                    yield last
+                # Gradio empties every output of a generator that yields nothing, and sends its last update once more
+                # when it ends: over what was typed or moved since.
+                if not last or last.keys() & typed:
                     yield {place: gr.skip()}
             except UserError as error:
                 yield {place: gr.update(value=problem_html(error), visible=True)}

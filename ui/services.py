@@ -48,6 +48,7 @@ class Services:
     ready: dict[str, str] = field(default_factory=dict)  # digest whose merged weights Chat has
     sessions: dict[str, Session] = field(default_factory=dict)  # the newest, by session id: see `newest`
     drawn: dict[str, Recipe] = field(default_factory=dict)  # what the last pictures show, by session id
+    texts: dict[str, str] = field(default_factory=dict)  # the recipe as the editor was sent it last, by session id
     busy: dict[str, Busy] = field(default_factory=dict)  # progress of a long job, by session id
     boards: dict[tuple[str, Exam], Scoreboard] = field(default_factory=dict)  # by digest
     ballots: dict[str, Ballot] = field(default_factory=dict)  # what is to be voted on, by session id

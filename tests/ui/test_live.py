@@ -2,6 +2,7 @@
 of its own so that its first pictures are sketches."""
 
 import json
+import multiprocessing
 from collections.abc import Iterator
 from dataclasses import replace
 from multiprocessing.connection import Connection
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import gradio as gr
 import pytest
+import torch
 
 from benchmarks import family as synthetic
 from merging.checkpoint import open_checkpoint
@@ -21,7 +23,7 @@ from ui.app import _layout
 from ui.desk import apply_recipe, restored, start
 from ui.fitting import take_safest
 from ui.jobs import Jobs, LiveWorker
-from ui.live import change_method, follow, hold, kept, move, settled
+from ui.live import change_method, draw_file, follow, hold, kept, move, settled
 from ui.looking import pick_matrix, pick_measure, select_tab
 from ui.measuring import take_measured
 from ui.page import Page
@@ -34,6 +36,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def lean(connection: Connection) -> None:
     """Moves of one family, each from nothing."""
+    torch.set_num_threads(1)  # OpenMP's other threads are not in the fork
     while True:
         number, asked = connection.recv()
         if asked == "cancel":
@@ -61,6 +64,15 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Session:
     settings = {"rank_budget": 0.3, "exclude": ("*embed*", "*lm_head*")}
     experts = tuple(Expert(str(folder / name), (("weight", 1.0),)) for name in synthetic.EXPERTS)
     return Session(Recipe("resm", str(folder / "base"), experts, tuple(settings.items()), folder=folder), "o")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forks() -> Iterator[None]:
+    """Workers begin in no time: a spawned one imports all that this file does."""
+    fork = multiprocessing.get_context("fork")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ui.jobs.multiprocessing.get_context", lambda _: fork)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -196,6 +208,13 @@ def test_a_reload_keeps_a_desk_that_waits_for_its_measurement_behind_another_pic
     drawn = services.drawn[opened.id]
     assert (drawn.method, drawn.sources, drawn.calibration) == ("resm", waiting.sources, None)
     assert list(take_measured(services, page, opened, ())) == [], "it is not there yet"
+
+
+def test_the_editor_is_sent_another_recipe_alone(services, page, session):
+    other = replace(session, recipe=replace(session.recipe, seed=7))
+    sent = [draw_file(services, page, one).get(page.recipe.yaml, "") for one in (session, session, other, session)]
+    assert [bool(text) for text in sent] == [True, False, True, True]
+    assert "seed: 7" in sent[2]
 
 
 def test_what_a_fit_for_safety_found_comes_once_also_after_a_reload_and_only_where_the_desk_is_as_it_was(

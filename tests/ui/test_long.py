@@ -8,6 +8,7 @@ import gradio as gr
 import pytest
 
 from eval.judging.probes import Exam
+from merging.errors import UserError
 from ui.app import _layout
 from ui.desk import first_recipe
 from ui.jobs import Jobs, LiveWorker
@@ -33,3 +34,17 @@ def test_scores_are_kept_under_the_exam_they_are_of_and_not_without_one(tmp_path
     (services.jobs.folder(job.id) / "log.jsonl").write_text(json.dumps(SCORED) + "\n")
     list(watch(services, page, Session(first_recipe(services), "s"), (), job))
     assert list(services.boards) == boards
+
+
+def test_a_job_that_fails_takes_its_stop_button_with_it(tmp_path: Path):
+    services = Services(ROOT, tmp_path, LiveWorker(), Jobs(tmp_path / "jobs"), _presets(), ROOT / "assets" / "town")
+    with gr.Blocks():
+        page = _layout(services, {})
+    job = services.jobs.start(services.jobs.new_id(), "o", "save", "{}", [])
+    failed = {"event": "error", **UserError("E_DISK", "The disk is full.").to_dict()}
+    (services.jobs.folder(job.id) / "log.jsonl").write_text(json.dumps(failed) + "\n")
+    said = watch(services, page, Session(first_recipe(services), "s"), (), job)
+    assert next(said)[page.status.stop]["visible"]
+    assert not next(said)[page.status.stop]["visible"]
+    with pytest.raises(UserError, match="The disk is full"):
+        next(said)

@@ -54,3 +54,16 @@ def test_a_run_that_brings_something_takes_the_problem_away_once():
     first, second = move()
     assert first == {place: gr.update(value="", visible=False), line: "one"}
     assert second == {line: "two"}
+
+
+def test_what_a_control_says_is_never_the_last_word_of_a_run():
+    place, line, box = problem_place(), gr.HTML(), gr.Textbox()
+
+    @shows_problems(place, clears=False, typed={box})
+    def change(last: str):
+        yield {box: "one"}
+        if last == "line":
+            yield {line: "two"}
+
+    assert list(change("box")) == [{box: "one"}, {place: gr.skip()}]
+    assert list(change("line")) == [{box: "one"}, {line: "two"}]
