@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from assets.town.lora import LoraLinear, add_lora, save_lora
@@ -36,6 +35,8 @@ def test_peft_and_the_merge_reader_read_what_is_saved(kind: str, n: int, tmp_pat
     wanted = model(IDS).logits
     assert not torch.allclose(wanted, before, atol=1e-2)
     below = AutoModelForCausalLM.from_pretrained(tmp_path / "base", dtype=torch.float32)
+    from peft import PeftModel  # takes seconds: not at every collection
+
     theirs = PeftModel.from_pretrained(below, tmp_path / "adapter")
     torch.testing.assert_close(theirs(IDS).logits, wanted, atol=1e-4, rtol=1e-4)
     ours = load_source(open_model(f"{tmp_path / 'base'}+{tmp_path / 'adapter'}", Path()), torch.float32)
