@@ -161,7 +161,7 @@ class Resident:
         if self.lean:
             give_back()
         if self._store is not None:
-            own = sum(2 * sum(f.deltas.shape[1:]) * f.most * len(self._experts) for f in self._lean.values())
+            own = sum(2 * sum(f.deltas.shape[1:]) * f.ahead * len(self._experts) for f in self._lean.values())
             self._store.trim(max(DISK, own + own // 16))
 
     def _held(self, name: str) -> Factors:

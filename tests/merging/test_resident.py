@@ -1,13 +1,16 @@
 """Big families: triplets in float16 on disk, deltas read when needed. Held against the whole family in memory."""
 
 import ctypes
+import os
 import weakref
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from benchmarks.measured import anonymous
+from merging import resident
 from merging.analysis import Limit
 from merging.checkpoint import Checkpoint, open_checkpoint
 from merging.live import LiveMerge
@@ -111,6 +114,31 @@ def test_a_damaged_factor_file_is_made_anew(family, tmp_path):
     found = look_of(live(family, tmp_path, 0), plan)
     assert found.views[DOWN].spectra[-1].values.tolist() == wanted.views[DOWN].spectra[-1].values.tolist()
     assert all(path.stat().st_size > 100 for path in files)
+
+
+def test_kept_factors_grow_where_fewer_experts_share_the_rank(family, tmp_path):
+    def kept(names):
+        models = [open_checkpoint(name, family) for name in ("base", *names)]
+        list(LiveMerge(models[0], models[1:], names, tmp_path, 0, 99.0).triplets(1))
+        return {path: len(load_file(path)["s"]) for path in (tmp_path / "factors").glob("*.safetensors")}
+
+    three, two = kept(NAMES), kept(NAMES[:2])
+    assert three.keys() == two.keys()
+    assert sum(two[path] > n for path, n in three.items()) == 2 * len(three) / 3
+    assert kept(NAMES) == two, "what is there serves a smaller share"
+
+
+def test_factors_of_another_family_go_first_where_the_disk_budget_is_full(family, tmp_path, monkeypatch):
+    look_of(live(family, tmp_path, 0), plan_of(family))
+    own = {path: path.stat().st_size for path in (tmp_path / "factors").glob("*.safetensors")}
+    other = tmp_path / "factors" / "other.safetensors"
+    other.write_bytes(bytes(100))
+    os.utime(min(own), (0, 0))  # longer unused than the other's, but for the move that follows
+    os.utime(other, (1, 1))
+    monkeypatch.setattr(resident, "DISK", sum(own.values()))
+    look_of(live(family, tmp_path, 0), plan_of(family))
+    assert not other.exists()
+    assert all(path.exists() for path in own)
 
 
 def test_a_cancelled_move_leaves_the_last_merge(family, tmp_path):
