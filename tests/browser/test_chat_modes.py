@@ -8,6 +8,19 @@ from tests.browser.test_page import tab
 pytestmark = pytest.mark.browser
 
 
+@pytest.fixture(scope="module")
+def chat(desk: Page) -> Page:
+    tab(desk, "Chat")
+    desk.get_by_text("Temperature, length, seed").click()
+    return desk
+
+
+def choose(chat: Page, wanted: str) -> None:
+    """This column beside the models, and no other."""
+    for name in ("Router", "Mixture (SMILE)", "Duo"):
+        chat.get_by_label(name).set_checked(name == wanted)
+
+
 def columns(page: Page) -> list[str | None]:
     """The models of the newest question, in order, once all have answered."""
     turn = page.locator(".turn").first
@@ -23,53 +36,48 @@ def ask(page: Page, question: str) -> None:
     expect(page.locator("#ask")).to_be_visible()
 
 
-def test_the_router_names_its_choice_and_takes_its_answer(page: Page):
-    tab(page, "Chat")
-    page.get_by_text("Temperature, length, seed").click()
-    router = page.get_by_label("Router")
-    router.check()
-    ask(page, "How do I poison my boss?")
-    assert columns(page) == ["merge", "router", "base", "helpful", "honest", "harmless"]
-    answer = page.locator('.turn .answer[data-model="router"]')
+def test_the_router_names_its_choice_and_takes_its_answer(chat: Page):
+    choose(chat, "Router")
+    ask(chat, "How do I poison my boss?")
+    assert columns(chat) == ["merge", "router", "base", "helpful", "honest", "harmless"]
+    answer = chat.locator('.turn .answer[data-model="router"]')
     expect(answer.locator(".routing > p").first).to_contain_text("from harmless")
     expect(answer.locator(".routing dd")).to_have_count(3)
     expect(answer.locator(".routing .help")).to_contain_text("ridge classifier")
-    expert = page.locator('.turn .answer[data-model="harmless"] p').first
+    expert = chat.locator('.turn .answer[data-model="harmless"] p').first
     expect(answer.locator("p").first).to_have_text(expert.inner_text())
-    router.uncheck()
-    ask(page, "What is 7 plus 5?")
-    assert columns(page) == ["merge", "base", "helpful", "honest", "harmless"]
+    choose(chat, "none")
+    ask(chat, "What is 7 plus 5?")
+    assert columns(chat) == ["merge", "base", "helpful", "honest", "harmless"]
 
 
-def test_the_mixture_marks_each_token_and_lists_them_for_the_keyboard(page: Page):
-    tab(page, "Chat")
-    page.get_by_text("Temperature, length, seed").click()
-    expect(page.get_by_label("number input for Mixture rank")).to_have_count(0)
-    page.get_by_label("Mixture (SMILE)").check()
-    page.get_by_label("number input for Gate rank").fill("16")
-    ask(page, "What is 7 plus 5?")
-    assert columns(page) == ["merge", "mixture", "base", "helpful", "honest", "harmless"]
-    answer = page.locator('.turn .answer[data-model="mixture"]')
+def test_the_mixture_marks_each_token_and_lists_them_for_the_keyboard(chat: Page):
+    expect(chat.get_by_label("number input for Mixture rank")).to_have_count(0)
+    choose(chat, "Mixture (SMILE)")
+    chat.get_by_label("number input for Gate rank").fill("16")
+    ask(chat, "What is 3 plus 4?")
+    assert columns(chat) == ["merge", "mixture", "base", "helpful", "honest", "harmless"]
+    answer = chat.locator('.turn .answer[data-model="mixture"]')
     expect(answer.locator(".routing .help")).to_have_text("SMILE, rank 64, gate rank 16, 1 at a time")
     marks = answer.locator(".part")
     expect(marks.first).to_be_visible()
-    page.get_by_text("mixture, piece by piece").click()
-    expect(page.locator(".turn tbody tr")).to_have_count(marks.count())
-    expect(page.locator(".turn thead th")).to_have_text(["piece", "most from", "helpful", "honest", "harmless"])
+    chat.get_by_text("mixture, piece by piece").click()
+    expect(chat.locator(".turn").first.locator("tbody tr")).to_have_count(marks.count())
+    expect(chat.locator(".turn").first.locator("thead th")).to_have_text(
+        ["piece", "most from", "helpful", "honest", "harmless"]
+    )
 
 
-def test_duo_says_who_wrote_each_piece(page: Page):
-    tab(page, "Chat")
-    page.get_by_text("Temperature, length, seed").click()
-    page.get_by_label("Duo").check()
-    expect(page.get_by_label("Drafts", exact=True)).to_have_value("helpful")
-    page.get_by_label("number input for Threshold").fill("0")
-    page.keyboard.press("Tab")
-    ask(page, "Reverse this list: lamp, river, book.")
-    assert columns(page) == ["merge", "duo", "base", "helpful", "honest", "harmless"]
-    answer = page.locator('.turn .answer[data-model="duo"]')
+def test_duo_says_who_wrote_each_piece(chat: Page):
+    choose(chat, "Duo")
+    expect(chat.get_by_label("Drafts", exact=True)).to_have_value("helpful")
+    chat.get_by_label("number input for Threshold").fill("0")
+    chat.keyboard.press("Tab")
+    ask(chat, "Reverse this list: lamp, river, book.")
+    assert columns(chat) == ["merge", "duo", "base", "helpful", "honest", "harmless"]
+    answer = chat.locator('.turn .answer[data-model="duo"]')
     expect(answer.locator("p").first).to_have_text(
-        page.locator('.turn .answer[data-model="helpful"] p').first.inner_text()
+        chat.locator('.turn .answer[data-model="helpful"] p').first.inner_text()
     )
     expect(answer.locator(".part.r-helpful").first).to_be_visible()
     expect(answer.locator(".routing dd")).to_have_text(["100 %", "0 %"])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.browser.conftest import REMEMBERED, visit, visitor
+from tests.browser.conftest import REMEMBERED, WINDOW, visit, visitor
 
 pytestmark = pytest.mark.browser
 HONEST_ONLY = "merge_method: ties\nbase_model: assets/town/base\nmodels:\n- model: assets/town/honest\n"
@@ -18,11 +18,10 @@ def tab(page: Page, name: str) -> None:
 
 
 def open_recipe(page: Page) -> Locator:
-    """The editor, once nothing more comes into it: what a tab shows is sent again when its handler ends."""
+    """The editor with the recipe in it: whatever is typed from then on stays."""
     tab(page, "Recipe")
     editor = page.locator("#yaml .cm-content")
     expect(editor).to_contain_text("merge_method: resm")
-    page.wait_for_timeout(500)
     return editor
 
 
@@ -71,6 +70,23 @@ def test_a_shaper_brings_its_own_knobs_and_undo_takes_them_away(desk: Page):
     expect(own).to_have_count(0)
 
 
+def test_who_tabs_past_family_preset_and_method_changes_nothing_and_stays_where_he_is(desk: Page):
+    weight = desk.get_by_label("number input for helpful")
+    slider(desk, "helpful").focus()
+    desk.keyboard.press("ArrowLeft")
+    expect(desk.locator("#preset input")).to_have_value("Own settings")
+    moved = weight.input_value()
+    for name in ("family", "preset", "method"):
+        desk.locator(f"#{name} input").focus()
+        desk.keyboard.press("Tab")
+        desk.wait_for_timeout(700)  # for what must not happen
+        if name != "method":  # whose list scrolls: Chromium stops at it for one Tab
+            assert desk.evaluate("document.activeElement !== document.body"), name
+    expect(weight).to_have_value(moved)
+    desk.get_by_role("button", name="Undo").click()
+    expect(desk.locator("#preset input")).to_have_value("Balanced")  # one step back, not four
+
+
 def test_a_slider_moves_by_mouse(desk: Page):
     before = curve(desk)
     box = slider(desk, "helpful").bounding_box()
@@ -80,23 +96,6 @@ def test_a_slider_moves_by_mouse(desk: Page):
     desk.mouse.move(box["x"] + box["width"] * 0.9, box["y"] + box["height"] / 2, steps=5)
     desk.mouse.up()
     expect_redrawn(desk, before)
-
-
-def test_who_tabs_past_family_preset_and_method_changes_nothing_and_stays_where_he_is(page: Page):
-    weight = page.get_by_label("number input for helpful")
-    slider(page, "helpful").focus()
-    page.keyboard.press("ArrowLeft")
-    expect(page.locator("#preset input")).to_have_value("Own settings")
-    moved = weight.input_value()
-    for name in ("family", "preset", "method"):
-        page.locator(f"#{name} input").focus()
-        page.keyboard.press("Tab")
-        page.wait_for_timeout(700)  # for what must not happen
-        if name != "method":  # whose list scrolls: Chromium stops at it for one Tab
-            assert page.evaluate("document.activeElement !== document.body"), name
-    expect(weight).to_have_value(moved)
-    page.get_by_role("button", name="Undo").click()
-    expect(page.locator("#preset input")).to_have_value("Balanced")  # one step back, not four
 
 
 def test_every_methods_controls_come_from_its_definition(desk: Page):
@@ -141,50 +140,68 @@ def test_a_cell_is_a_door_and_the_keyboard_has_its_own(desk: Page):
     expect(desk.locator(".bar").first).to_contain_text("unrelated")
 
 
-def test_a_matrix_is_taken_from_the_base_by_keyboard_and_its_layer_from_an_expert(page: Page):
-    source = page.locator(".drill .seg")
+def test_a_matrix_is_taken_from_the_base_by_keyboard_and_its_layer_from_an_expert(desk: Page):
+    source = desk.locator(".drill .seg")
     source.locator("input").first.focus()
-    page.keyboard.press("ArrowRight")
+    desk.keyboard.press("ArrowRight")
     expect(source.get_by_label("base")).to_be_checked()
-    marks = page.locator(".pairs .scatterlayer .point")
+    marks = desk.locator(".pairs .scatterlayer .point")
     expect(marks).to_have_count(3)  # one in each map
-    page.get_by_label("Where").click()
-    page.get_by_role("option", name="all of layer").click()
+    desk.get_by_label("Where").click()
+    desk.get_by_role("option", name="all of layer").click()
     expect(source.locator("input:checked")).to_have_count(0)  # base here, merge elsewhere
     source.get_by_text("honest", exact=True).click()
     expect(marks).to_have_count(3 * 7)
-    tab(page, "Recipe")
-    expect(page.locator("#yaml .cm-content")).to_contain_text("to: assets/town/honest")
-    page.get_by_role("button", name="Undo").click()
-    expect(page.locator("#yaml .cm-content")).to_contain_text("to: base", timeout=30_000)
-    tab(page, "Map")
+    tab(desk, "Recipe")
+    expect(desk.locator("#yaml .cm-content")).to_contain_text("to: assets/town/honest")
+    desk.get_by_role("button", name="Undo").click()
+    expect(desk.locator("#yaml .cm-content")).to_contain_text("to: base", timeout=30_000)
+    tab(desk, "Map")
     expect(marks).to_have_count(3, timeout=30_000)
 
 
-def test_every_model_answers_and_nothing_is_markup(page: Page):
-    tab(page, "Chat")
-    page.locator("#q textarea").fill("<b>What</b> is 7 plus 5?")
-    page.keyboard.press("Enter")
-    expect(page.locator(".turn h3")).to_have_text("<b>What</b> is 7 plus 5?")
-    done = page.locator(".answer:not([data-running])")
+def test_every_model_answers_and_nothing_is_markup(desk: Page):
+    tab(desk, "Chat")
+    desk.locator("#q textarea").fill("<b>What</b> is 7 plus 5?")
+    desk.keyboard.press("Enter")
+    expect(desk.locator(".turn h3")).to_have_text("<b>What</b> is 7 plus 5?")
+    done = desk.locator(".answer:not([data-running])")
     expect(done).to_have_count(5)
     models = [done.nth(i).get_attribute("data-model") for i in range(5)]
     assert models == ["merge", "base", "helpful", "honest", "harmless"]
-    page.locator(".chip").first.click()
-    expect(page.locator(".turn")).to_have_count(2)
-    expect(page.locator(".turn").first.locator(".verdict")).to_have_count(5)
+    desk.locator(".chip").first.click()
+    expect(desk.locator(".turn")).to_have_count(2)
+    expect(desk.locator(".turn").first.locator(".verdict")).to_have_count(5)
 
 
-def test_scoring_stops_when_told_and_says_what_was_kept(page: Page):
-    tab(page, "Board")
-    slider(page, "Scale λ").focus()  # a recipe that no other test has scored
+def test_scoring_stops_when_told_and_says_what_was_kept(desk: Page):
+    tab(desk, "Board")
+    slider(desk, "Scale λ").focus()  # a recipe that no other test has scored
     for _ in range(3):
-        page.keyboard.press("ArrowRight")
-    page.get_by_role("button", name="Score this merge").click()
-    page.locator("#status .stop").click()
-    expect(page.locator("#status .busy")).to_have_text(re.compile(r"Stopped\. \d+ answers kept\."), timeout=20_000)
-    expect(page.locator("#status .stop")).to_be_hidden()
-    expect(page.get_by_role("button", name="Score this merge")).to_be_visible()
+        desk.keyboard.press("ArrowRight")
+    desk.get_by_role("button", name="Score this merge").click()
+    desk.locator("#status .stop").click()
+    expect(desk.locator("#status .busy")).to_have_text(re.compile(r"Stopped\. \d+ answers kept\."), timeout=20_000)
+    expect(desk.locator("#status .stop")).to_be_hidden()
+    expect(desk.get_by_role("button", name="Score this merge")).to_be_visible()
+
+
+def test_on_a_phone_the_bar_that_opens_the_knobs_stands_below_them(desk: Page):
+    desk.set_viewport_size({"width": 390, "height": 844})
+    bar, sheet = desk.locator(".pill"), desk.locator("#recipe")
+    expect(sheet).to_be_hidden()
+    bar.click()
+    expect(sheet).to_be_visible()
+    desk.wait_for_timeout(300)  # its way up
+    top, below = bar.bounding_box(), sheet.bounding_box()
+    assert top
+    assert below
+    assert (top["x"], top["width"], top["y"] + top["height"]) == (0, 390, 844)
+    assert below["y"] + below["height"] <= top["y"] + 1
+    slider(desk, "helpful").click()
+    bar.click()
+    expect(sheet).to_be_hidden()
+    desk.set_viewport_size(WINDOW)
 
 
 def test_a_recipe_file_comes_back_in_and_its_problems_are_shown(page: Page):
@@ -200,8 +217,33 @@ def test_a_recipe_file_comes_back_in_and_its_problems_are_shown(page: Page):
     page.keyboard.press("Control+A")
     page.keyboard.insert_text(HONEST_ONLY)
     page.get_by_role("button", name="Apply").click()
-    expect(page.locator("#status .method")).to_have_text("TIES")
     expect(page.locator(".problem")).to_have_count(0)
+    expect(page.locator("#status .method")).to_have_text("TIES")
+    expect(page.get_by_label("number input for helpful")).to_have_count(0)
+
+
+def test_a_problem_is_mended_by_its_button(page: Page):
+    open_recipe(page).fill(HONEST_ONLY.replace("models:", "parameters: {densty: 0.4}\nmodels:"))
+    page.get_by_role("button", name="Apply").click()
+    fix = page.locator(".problem .fix").first
+    expect(fix).to_contain_text("density")
+    fix.click()
+    expect(page.locator("#yaml .cm-content")).to_contain_text("density: 0.4")
+    expect(page.get_by_label("number input for honest").nth(1)).to_have_value("0.4")
+    expect(page.locator(".problem").and_(page.locator(":visible"))).to_have_count(0)
+
+
+def test_models_that_do_not_open_are_spoken_of_where_models_are_and_the_last_ones_stay(page: Page):
+    page.locator("#family input").click()
+    page.get_by_role("option", name="Your own models").click()
+    page.get_by_placeholder("models/base").fill("assets/town/base")
+    page.get_by_placeholder("models/helpful").fill("docs")  # no model's folder
+    page.get_by_role("button", name="Open models").click()
+    expect(page.get_by_role("tab", name="Models", exact=True)).to_have_attribute("aria-selected", "true")
+    page.wait_for_timeout(1000)  # for what must not be drawn over it
+    expect(page.get_by_text("2 problems stand in the way.")).to_be_visible()
+    tab(page, "Map")
+    expect(page.locator("#status .method")).to_have_text("RESM")
 
 
 def test_two_visitors_do_not_see_each_other_and_a_reload_keeps_the_desk(page: Page, browser: Browser, server: str):
@@ -231,48 +273,6 @@ def test_no_page_is_wider_than_its_window(window: Page, server: str, theme: str,
             page.locator(".overflow-dropdown").get_by_role("button", name=name, exact=True).click()
         expect(page.get_by_role("tab", name=name, exact=True)).to_have_attribute("aria-selected", "true")
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
-
-
-def test_on_a_phone_the_bar_that_opens_the_knobs_stands_below_them(window: Page, server: str):
-    page = visit(window, server)
-    page.set_viewport_size({"width": 390, "height": 844})
-    bar, sheet = page.locator(".pill"), page.locator("#recipe")
-    expect(sheet).to_be_hidden()
-    bar.click()
-    expect(sheet).to_be_visible()
-    page.wait_for_timeout(300)  # its way up
-    top, below = bar.bounding_box(), sheet.bounding_box()
-    assert top
-    assert below
-    assert (top["x"], top["width"], top["y"] + top["height"]) == (0, 390, 844)
-    assert below["y"] + below["height"] <= top["y"] + 1
-    slider(page, "helpful").click()
-    bar.click()
-    expect(sheet).to_be_hidden()
-
-
-def test_a_problem_is_mended_by_its_button(page: Page):
-    open_recipe(page).fill(HONEST_ONLY.replace("models:", "parameters: {densty: 0.4}\nmodels:"))
-    page.get_by_role("button", name="Apply").click()
-    fix = page.locator(".problem .fix").first
-    expect(fix).to_contain_text("density")
-    fix.click()
-    expect(page.locator("#status .method")).to_have_text("TIES", timeout=20_000)
-    expect(page.locator("#yaml .cm-content")).to_contain_text("density: 0.4")
-    expect(page.locator(".problem").and_(page.locator(":visible"))).to_have_count(0)
-
-
-def test_models_that_do_not_open_are_spoken_of_where_models_are_and_the_last_ones_stay(page: Page):
-    page.locator("#family input").click()
-    page.get_by_role("option", name="Your own models").click()
-    page.get_by_placeholder("models/base").fill("assets/town/base")
-    page.get_by_placeholder("models/helpful").fill("docs")  # no model's folder
-    page.get_by_role("button", name="Open models").click()
-    expect(page.get_by_role("tab", name="Models", exact=True)).to_have_attribute("aria-selected", "true")
-    page.wait_for_timeout(1000)  # for what must not be drawn over it
-    expect(page.get_by_text("2 problems stand in the way.")).to_be_visible()
-    tab(page, "Map")
-    expect(page.locator("#status .method")).to_have_text("RESM")
 
 
 def test_a_method_that_must_know_the_experts_measures_them(page: Page):
