@@ -142,15 +142,12 @@ def test_factors_of_another_family_go_first_where_the_disk_budget_is_full(family
 
 
 def test_factors_are_kept_by_content_and_not_by_place(family, tmp_path):
-    def strengths(names):
+    def files(*names):
         models = [open_checkpoint(name, family) for name in ("base", *names)]
-        found = LiveMerge(models[0], models[1:], names, tmp_path, 0, 99.0).triplets(4)
-        return {name: [part.s.tolist() for part in parts] for name, parts in found.items()}
+        LiveMerge(models[0], models[1:], names, tmp_path, 0, 99.0).triplets(4)
+        return len(list((tmp_path / "factors").glob("*.safetensors")))
 
-    first, turned = strengths(NAMES), strengths(NAMES[::-1])
-    assert turned == {name: parts[::-1] for name, parts in first.items()}
-    assert first[DOWN][0] != first[DOWN][2]
-    assert len(list((tmp_path / "factors").glob("*.safetensors"))) == 3 * 14
+    assert [files(*names) for names in (NAMES[:2], NAMES[1::-1], NAMES[2:])] == [2 * 14, 2 * 14, 3 * 14]
 
 
 def test_a_cancelled_move_leaves_the_last_merge(family, tmp_path):
