@@ -62,7 +62,7 @@ def of_the_base(_: Models, __: Sequence[str], each: int, log: Path) -> None:
 def of_another_world(models: Models, experts: Sequence[str], each: int, log: Path) -> None:
     """Real English questions of the standard probes, by H; Town's experts have no idea of them."""
     tokenizer = models.model(open_model(experts[0], Path())).tokenizer
-    asked = [probe for probe in load_probes("standard", "standard").probes
+    asked = [probe for probe in load_probes("standard").probes
              if len(encode(tokenizer, *render(tokenizer, probe.conversation()))) <= _LONGEST]  # fmt: skip
     own = [[Text(expert=h, messages=probe.messages) for probe in asked if probe.h == h][:each] for h in H]
     _answered(models, experts, own, log)

@@ -1,4 +1,6 @@
-"""Every merge method on Town: default knobs, and knobs tuned on validation probes, both scored on test probes.
+"""Merge methods on Town: default knobs, and knobs tuned on validation probes, both scored on test probes.
+
+Those that take all three experts (SLERP two of them) and that nothing has to be measured for.
 
     python -m benchmarks.town_methods [--quick]
 
@@ -15,11 +17,12 @@ from pathlib import Path
 
 import torch
 
-from eval.judging.probes import load_probes
+from eval.judging.probes import Split, load_probes
 from eval.scoring.score import Scored, score
 from eval.scoring.stats import paired_difference
 from merging.methods import METHODS
 from merging.recipe import Expert, Recipe, load_recipe
+from merging.values import Setting, Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 TOWN = ROOT / "assets" / "town"
@@ -34,12 +37,12 @@ class Try:
     """One recipe: a method, its knobs and the experts' weights."""
 
     method: str
-    knobs: tuple[tuple[str, object], ...] = ()
+    knobs: Settings = ()
     weights: tuple[float, ...] = WEIGHTS[0]
 
     def recipe(self) -> Recipe:
         method = METHODS[self.method]
-        knobs = {knob.key: knob.screen for knob in method.knobs} | dict(self.knobs)
+        knobs: dict[str, Setting] = {knob.key: knob.screen for knob in method.knobs} | dict(self.knobs)
         own = [{k.key: knobs[k.key] for k in method.knobs if k.per_expert} for _ in NAMES]
         if method.uses_weight:
             own = [{"weight": weight, **settings} for weight, settings in zip(self.weights, own, strict=True)]
@@ -61,7 +64,8 @@ class Try:
 
 
 def defaults() -> list[Try]:
-    return [Try(name, weights=(1, 1, 0) if name == "slerp" else WEIGHTS[0]) for name in METHODS]
+    taken = [m.id for m in METHODS.values() if m.experts[0] <= len(NAMES) <= m.experts[1] and not m.calibrated]
+    return [Try("slerp", weights=(1, 1, 0)), *map(Try, taken)]
 
 
 def grid(method: str) -> Iterator[Try]:
@@ -95,7 +99,7 @@ def grid(method: str) -> Iterator[Try]:
             yield replace(t, knobs=(*(LAYER_MODE | {"rank_mode": "outlier_share"}).items(), *t.knobs))
 
 
-def measure(recipe: Recipe | str, split: str) -> Scored:
+def measure(recipe: Recipe | str, split: Split) -> Scored:
     """Scores of a recipe, or of a model folder."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "try.yml"
@@ -111,8 +115,8 @@ def row(name: str, setting: str, found: Scored, against: Scored | None) -> str:
     gap = ""
     if against is not None and against is not found:
         probes = {probe.id: probe for probe in load_probes("town", "test").probes}
-        passed = [[answer.verdict.passed for answer in one.answers] for one in (found, against)]
-        d = paired_difference(*passed, [probes[answer.probe_id].cluster for answer in found.answers])
+        a, b = ([answer.verdict.passed for answer in one.answers] for one in (found, against))
+        d = paired_difference(a, b, [probes[answer.probe_id].cluster for answer in found.answers])
         verdict = "" if d.low > 0 or d.high < 0 else " (cannot tell)"
         gap = f"{100 * d.mean:+.1f} [{100 * d.low:+.1f}, {100 * d.high:+.1f}]{verdict}"
     return f"| {name} | {setting} | {sides} | {100 * s.mean:.1f} | {100 * s.min:.0f} | {100 * s.broken:.1f} | {gap} |"
