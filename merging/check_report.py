@@ -29,22 +29,21 @@ class Report:
 def report(recipe: Recipe, checked: Checked) -> Report:
     """Passports of all models of a recipe that can be opened; headers and small files alone are read."""
     opened = {}
-    sources = [recipe.base] if recipe.base else []
-    named = recipe.sources if recipe.stages else (*sources, *(expert.model for expert in recipe.experts))
-    for source in dict.fromkeys(named):
+    for source in recipe.sources:
         try:
             opened[source] = open_model(source, recipe.folder, base=recipe.base)
         except UserError:  # it is among the problems already
             continue
     models = {source: passport(model) for source, model in opened.items()}
     base = recipe.base if recipe.base in opened else next(iter(opened), None)
-    apart = []
-    for source in opened.keys() - {base} if base else ():
-        apart.append((source, differences(models[base], models[source], misfits(opened[base], opened[source]))))
-    apart.sort(key=lambda pair: list(models).index(pair[0]))
+    apart = tuple(
+        (source, differences(models[base], models[source], misfits(opened[base], model)))
+        for source, model in opened.items()
+        if base and source != base
+    )
     found = strictest([model.licence for model in models.values()]) if models else ("", "")
     problems = tuple(part for problem in checked.problems for part in problem.parts or (problem,))
-    return Report(tuple(models.values()), tuple(apart), *found, problems, checked.notices, checked,
+    return Report(tuple(models.values()), apart, *found, problems, checked.notices, checked,
                   bytes_to_download(opened.values()))  # fmt: skip
 
 

@@ -24,7 +24,7 @@ from merging.safetensors_header import Entry
 from merging.sources import find_folder, regular_file
 from merging.strict_json import read_json
 from merging.weight_files import find_weights, unreadable
-from merging.words import shown, some
+from merging.words import reason, shown, some
 
 EDGE = 64 << 10  # bytes from each end of a tensor that go into the fingerprint
 DTYPES = {
@@ -123,9 +123,11 @@ class Checkpoint:
                             where=self.source,
                             do=f"Run: python -m merging download {self.source.rpartition('+')[2]}")  # fmt: skip
         path, entry = self.places[name]
-        with ExitStack() as stack:
-            with self._no_change(path):
-                file = stack.enter_context(path.open("rb", buffering=0))
+        try:
+            file = path.open("rb", buffering=0)
+        except OSError as error:
+            raise self._changed(path, reason(error)) from error
+        with file:
 
             def fill(at: int, data: Tensor) -> None:
                 left, at = data.numpy().data, entry.start + at
@@ -133,7 +135,7 @@ class Checkpoint:
                     while left and (n := os.preadv(file.fileno(), [left], at)):
                         left, at = left[n:], at + n
                 except OSError as error:
-                    raise self._changed(path, error.strerror or "the file cannot be read") from error
+                    raise self._changed(path, reason(error)) from error
                 if left:
                     raise self._changed(path, "the file became shorter while it was read")
 
@@ -152,15 +154,7 @@ class Checkpoint:
             stamps = tuple(_stamp(path) for path in sorted({path for path, _ in self.places.values()}))
             return _content(stamps, tuple(sorted(self.places.items())))
         except OSError as error:
-            path = Path(error.filename or self.folder)
-            raise self._changed(path, error.strerror or "the file cannot be read") from error
-
-    @contextmanager
-    def _no_change(self, path: Path) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise self._changed(path, error.strerror or "the file cannot be read") from error
+            raise self._changed(Path(error.filename or self.folder), reason(error)) from error
 
     def _changed(self, path: Path, why: str) -> UserError:
         return UserError("E_SOURCE_CHANGED", f"{why}.", where=f"{self.source}/{path.name}",

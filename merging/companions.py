@@ -4,7 +4,6 @@ Everything is read before the merge starts, so that what is wrong with it is fou
 along, and no absolute path of this machine is written down.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +18,11 @@ from merging.plan import Plan
 from merging.recipe import Recipe
 from merging.settings import KEPT_TEMPLATE
 from merging.sources import model_parts, regular_file
-from merging.strict_json import parse_json
+from merging.strict_json import json_bytes, parse_json
 from merging.union_tokenizer import with_added
 from merging.view import View, stored
 from merging.vocabulary import row_count
+from merging.words import reason
 
 GENERATION, RECIPE = "generation_config.json", "mergescope.yml"
 ENDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
@@ -114,7 +114,7 @@ def _config(plan: Plan, speaker: Checkpoint) -> bytes:
     if speaker.fingerprint != stored(plan.base).fingerprint:
         config |= {key: speaker.config[key] for key in ENDS if key in speaker.config}
     rows = row_count(plan.base)
-    return _text(config if rows is None else _with_vocabulary(config, rows))
+    return json_bytes(config if rows is None else _with_vocabulary(config, rows))
 
 
 def _with_vocabulary(config: dict[str, Any], rows: int) -> dict[str, Any]:
@@ -135,7 +135,7 @@ def _generation(plan: Plan, speaker: Checkpoint) -> dict[str, bytes]:
         return found
     ends = {key: speaker.config[key] for key in ENDS if speaker.config.get(key) is not None}
     if "eos_token_id" in ends:
-        return {GENERATION: _text(ends)}
+        return {GENERATION: json_bytes(ends)}
     return {} if speaker is stored(plan.base) else _carried(plan.base, (GENERATION,))
 
 
@@ -177,7 +177,7 @@ def _unheard(plan: Plan, speaker: Checkpoint, files: Mapping[str, bytes]) -> Ite
         if stored(expert).fingerprint == speaker.fingerprint:
             continue
         own = _carried(expert, ("tokenizer_config.json", TEMPLATE, GENERATION, *_more_templates(expert)))
-        theirs = sorted(ending_tokens({"config.json": _text(expert.config)} | own))
+        theirs = sorted(ending_tokens({"config.json": json_bytes(expert.config)} | own))
         missing = [i for i in theirs if (expert.placed(i) if isinstance(expert, View) else i) not in ends]
         do = f"Write `tokenizer_source: {expert.source}` to take its tokenizer, template and ends."
         if not told and has_template(own):
@@ -185,10 +185,6 @@ def _unheard(plan: Plan, speaker: Checkpoint, files: Mapping[str, bytes]) -> Ite
         elif missing:
             ids = ", ".join(map(str, missing))
             yield f"{expert.source} ends its answers with token {ids}, which does not end those of the merge. {do}"
-
-
-def _text(value: Mapping[str, Any]) -> bytes:
-    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def _json(data: bytes) -> dict[str, Any]:
@@ -210,12 +206,13 @@ def _carried(model: Checkpoint, names: tuple[str, ...]) -> dict[str, bytes]:
             if path:
                 found[name] = _without_code(name, path.read_bytes())
         except (ValueError, OSError) as error:
-            why = error.strerror if isinstance(error, OSError) else str(error)
-            raise UserError("E_TOKENIZER", f"{why}.", where=f"{model.source}/{name}") from error
+            raise UserError("E_TOKENIZER", f"{reason(error)}.", where=f"{model.source}/{name}") from error
     return found
 
 
 def _without_code(name: str, data: bytes) -> bytes:
     """A config that points to Python files of the model (auto_map) without that: they are not taken along."""
     found = _json(data) if name.endswith("_config.json") else {}
-    return _text({key: value for key, value in found.items() if key != "auto_map"}) if "auto_map" in found else data
+    if "auto_map" not in found:
+        return data
+    return json_bytes({key: value for key, value in found.items() if key != "auto_map"})

@@ -209,7 +209,11 @@ def _asked(recipe: Recipe, outputs: Outputs) -> Outputs:
     used = torch.tensor([of[e.model] > 0 or not METHODS[recipe.method].uses_weight for e in recipe.beside_base])
     if not used.any():
         raise UserError("E_FIT", "No expert has a weight above 0.", do="Give the experts a weight.")
-    return Outputs(outputs.squares * used[:, None, None], outputs.own * used[:, None], outputs.whole * used)
+    found = Outputs(outputs.squares * used[:, None, None], outputs.own * used[:, None], outputs.whole * used)
+    if not (found.whole > 0).any():
+        what = "The experts put out nothing of their own: on their texts they do what the base does."
+        raise UserError("E_FIT", what, do="Give experts that differ from the base.")
+    return found
 
 
 def _weights(recipe: Recipe) -> list[float]:

@@ -5,7 +5,6 @@ least in the Frobenius norm. What a LoRA cannot hold (norms, biases, embeddings,
 the base's and is counted. Float32, because rounding the factors would add to the loss.
 """
 
-import json
 import os
 import time
 from collections.abc import Iterator
@@ -32,6 +31,7 @@ from merging.pieces import merged_tensor
 from merging.plan import Plan, TensorPlan
 from merging.shards import Shard, write_shard
 from merging.spectral import Fold
+from merging.strict_json import json_bytes
 from merging.words import first_names
 from merging.writer import explained, refuse_full_disk, refuse_sources, seconds_left
 
@@ -200,13 +200,13 @@ def _config(plan: Plan, matrices: list[TensorPlan], rank: int) -> bytes:
     ends = sorted({module.rsplit(".", 1)[-1] for module in modules})
     others = [t.name.removesuffix(".weight") for t in plan.tensors if not _is_held(t)]
     clear = not any(name.rsplit(".", 1)[-1] in ends for name in others)
-    value = {
+    config = {
         "peft_type": "LORA", "task_type": "CAUSAL_LM", "inference_mode": True, "bias": "none", "lora_dropout": 0.0,
         "base_model_name_or_path": short_names(plan.recipe)[plan.base.source], "r": rank, "lora_alpha": rank,
         "fan_in_fan_out": _is_transposed(plan),
         "target_modules": ends if clear else modules,
     }  # fmt: skip
-    return (json.dumps(value, indent=2) + "\n").encode()
+    return json_bytes(config)
 
 
 def _card(plan: Plan, title: str, loss: LoraLoss) -> str:

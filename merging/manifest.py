@@ -21,7 +21,7 @@ from merging.safetensors_header import read_header
 from merging.sources import regular_file
 from merging.stage import leaves
 from merging.strict_json import read_json
-from merging.words import shown, some
+from merging.words import reason, shown, some
 
 VERSION = "0.1.0"  # of Mergescope
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf")
@@ -99,9 +99,8 @@ def read_manifest(out: Path) -> dict[str, Any]:
             raise ValueError(f"there is no {JOURNAL}, so this is no export of Mergescope's")
         return _formed(found)
     except (ValueError, OSError) as error:
-        why = (error.strerror or "cannot be read") if isinstance(error, OSError) else str(error)
-        raise UserError("E_MANIFEST", f"{why}.", where=shown(str(out), 200)[1:-1], kept="Nothing was changed.",
-                        do="Give the folder of a finished merge.") from error  # fmt: skip
+        raise UserError("E_MANIFEST", f"{reason(error)}.", where=shown(str(out), 200)[1:-1],
+                        kept="Nothing was changed.", do="Give the folder of a finished merge.") from error  # fmt: skip
 
 
 def plan_of(out: Path, digest: str) -> tuple[Plan | None, AtHand]:
@@ -150,8 +149,7 @@ def _file_problems(out: Path, name: str, entry: dict[str, Any]) -> Iterator[User
         elif sha256_of(path) != entry["sha256"]:
             yield _problem(out, name, "its sha256 is not the one that was written.")
     except (ValueError, OSError) as error:
-        why = (error.strerror or "cannot be read") if isinstance(error, OSError) else str(error)
-        yield _problem(out, name, f"{why}.")
+        yield _problem(out, name, f"{reason(error)}.")
 
 
 def _index_problems(out: Path, manifest: dict[str, Any]) -> Iterator[UserError]:
@@ -164,7 +162,7 @@ def _index_problems(out: Path, manifest: dict[str, Any]) -> Iterator[UserError]:
             return
         index = read_json(path, INDEX_LIMIT)
     except (ValueError, OSError) as error:
-        yield _problem(out, INDEX, f"{error}.")
+        yield _problem(out, INDEX, f"{reason(error)}.")
         return
     listed = index.get("weight_map") if isinstance(index, dict) else None
     listed = listed if isinstance(listed, dict) else {}

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from merging.blocks import NOTHING, Bits, Blocks, Cut, find_cuts, total
+from merging.blocks import Bits, Blocks, total
+from merging.cuts import NOTHING, Cut, find_cuts
 from merging.ops import ascending, column, where_true
 
 

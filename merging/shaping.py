@@ -25,10 +25,10 @@ SHAPING: tuple[Knob, ...] = (
 )
 
 
-def shared_knobs(method: Method, base: str | None = "") -> tuple[Knob, ...]:
+def shared_knobs(method: Method, base: str | None = "base") -> tuple[Knob, ...]:
     """The settings that a method reads beside its own knobs, in a recipe with this base (None: without one)."""
     weight = (WEIGHT,) if method.uses_weight else ()
-    if method.space_with("base" if base == "" else base) == "weights":
+    if method.space_with(base) == "weights":
         return weight
     return (*weight, *(knob for knob in SHAPING if knob.key != "space" or not (method.takes_base or method.calibrated)))
 

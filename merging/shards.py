@@ -19,6 +19,7 @@ from merging.errors import Fix, UserError
 from merging.model_files import INDEX, SINGLE
 from merging.partial import Partial, sha256_of, sync
 from merging.safetensors_header import read_header
+from merging.strict_json import json_bytes
 
 
 class Stored(Protocol):
@@ -98,7 +99,7 @@ def index_of(shards: list[Shard]) -> dict[str, bytes]:
         return {}
     weight_map = {tensor.name: shard.file for shard in shards for tensor in shard.tensors}
     index = {"metadata": {"total_size": sum(shard.n_bytes for shard in shards)}, "weight_map": weight_map}
-    return {INDEX: (json.dumps(index, indent=2, ensure_ascii=False) + "\n").encode()}
+    return {INDEX: json_bytes(index)}
 
 
 def _layout(shard: Shard) -> tuple[bytes, dict[str, int]]:

@@ -35,6 +35,11 @@ def parse_json(data: bytes, depth: int = 32) -> Any:
     return value
 
 
+def json_bytes(value: Any) -> bytes:
+    """A JSON file for people and programs."""
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+
+
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):

@@ -12,7 +12,7 @@ from merging.errors import UserError
 from merging.layers import layer_of
 from merging.sources import regular_file
 from merging.strict_json import read_json
-from merging.words import shown
+from merging.words import reason, shown
 
 LIMIT = 100 << 20
 MAX_TOKENS = 1_000_000
@@ -61,8 +61,7 @@ def read_vocabulary(model: Checkpoint) -> Vocabulary | None:
                 facts = path.stat()
                 return _read(path, name, extra, facts.st_mtime_ns, facts.st_size)
         except (ValueError, OSError) as error:
-            why = error.strerror if isinstance(error, OSError) else str(error)
-            raise UserError("E_TOKENIZER", f"{why}.", where=f"{model.source}/{name}",
+            raise UserError("E_TOKENIZER", f"{reason(error)}.", where=f"{model.source}/{name}",
                             do="Use the tokenizer files that belong to the model.") from error  # fmt: skip
     return read_vocabulary(model.over) if model.over is not None else None
 

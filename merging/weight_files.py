@@ -10,7 +10,7 @@ from merging.model_files import ADAPTER, INDEX, SINGLE
 from merging.safetensors_header import Entry, read_header
 from merging.sources import regular_file
 from merging.strict_json import read_json
-from merging.words import shown, some
+from merging.words import reason, shown, some
 
 SHARD = re.compile(r"\w[\w.-]*\.safetensors")
 Places = dict[str, tuple[Path, Entry]]
@@ -51,8 +51,7 @@ def find_adapter_weights(
 
 
 def unreadable(code: str, where: str, error: ValueError | OSError) -> UserError:
-    why = error.strerror if isinstance(error, OSError) else str(error)
-    return UserError(code, f"{why}.", where=where)
+    return UserError(code, f"{reason(error)}.", where=where)
 
 
 def _shard(home: Path, file: str, source: str, problems: list[UserError], sizes: Mapping[str, int]) -> Places:

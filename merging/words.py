@@ -29,6 +29,11 @@ def nearest_name(word: str, known: Collection[str]) -> str:
     return next(iter(difflib.get_close_matches(word, known, 1, 0.6)), "")
 
 
+def reason(error: ValueError | OSError) -> str:
+    """Why a file could not be used, as its error says it."""
+    return (error.strerror or "it cannot be read") if isinstance(error, OSError) else str(error)
+
+
 def count(items: Collection[object], noun: str) -> str:
     return f"{len(items)} {noun}{'' if len(items) == 1 else 's'}"
 

@@ -4,7 +4,8 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from merging.blocks import Blocks, Cut, find_cuts, total, whole
+from merging.blocks import Blocks, total, whole
+from merging.cuts import Cut, find_cuts
 from merging.method import Choice, Number, Paper, merge_method
 from merging.ops import elect_sign, where_true
 

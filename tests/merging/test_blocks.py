@@ -8,10 +8,11 @@ import torch
 import yaml
 
 from benchmarks import family as synthetic
-from merging import blocks, pieces
-from merging.blocks import Cut, find_cuts, whole
+from merging import blocks, cuts, pieces
+from merging.blocks import whole
 from merging.checkpoint import open_checkpoint
 from merging.compute import merged_delta, merged_weights, read_deltas, read_models
+from merging.cuts import NOTHING, Cut, find_cuts
 from merging.facts import facts_of
 from merging.live import LiveMerge
 from merging.methods import METHODS
@@ -122,7 +123,7 @@ def test_counts_of_another_tensor_are_not_believed():
 def test_a_sample_that_misleads_costs_a_pass_and_no_entry(monkeypatch):
     row = torch.arange(100_000.0)
     for level in (0.0, 1e9):
-        monkeypatch.setattr(blocks, "_sample", lambda _, level=level: np.full((1, 100), level, np.float32).view("i4"))
+        monkeypatch.setattr(cuts, "_sample", lambda _, level=level: np.full((1, 100), level, np.float32).view("i4"))
         for count in (1, 10, 50_000, 99_998):
             (cut,) = find_cuts(whole(row.unsqueeze(0)), [[lambda _, n=count: n]])[0]
             assert torch.equal(cut.keep(row), row * (row >= 100_000 - count))
@@ -188,8 +189,8 @@ def test_a_slider_looks_for_no_threshold_in_what_the_profile_knows(tmp_path, mon
         experts = tuple(Expert(name, (("density", density),)) for name in names)
         return make_plan(Recipe(method, "base", experts, folder=folder))
 
-    scanned, plain = [], blocks._scan
-    monkeypatch.setattr(blocks, "_scan", lambda sizes, spans: scanned.append(sizes.shape) or plain(sizes, spans))
+    scanned, plain = [], cuts._scan
+    monkeypatch.setattr(cuts, "_scan", lambda sizes, spans: scanned.append(sizes.shape) or plain(sizes, spans))
     list(live.move(plan(0.3), None, lambda: False))
     scanned.clear()
     list(live.move(plan(0.4), None, lambda: False))
@@ -201,7 +202,5 @@ def test_a_slider_looks_for_no_threshold_in_what_the_profile_knows(tmp_path, mon
 
 
 def test_a_cut_that_keeps_nothing_is_the_same_in_every_block():
-    from merging.blocks import NOTHING, Cut
-
     assert NOTHING.at(5) is NOTHING, "so that no time is spent on it"
     assert Cut(0.5, 7).at(5) == Cut(0.5, 2)

@@ -64,6 +64,13 @@ def test_alignment_by_hand():
     assert outputs.alignment(torch.tensor([0.0, 0.0]).double()) == 0
 
 
+@pytest.mark.parametrize("fit", [fit_scale, fit_weights])
+def test_experts_that_put_out_what_the_base_does_fit_nothing(fit):
+    nothing = torch.zeros(2, 2)
+    with pytest.raises(UserError, match=r"put out nothing of their own"):
+        fit(recipe(), measured(lambda scale, weights: nothing, (nothing, nothing)))
+
+
 def test_the_scale_by_hand():
     """lambda^2 (5 + 5) = 4 + 1; then |.707 x 2 - 2|^2 + .707^2 of 4 and (.707 x 2)^2 + .293^2 of 1 are lost."""
     found = fit_scale(
