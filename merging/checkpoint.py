@@ -68,6 +68,10 @@ class Checkpoint:
         return tuple(model.folder for model in self.chain)
 
     @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {name: info.shape for name, info in self.tensors.items()}
+
+    @property
     def bytes_to_download(self) -> int:
         """0 for a model that is on this machine, its base included."""
         return bytes_to_download([self])

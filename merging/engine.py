@@ -11,12 +11,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from merging import analysis, writer
+from merging import writer
 from merging.card import Scores
 from merging.compute import across_layers, read_deltas
 from merging.cores import cores
 from merging.events import Event
 from merging.facts import MatrixFacts, Profile
+from merging.look import family_of
 from merging.pieces import pieces
 from merging.plan import Plan, TensorPlan
 from merging.store import Store
@@ -86,7 +87,7 @@ def _known(plan: Plan, store: Store | None) -> Callable[[TensorPlan], MatrixFact
     if store is None or plan.space != "delta" or not plan.method.magnitudes:
         return lambda tensor: None
     base, *experts = map(stored, plan.models)
-    matrices = analysis.family((), {name: info.shape for name, info in base.tensors.items()}).matrices
+    matrices = family_of((), base.shapes).matrices
     kept = Profile(base, experts, [matrix.name for matrix in matrices], store)
 
     def known(tensor: TensorPlan) -> MatrixFacts | None:

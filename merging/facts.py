@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from merging.analysis import Tail
 from merging.blocks import BLOCK, CODES, Counts
 from merging.checkpoint import Checkpoint
+from merging.look import Tail
 from merging.store import Store, key_of
 
 VERSION = 2  # of what the files hold

@@ -9,9 +9,9 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from merging.analysis import family
 from merging.compute import read_deltas
 from merging.errors import UserError
+from merging.look import family_of
 from merging.plan import Plan
 from merging.recipe import Expert, Recipe
 from merging.values import Settings
@@ -23,7 +23,7 @@ def delta_cosines(plan: Plan) -> np.ndarray:
     """
     names = [str(t) for t in range(len(plan.experts))]
     dots = torch.zeros(len(names), len(names), dtype=torch.float64)
-    for matrix in family(names, {name: info.shape for name, info in plan.base.tensors.items()}).matrices:
+    for matrix in family_of(names, plan.base.shapes).matrices:
         flat = read_deltas(plan, plan.tensor(matrix.name))[1].deltas.flatten(1)
         dots += (flat @ flat.T).double()
     norms = dots.diagonal().sqrt()

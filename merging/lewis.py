@@ -11,10 +11,10 @@ from math import sqrt
 
 from torch import Tensor
 
-from merging.analysis import family
 from merging.calibration import MAKE_WITH_BASE, Inputs
 from merging.errors import UserError
 from merging.layers import at_layer, layer_of
+from merging.look import family_of
 from merging.plan import Plan
 from merging.recipe import Expert, Recipe
 from merging.values import Case, Setting
@@ -33,8 +33,8 @@ def lewis(plan: Plan, low: float = LOW, high: float = HIGH) -> Recipe:
     if calibration is None or calibration.about.stream in ("merged", "learned") or not calibration.about.base_columns:
         what = "LEWIS needs what the experts' and the base's own matrices read"
         raise UserError("E_CALIBRATION", what, where=recipe.calibration or "", do=MAKE_WITH_BASE)
-    models = {name: info.shape for name, info in plan.base.tensors.items()}
-    names = [matrix.name for matrix in family(["expert"], models).matrices if matrix.name in calibration.about.matrices]
+    matrices = family_of(["expert"], plan.base.shapes).matrices
+    names = [matrix.name for matrix in matrices if matrix.name in calibration.about.matrices]
     of = dict(zip((expert.model for expert in recipe.beside_base), plan.experts, strict=True))
     experts: list[Expert] = []
     for expert in recipe.experts:

@@ -18,9 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from merging import analysis
 from merging.ahead import stops
-from merging.analysis import Matrix, MatrixView
 from merging.calibration import MAKE
 from merging.checkpoint import Checkpoint
 from merging.compute import kept_tensor, merged_weights, read_models
@@ -35,6 +33,7 @@ from merging.live_deltas import LiveDeltas, Step
 from merging.live_events import FocusReady, FoldedReady, LiveEvent, LookReady, SampleReady, Stale, StateReady
 from merging.live_pictures import Pictures, Seen
 from merging.live_sketch import Sketches
+from merging.look import Matrix, MatrixView, family_of
 from merging.plan import Plan, TensorPlan, make_plan
 from merging.recipe import Recipe
 from merging.resident import BUDGET, WHOLE, Resident, folds_bytes, needed, room_for, stops_for
@@ -66,7 +65,7 @@ class LiveMerge:
         budget: float = BUDGET,
         device: str = "cpu",
     ) -> None:
-        self.family = analysis.family(names, {name: info.shape for name, info in base.tensors.items()})
+        self.family = family_of(names, base.shapes)
         pictured = sorted(matrix.name for matrix in self.family.matrices)
         profile = Profile(base, experts, pictured, None if folder is None else Store(folder / "profile"))
         need = needed([info.shape for info in base.tensors.values()], len(experts))

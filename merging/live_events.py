@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from merging.analysis import Look, MatrixView
+from merging.look import Look, MatrixView
 from merging.stale import What
 
 

@@ -10,11 +10,24 @@ from typing import Any, get_args
 from torch import Tensor
 
 from merging import analysis
-from merging.analysis import Conflict, Family, Gate, Limit, Look, Matrix, MatrixView, Measure, Spectrum, Tail
 from merging.compute import gated, kept_inputs
 from merging.decompose import singular_values
 from merging.facts import MatrixFacts, Profile
 from merging.live_deltas import Step
+from merging.look import (
+    Conflict,
+    Family,
+    Gate,
+    Limit,
+    Look,
+    Matrix,
+    MatrixView,
+    Measure,
+    Spectrum,
+    Tail,
+    early_look,
+    gather,
+)
 from merging.measures import Numbers, cross, numbers_of_delta, numbers_of_fold, pair_measures
 from merging.outputs import along, kept_by, kept_by_fold
 from merging.plan import TensorPlan
@@ -70,7 +83,7 @@ class Pictures:
             if not all(measure in found.measures for found in seen.values()):
                 continue
             each = ((found.view.matrix, found.measures[measure]) for found in seen.values())
-            conflicts[measure] = Conflict(measure, rows, analysis.gather(family, len(rows), each))
+            conflicts[measure] = Conflict(measure, rows, gather(family, len(rows), each))
         views = {matrix.name: seen[matrix.name].view for matrix in family.matrices}
         limit = self._limit(step, views.values())
         gate = self._gates(step, seen) if step.plan.method.gate else self._densities(step)
@@ -83,13 +96,13 @@ class Pictures:
             name: ([pair.sign_conflict for pair in found.pairs.values()], [found.cosine(*ab) for ab in found.pairs])
             for name, found in facts.items()
         }
-        return analysis.early_look(digest, self._family, pairs, seconds, "maps")
+        return early_look(digest, self._family, pairs, seconds, "maps")
 
     def _gates(self, step: Step, seen: Mapping[str, Seen]) -> Gate:
         each = [(found.view.matrix, found.measures["gate"]) for found in seen.values()]
         at = ((matrix, [step.plan.tensor(matrix.name).settings["tau"]]) for matrix, _ in each)
-        values = analysis.gather(self._family, len(self._family.experts), each)
-        return Gate(values, analysis.gather(self._family, 1, at)[0])
+        values = gather(self._family, len(self._family.experts), each)
+        return Gate(values, gather(self._family, 1, at)[0])
 
     def _densities(self, step: Step) -> Gate | None:
         """None where the method has none, or every matrix has the same."""
@@ -103,7 +116,7 @@ class Pictures:
             each.append((matrix, own))
         if all(str(own) == str(each[0][1]) for _, own in each):  # nan is not itself
             return None
-        return Gate(analysis.gather(self._family, len(self._family.experts), each), None)
+        return Gate(gather(self._family, len(self._family.experts), each), None)
 
     def _gate(self, step: Step, tensor: TensorPlan) -> Sequence[float]:
         """By expert of the family."""

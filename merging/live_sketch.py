@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from merging.analysis import Family, Look, Matrix, MatrixView
 from merging.checkpoint import Checkpoint
 from merging.facts import Profile
 from merging.live_deltas import LiveDeltas, Step
 from merging.live_pictures import Pictures, Seen
+from merging.look import Family, Look, Matrix, MatrixView
 from merging.plan import Plan
 from merging.resident import Resident
 from merging.shaping import is_plain

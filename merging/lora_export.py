@@ -186,8 +186,8 @@ def _refuse(plan: Plan, rank: int) -> None:
     if plan.recipe.base is None:
         raise UserError("E_LORA", "a LoRA sits on a base, and the recipe names none.", where="base_model",
                         do="Write `base_model: FOLDER`.", kept="Nothing was written.")  # fmt: skip
-    held = {name: info.shape for name, info in plan.base.tensors.items()}
-    moved = [t.name for t in plan.tensors if t.name != t.base_name or held.get(t.name) != t.shape]
+    own = plan.base.shapes
+    moved = [t.name for t in plan.tensors if t.name != t.base_name or own.get(t.name) != t.shape]
     if moved:
         raise UserError("E_LORA", f"the merge has other layers or shapes than its base ({first_names(moved)}).",
                         where=plan.base.source, do="Write the whole model: leave --lora-rank out.",

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from merging import analysis
-from merging.analysis import Matrix, Tail
 from merging.compute import read_deltas
 from merging.errors import UserError
+from merging.look import Matrix, Tail, family_of
 from merging.plan import Plan
 
 
@@ -23,7 +23,7 @@ class ExpertProfile:
 
 @dataclass(frozen=True)
 class PairProfile:
-    """Two experts on one matrix; measures as in `analysis.Conflict`, with `top_k` directions of each."""
+    """Two experts on one matrix; measures as in `Conflict`, with `top_k` directions of each."""
 
     pair: tuple[str, str]
     top_k: int
@@ -47,7 +47,7 @@ def profile(plan: Plan, names: tuple[str, ...]) -> Iterator[MatrixProfile]:
     if plan.recipe.slices:
         raise UserError("E_SLICES", "conflicts are measured between whole models; this recipe has slices",
                         where="slices", kept="Nothing was written.", do="Write `models:`.")  # fmt: skip
-    family = analysis.family(names, {name: info.shape for name, info in plan.base.tensors.items()})
+    family = family_of(names, plan.base.shapes)
     for done, matrix in enumerate(family.matrices, 1):
         tensor = plan.tensor(matrix.name)
         base, factors = read_deltas(plan, tensor)

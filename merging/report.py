@@ -7,9 +7,8 @@ from html import escape
 from itertools import combinations
 from pathlib import Path
 
-from merging import analysis
-from merging.analysis import Conflict, Look, Measure
 from merging.errors import UserError
+from merging.look import Conflict, Look, Measure, family_of, gather
 from merging.plots import Picture, conflict_map, row_name, rows_shown, scale_of
 from merging.profile import MatrixProfile
 
@@ -97,11 +96,11 @@ def _figure(number: int, picture: Picture) -> str:
 
 def _look(rows: Sequence[MatrixProfile], names: Sequence[str]) -> Look:
     """The profile in the form the pictures take; it has no views, because it has no merge."""
-    family = analysis.family(names, {row.matrix.name: row.matrix.shape for row in rows})
+    family = family_of(names, {row.matrix.name: row.matrix.shape for row in rows})
     conflicts = {}
     for measure in PAIRED:
         each = ((row.matrix, [getattr(pair, measure) for pair in row.pairs]) for row in rows)
-        values = analysis.gather(family, len(family.pairs), each)
+        values = gather(family, len(family.pairs), each)
         conflicts[measure] = Conflict(measure, family.pairs, values)
     return Look("", family, conflicts, {}, 0.0)
 

@@ -9,9 +9,9 @@ from math import prod
 import torch
 from torch import Generator, Tensor
 
-from merging.analysis import Family, Look, Matrix, early_look
 from merging.checkpoint import Checkpoint
 from merging.facts import pairs_of
+from merging.look import Family, Look, Matrix, early_look
 
 PIECE = 1 << 11  # entries read in one go: a page of bfloat16
 ONE_IN = 16

@@ -14,7 +14,7 @@ from eval.scoring.board import HScore, Scores
 from eval.scoring.health import Health
 from eval.scoring.plots import keeps
 from eval.scoring.tries import Try, luck
-from merging.analysis import Conflict, Look, Matrix, MatrixView, Measure
+from merging.look import Conflict, Look, Matrix, MatrixView, Measure
 from merging.plots.maps import per_matrix
 from merging.plots.picture import roles
 from ui.found import Found

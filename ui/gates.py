@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from merging.analysis import Gate, Look
+from merging.look import Gate, Look
 from merging.plots.picture import roles
 from ui.marks import finding, label
 

@@ -7,8 +7,8 @@ from typing import Any
 import gradio as gr
 
 from eval.worker import Move, Sources
-from merging.analysis import Look
 from merging.live_events import FocusReady, FoldedReady, LookReady, SampleReady, StateReady
+from merging.look import Look
 from merging.methods import METHODS
 from merging.plan import check
 from merging.sources import absolute

@@ -5,9 +5,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
-from merging.analysis import Family, Matrix
 from merging.errors import UserError
 from merging.locks import lock_of, lock_target
+from merging.look import Family, Matrix
 from merging.recipe import Lock, Recipe
 from ui.session import Scope, names_of
 

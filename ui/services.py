@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from eval.judging.probes import Exam
 from eval.scoring.health import Health
 from eval.scoring.runs import data_folder
-from merging.analysis import Look
+from merging.look import Look
 from merging.models import open_model
 from merging.recipe import Recipe, load_recipe
 from ui.found import Found

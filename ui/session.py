@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Literal
 
 from eval.running.chat import BESIDE
-from merging.analysis import Measure
 from merging.errors import UserError
+from merging.look import Measure
 from merging.method import WEIGHT, Knob, Method, Value
 from merging.methods import METHODS
 from merging.recipe import Expert, Lock, Recipe

@@ -10,10 +10,10 @@ import torch
 
 from benchmarks.family import EXPERTS
 from benchmarks.runners.clock import done, ready
-from merging.analysis import Look, family, gather, place
 from merging.checkpoint import open_checkpoint
 from merging.live import LiveMerge
 from merging.live_events import FocusReady, FoldedReady, LookReady
+from merging.look import Look, family_of, gather, place
 from merging.plan import Plan, make_plan
 from merging.plots import MEASURES, conflict_map, kept_map, matrix_spectrum, rows_shown, spectra_sheet, tail_map
 from merging.recipe import Expert, Recipe
@@ -57,7 +57,7 @@ def of_many(look: Look) -> Look:
     """A look of all the matrices of an 8 B model, each as the first one of its shape here."""
     at = {matrix.kind: matrix for matrix in look.family.matrices if matrix.layer == 0}
     like = {f"model.layers.{i}.{part}_proj.weight": at[KIN[part]] for i in range(LAYERS) for part in KIN}
-    many = family(EXPERTS, {name: matrix.shape for name, matrix in like.items()})
+    many = family_of(EXPERTS, {name: matrix.shape for name, matrix in like.items()})
     views = {m.name: replace(look.views[like[m.name].name], matrix=m) for m in many.matrices}
     conflicts = {}
     for measure, conflict in look.conflicts.items():

@@ -7,9 +7,9 @@ import torch
 
 from benchmarks.family import EXPERTS
 from benchmarks.runners.clock import done, ready
-from merging.analysis import family
 from merging.checkpoint import open_checkpoint
 from merging.facts import Profile
+from merging.look import family_of
 from merging.sample import Sample
 from merging.store import Store
 
@@ -17,7 +17,7 @@ start = ready()
 torch.set_num_threads(1)
 folder, how, *kept = sys.argv[1:]
 base, *experts = (open_checkpoint(name, Path(folder)) for name in ("base", *EXPERTS))
-shown = family(EXPERTS, {name: info.shape for name, info in base.tensors.items()})
+shown = family_of(EXPERTS, base.shapes)
 if how == "sampled":
     sample = Sample(shown, base, experts)
     for matrix in shown.matrices:

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from benchmarks.family import EXPERTS
 from benchmarks.runners.clock import done, ready
-from merging.analysis import family
 from merging.checkpoint import open_checkpoint
 from merging.compute import delta_factors, merged_delta
 from merging.decompose import singular_values
+from merging.look import family_of
 from merging.plan import make_plan
 from merging.recipe import Expert, Recipe
 from merging.spectral import Factors, Fold
@@ -24,7 +24,7 @@ start = ready()
 torch.set_num_threads(1)
 folder = Path(sys.argv[1])
 base, *experts = (open_checkpoint(name, folder) for name in ("base", *EXPERTS))
-shown = family(EXPERTS, {name: info.shape for name, info in base.tensors.items()})
+shown = family_of(EXPERTS, base.shapes)
 settings = {"rank_mode": "uniform", "rank_budget": float(sys.argv[2]), "outlier_mode": "none"}
 plan = make_plan(Recipe("resm", "base", tuple(map(Expert, EXPERTS)), tuple(settings.items()), folder=folder))
 

@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING
 
 from eval.running.chat import Mixing
 from merging.checkpoint import Checkpoint
+from merging.compute import family_deltas
+from merging.cores import cores
+from merging.decompose import SVD
+from merging.engine import one_thread_a_matrix
+from merging.look import family_of
 from merging.plan import Plan
 from merging.view import stored
 
 if TYPE_CHECKING:  # seconds of transformers
     from eval.running.smile import Triplets
-    from merging.decompose import SVD
 
 
 @dataclass(frozen=True)
@@ -49,18 +53,12 @@ class Mixed:
 
 def mixture_of(plan: Plan, mixing: Mixing) -> Mixed:
     """Of a plan's base and experts, whose exact triplets are found when they are asked for."""
-    from merging.analysis import family  # loads torch
-    from merging.compute import family_deltas
-    from merging.cores import cores
-    from merging.engine import one_thread_a_matrix
-
     base = stored(plan.base)
     experts = tuple(model for model in map(stored, plan.experts) if model.fingerprint != base.fingerprint)
-    shapes = {name: info.shape for name, info in base.tensors.items()}
-    matrices = tuple(matrix.name for matrix in family([str(t) for t in range(len(experts))], shapes).matrices)
+    matrices = tuple(matrix.name for matrix in family_of([str(t) for t in range(len(experts))], base.shapes).matrices)
 
     def triplets(k: int) -> "Triplets":
-        def of(name: str) -> list["SVD"]:
+        def of(name: str) -> list[SVD]:
             factors = family_deltas(base, experts, name)[1]
             return [factors.svd(t, k) for t in range(len(experts))]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from merging.analysis import Look
+from merging.look import Look
 from merging.plots.picture import SYMBOLS, VALUES_UP_TO, Picture, roles, text
 
 GATE_HEIGHT = 168

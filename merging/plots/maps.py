@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from merging.analysis import Conflict, Family, Look, Matrix, MatrixView, Measure, gather
+from merging.look import Conflict, Family, Look, Matrix, MatrixView, Measure, gather
 from merging.plots.picture import SYMBOLS, VALUES_UP_TO, Picture, grid_layout, grid_trace, roles, rounded, text
 from merging.plots.scale import scale_of, signed
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from merging.analysis import Family, Matrix
+from merging.look import Family, Matrix
 
 NAMED = ("helpful", "honest", "harmless")
 COLOURS = (*NAMED, "teal", "clay", "olive")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from merging.analysis import Conflict, Measure
+from merging.look import Conflict, Measure
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from math import log10
 
 import numpy as np
 
-from merging.analysis import Look, Matrix
+from merging.look import Look, Matrix
 from merging.plots.picture import VALUES_UP_TO, Picture, grid_layout, grid_trace, roles, rounded
 
 _INSET = 0.09  # of a cell, at each side

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from merging.analysis import MatrixView, Spectrum, cumulative_energy
+from merging.look import MatrixView, Spectrum, cumulative_energy
 from merging.plots.picture import Picture, roles, text
 
 _POINTS = 160  # of a curve; more cannot be told apart

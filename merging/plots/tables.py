@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from merging.analysis import Look, MatrixView, Measure
+from merging.look import Look, MatrixView, Measure
 from merging.plots.spectra import sample
 
 Table = tuple[list[str], list[list[str | int | float | None]]]

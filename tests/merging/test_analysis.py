@@ -9,6 +9,7 @@ from torch import tensor
 
 from merging import analysis
 from merging.decompose import SVD, svd
+from merging.look import cumulative_energy, family_of, gather, place
 
 
 def test_sign_conflict_counts_only_entries_that_both_moved():
@@ -43,7 +44,7 @@ def test_spectrum_summary():
     assert found.half_energy == 1
     assert analysis.spectrum("x", tensor([1.0, 1.0, 1.0, 1.0]), None).half_energy == 2
     assert analysis.spectrum("x", torch.zeros(3), None).half_energy == 0
-    np.testing.assert_allclose(analysis.cumulative_energy(np.array([2.0, 1.0, 1.0])), [4 / 6, 5 / 6, 1])
+    np.testing.assert_allclose(cumulative_energy(np.array([2.0, 1.0, 1.0])), [4 / 6, 5 / 6, 1])
 
 
 def test_tail_of_the_worked_example():
@@ -65,21 +66,21 @@ def test_places_follow_the_order_of_a_block_and_unusual_names_stay_apart():
         "model.layers.0.input_layernorm.weight": (32,),
         "model.layers.1.self_attn.q_proj.weight": (32, 32),
     }
-    found = analysis.family(("a", "b", "c"), shapes)
+    found = family_of(("a", "b", "c"), shapes)
     assert found.kinds == ("q", "down")
     assert found.n_layers == 2
     assert found.pairs == (("a", "b"), ("a", "c"), ("b", "c"))
     assert found.at(1, "down") is None
-    assert analysis.place(found, found.at(0, "down")) == (1, 0)
+    assert place(found, found.at(0, "down")) == (1, 0)
     gpt2 = {"h.0.attn.c_proj.weight": (4, 4), "h.0.mlp.c_proj.weight": (4, 4), "h.0.attn.c_attn.weight": (4, 12)}
-    assert len(set(analysis.family(("a",), gpt2).kinds)) == 3
+    assert len(set(family_of(("a",), gpt2).kinds)) == 3
 
 
 def test_what_no_row_says_is_gathered_into_none():
-    family = analysis.family(["honest"], {"model.layers.0.self_attn.q_proj.weight": (4, 4)})
+    family = family_of(["honest"], {"model.layers.0.self_attn.q_proj.weight": (4, 4)})
     (matrix,) = family.matrices
-    assert analysis.gather(family, 0, [(matrix, [])]).shape == (0, len(family.kinds), 1)  # one expert has no pair
-    assert analysis.gather(family, 1, [(matrix, [0.5])]).tolist() == [[[0.5]]]
+    assert gather(family, 0, [(matrix, [])]).shape == (0, len(family.kinds), 1)  # one expert has no pair
+    assert gather(family, 1, [(matrix, [0.5])]).tolist() == [[[0.5]]]
 
 
 def test_an_svd_head_is_its_leading_part():

@@ -8,10 +8,10 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from merging import analysis
 from merging.checkpoint import open_checkpoint
 from merging.engine import merge, merged_tensors
 from merging.live import LiveMerge
+from merging.look import family_of
 from merging.plan import Plan, make_plan
 from merging.profile import profile
 from merging.recipe import parse_recipe
@@ -98,7 +98,7 @@ def test_every_method_makes_a_model_that_loads(made, tmp_path, kind):
 @pytest.mark.parametrize("kind", MODELS)
 def test_the_map_has_the_usual_rows(made, kind):
     base = open_checkpoint(str(made(kind) / "base"), Path())
-    found = analysis.family(("one", "two"), {name: info.shape for name, info in base.tensors.items()})
+    found = family_of(("one", "two"), base.shapes)
     assert (found.kinds, found.n_layers) == (MODELS[kind][1], 2)
     assert all(found.at(layer, name) for layer in range(2) for name in found.kinds)
 

@@ -8,6 +8,7 @@ import torch
 from merging import analysis
 from merging.checkpoint import open_checkpoint
 from merging.facts import Profile, facts_of
+from merging.look import family_of
 from merging.store import Store
 from tests.pico import make_family
 
@@ -64,7 +65,7 @@ def test_measures_are_those_of_the_deltas(tmp_path, dtype, close, kappa, eta):
 class TestOnDisk:
     def profile(self, folder, store, names=NAMES):
         base, *experts = (open_checkpoint(name, folder) for name in ("base", *names))
-        matrices = [m.name for m in analysis.family(names, {n: i.shape for n, i in base.tensors.items()}).matrices]
+        matrices = [m.name for m in family_of(names, base.shapes).matrices]
         return base, experts, matrices, Profile(base, experts, matrices, store)
 
     def learnt(self, folder, store):

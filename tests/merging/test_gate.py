@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from merging.analysis import Conflict, Family, Gate, Look, Matrix
 from merging.checkpoint import open_checkpoint
 from merging.live import LiveMerge
 from merging.live_events import LookReady
+from merging.look import Conflict, Family, Gate, Look, Matrix
 from merging.plan import make_plan
 from merging.plots import gate_strip
 from merging.recipe import Expert, Recipe

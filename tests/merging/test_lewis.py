@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from merging.analysis import Conflict, Family, Gate, Look, Matrix
 from merging.calibration import Inputs
 from merging.checkpoint import open_checkpoint
 from merging.errors import UserError
 from merging.lewis import _change, by_layer, densities, lewis
 from merging.live import LiveMerge
 from merging.live_events import LookReady
+from merging.look import Conflict, Family, Gate, Look, Matrix
 from merging.plan import make_plan
 from merging.plots import gate_strip
 from merging.recipe import parse_recipe

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from benchmarks import family as synthetic
-from merging.analysis import Look
 from merging.checkpoint import open_checkpoint
 from merging.folded import Folded
 from merging.live import LiveMerge
 from merging.live_events import LookReady
+from merging.look import Look
 from merging.plan import Plan, make_plan
 from merging.recipe import Expert, Recipe
 from tests.pretend_device import DEVICE, PretendingPool, pretend_device

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from merging.analysis import Conflict, Family, Look, Matrix, MatrixView, Spectrum, Tail
+from merging.look import Conflict, Family, Look, Matrix, MatrixView, Spectrum, Tail
 from merging.plots import (
     conflict_map,
     conflict_table,

@@ -11,10 +11,10 @@ from safetensors.torch import load_file
 
 from benchmarks.measured import anonymous
 from merging import resident
-from merging.analysis import Limit
 from merging.checkpoint import Checkpoint, open_checkpoint
 from merging.live import LiveMerge
 from merging.live_events import FoldedReady, LookReady, StateReady
+from merging.look import Limit
 from merging.plan import make_plan
 from merging.recipe import Expert, Recipe
 from merging.resident import BUDGET, WHOLE, Deltas, Packed, folds_bytes, give_back, limits, needed, room_for

@@ -8,6 +8,7 @@ from merging import analysis
 from merging.checkpoint import Checkpoint, open_checkpoint
 from merging.live import LiveMerge
 from merging.live_events import FocusReady, LookReady, SampleReady, Stale, StateReady
+from merging.look import family_of, place
 from merging.plan import make_plan
 from merging.recipe import Expert, Recipe
 from merging.sample import PIECE, Sample, starts
@@ -19,10 +20,6 @@ DOWN = "model.layers.1.mlp.down_proj.weight"
 
 def models(folder, names):
     return open_checkpoint("base", folder), [open_checkpoint(name, folder) for name in names]
-
-
-def family_of(base, names):
-    return analysis.family(names, {name: info.shape for name, info in base.tensors.items()})
 
 
 def test_pieces_lie_one_in_each_stratum():
@@ -39,7 +36,7 @@ def test_sampled_measures_lie_within_the_stated_bound(tmp_path, monkeypatch):
     monkeypatch.setitem(synthetic.SIZES, "one", (1024, 1536, 1, 64, 8, 8))
     folder, names = synthetic.make_family("one", tmp_path), synthetic.EXPERTS
     base, experts = models(folder, names)
-    family = family_of(base, names)
+    family = family_of(names, base.shapes)
     sample = Sample(family, base, experts)
     for matrix in family.matrices:
         sample.learn(matrix)
@@ -49,7 +46,7 @@ def test_sampled_measures_lie_within_the_stated_bound(tmp_path, monkeypatch):
     for matrix in family.matrices:
         below = base.read(matrix.name).float()
         deltas = [expert.read(matrix.name).float() - below for expert in experts]
-        at = analysis.place(family, matrix)
+        at = place(family, matrix)
         for row, (a, b) in enumerate(((0, 1), (0, 2), (1, 2))):
             cosine = analysis.cosine(deltas[a], deltas[b])
             assert cosine > 0.06  # more than the bound, so that there is something to tell
@@ -60,11 +57,11 @@ def test_sampled_measures_lie_within_the_stated_bound(tmp_path, monkeypatch):
 def test_a_small_matrix_is_measured_whole(tmp_path):
     make_family(tmp_path)
     base, experts = models(tmp_path, NAMES)
-    family = family_of(base, NAMES)
+    family = family_of(NAMES, base.shapes)
     sample = Sample(family, base, experts)
     for matrix in family.matrices:
         sample.learn(matrix)
-    at = analysis.place(family, next(m for m in family.matrices if m.name == DOWN))
+    at = place(family, next(m for m in family.matrices if m.name == DOWN))
     deltas = [expert.read(DOWN).float() - base.read(DOWN).float() for expert in experts[:2]]
     found = sample.look("", 0.0).conflicts["cosine"].values[0, *at]
     assert found == pytest.approx(analysis.cosine(*deltas), abs=1e-6)

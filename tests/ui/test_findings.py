@@ -8,7 +8,7 @@ import pytest
 
 from eval.scoring.board import HScore, Scores
 from eval.scoring.stats import wilson
-from merging.analysis import Conflict, Family, Look, Matrix, MatrixView, Measure, Spectrum, Tail
+from merging.look import Conflict, Family, Look, Matrix, MatrixView, Measure, Spectrum, Tail
 from ui.findings import board_finding, compare, kept_finding, map_finding, spectra_finding, tail_finding
 
 EXPERTS = ("helpful", "honest")

@@ -3,13 +3,13 @@
 from dataclasses import replace
 from pathlib import Path
 
-from merging.analysis import family
+from merging.look import family_of
 from merging.recipe import Lock, parse_recipe
 from ui.locking import holders, in_scope, taken_from
 from ui.session import Session, recipe_of, undone, with_locks
 
 RECIPE = parse_recipe("merge_method: ties\nbase_model: b\nmodels: [{model: a/helpful}, {model: a/honest}]", Path())
-FAMILY = family(
+FAMILY = family_of(
     ("helpful", "honest"),
     {f"model.layers.{i}.{part}.weight": (4, 4) for i in range(2) for part in ("self_attn.q_proj", "mlp.down_proj")},
 )
@@ -58,7 +58,7 @@ def test_what_is_merged_again_leaves_the_rest_of_a_wider_lock():
 
 
 def test_the_experts_of_a_mixture_share_a_cell_and_its_lock():
-    mixture = family(("helpful",), {f"model.layers.0.mlp.experts.{e}.up_proj.weight": (4, 4) for e in range(3)})
+    mixture = family_of(("helpful",), {f"model.layers.0.mlp.experts.{e}.up_proj.weight": (4, 4) for e in range(3)})
     locks = taken_from(RECIPE, mixture, mixture.matrices[0], "matrix", "base")
     assert set(holders(replace(RECIPE, locks=locks), mixture.matrices).values()) == {"base"}
     assert len(holders(replace(RECIPE, locks=locks), mixture.matrices)) == 3

@@ -3,7 +3,7 @@
 import gradio as gr
 import numpy as np
 
-from merging.analysis import Conflict, Family, Look, Matrix, MatrixView, Spectrum, Tail
+from merging.look import Conflict, Family, Look, Matrix, MatrixView, Spectrum, Tail
 from merging.plots import conflict_map
 from merging.recipe import Expert, Recipe
 from ui.panels import map

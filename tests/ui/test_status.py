@@ -1,6 +1,6 @@
 """The status line."""
 
-from merging.analysis import Family, Limit, Look
+from merging.look import Family, Limit, Look
 from merging.recipe import Expert, Recipe
 from ui.panels.status import fresh, line_html
 

@@ -8,8 +8,8 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from merging.analysis import Look, Matrix, MatrixView, Measure
 from merging.fit import What
+from merging.look import Look, Matrix, MatrixView, Measure
 from merging.plots import (
     GATE_HEIGHT,
     MEASURES,

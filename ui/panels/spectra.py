@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from merging.analysis import Look
+from merging.look import Look
 from merging.plots import (
     awaited,
     kept_map,

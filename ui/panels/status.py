@@ -8,7 +8,7 @@ import gradio as gr
 
 from eval.judging.probes import H
 from eval.scoring.board import Scores
-from merging.analysis import Limit, Look
+from merging.look import Limit, Look
 from merging.methods import METHODS
 from merging.recipe import Recipe
 from ui.marks import LOGO, label
