@@ -9,13 +9,13 @@ import re
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from merging.errors import UserError, all_of
-from merging.events import Downloaded, Downloading, DownloadStarted, Event, Notice
+from merging.events import Downloaded, Downloading, DownloadStarted, Event
 from merging.hub import TIMEOUT, Hub, HubFile, Listing, explained, listing
 from merging.hub_cache import downloads, keep_ref, link
 from merging.model_files import ADAPTER, ADAPTER_CONFIG, INDEX, SINGLE, TEMPLATES, TEXTS
@@ -28,14 +28,13 @@ CHUNK = 1 << 20
 TICK = 0.2  # seconds between two looks at the thread
 
 
-def download(source: str, *, hub: Hub = Hub(), stop: Callable[[], bool] = lambda: False,
-             commit: str | None = None) -> Iterator[Event]:  # fmt: skip
-    """Bring a Hub model (`id` or `id@revision`; at `commit` where a check has pinned it) to this machine.
+def download(source: str, *, hub: Hub = Hub()) -> Iterator[Event]:
+    """Bring a Hub model (`id` or `id@revision`) to this machine.
 
-    Ends without `Downloaded` where `stop` says so; what is there by then is kept and the next call goes on from it.
+    Closed or interrupted before its end it keeps what is there by then, and the next call goes on from it.
     """
     begun = time.monotonic()
-    found = listing(source, hub, commit)
+    found = listing(source, hub)
     root = downloads(found.repo)
     texts, weights = plan_download(found, root, hub)
     files = [*texts, *weights]
@@ -45,13 +44,10 @@ def download(source: str, *, hub: Hub = Hub(), stop: Callable[[], bool] = lambda
     _refuse_full_disk(root, total - before)
     for file in files:
         rest = done - _there(root, file)
-        for n in fetch(found, file, root, hub, stop):
+        for n in fetch(found, file, root, hub):
             done = rest + n
             left = (time.monotonic() - begun) * (total - done) / (done - before) if done > before else None
             yield Downloading(source, file.name, done, total, left)
-        if stop():
-            yield Notice(f"Stopped: {done / 1e6:,.1f} of {total / 1e6:,.1f} MB of {source} are kept.")
-            return
         done = rest + file.size
     keep_ref(root, found.revision, found.commit)
     folder = root / "snapshots" / found.commit
@@ -86,8 +82,7 @@ def plan_download(found: Listing, root: Path, hub: Hub) -> tuple[list[HubFile], 
     return [found.files[name] for name in texts], [found.files[name] for name in weights]
 
 
-def fetch(found: Listing, file: HubFile, root: Path, hub: Hub,
-          stop: Callable[[], bool] = lambda: False) -> Iterator[int]:  # fmt: skip
+def fetch(found: Listing, file: HubFile, root: Path, hub: Hub) -> Iterator[int]:
     """Fetch one file; yields its bytes here so far, several times a second. Nothing for one that is here already."""
     blob, part = _paths(root, file)
     if not _is_here(blob, file):
@@ -98,15 +93,13 @@ def fetch(found: Listing, file: HubFile, root: Path, hub: Hub,
             thread = threading.Thread(target=transfer.run, daemon=True)
             thread.start()
             try:
-                while thread.is_alive() and not stop():
+                while thread.is_alive():
                     thread.join(TICK)
                     yield transfer.n_bytes
             finally:
                 transfer.halt()
             if transfer.error:
                 _raise_explained(transfer.error, hub, found.source)
-            if not transfer.finished:
-                return
             _refuse_damaged(transfer, part, found, file)
             part.replace(blob)
     link(root, found.commit, file.name, file.blob)
@@ -121,7 +114,6 @@ class _Transfer:
     hub: Hub
     kept: BinaryIO
     n_bytes: int = 0
-    finished: bool = False
     error: Exception | None = None
     halted: threading.Event = field(default_factory=threading.Event)
     lock: Any = field(default_factory=threading.Lock)  # no byte is written once halt() has returned
@@ -169,7 +161,6 @@ class _Transfer:
                     raise
                 pause = asked.headers.get("Retry-After", "") if asked is not None else ""
                 self.halted.wait(min(float(pause) if pause.isdigit() else wait, LONGEST_WAIT))
-        self.finished = not self.halted.is_set()
 
     def _receive(self) -> None:
         from huggingface_hub.utils import get_session, hf_raise_for_status

@@ -37,11 +37,9 @@ def merge(plan: Plan, out: Path, *, device: str = "cpu", resume: bool = False, a
     yield from writer.write(plan, out, tensors, resume=resume, accept=accept, scores=scores)
 
 
-def merged_tensors(
-    plan: Plan, *, device: str = "cpu", skip: Collection[str] = (), profile: Store | None = None
-) -> Iterator[tuple[str, Tensor]]:
+def merged_tensors(plan: Plan, *, device: str = "cpu", skip: Collection[str] = ()) -> Iterator[tuple[str, Tensor]]:
     """Every tensor of the merge in plan order, in its output dtype, on the CPU."""
-    for name, parts in groupby(merged_pieces(plan, device=device, skip=skip, profile=profile), itemgetter(0)):
+    for name, parts in groupby(merged_pieces(plan, device=device, skip=skip), itemgetter(0)):
         found = [piece for _, piece in parts]
         yield name, (found[0] if len(found) == 1 else torch.cat(found)).view(plan.tensor(name).shape)
 

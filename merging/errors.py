@@ -1,5 +1,6 @@
 """The one error a user can mend: what is wrong, where, what was kept, what to do."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -57,7 +58,7 @@ def _sentence(text: str) -> str:
     return text if text.endswith((".", "!", "?", "\n")) else f"{text}."
 
 
-def all_of(problems: "list[UserError] | tuple[UserError, ...]", *, kept: str = "Nothing was written.") -> UserError:
+def all_of(problems: Sequence[UserError], *, kept: str = "Nothing was written.") -> UserError:
     """One error that lists every problem; a single problem stays itself, and a list among them is spelled out."""
     problems = [part for problem in problems for part in problem.parts or (problem,)]
     if len(problems) == 1:

@@ -91,10 +91,10 @@ def search(words: str, limit: int = 10, hub: Hub = Hub()) -> list[Found]:
         return [_found(item) for item in answer[:limit]]
 
 
-def listing(source: str, hub: Hub = Hub(), commit: str | None = None) -> Listing:
-    """The files of a model, all of one commit: that of its revision now, or the one given."""
+def listing(source: str, hub: Hub = Hub()) -> Listing:
+    """The files of a model, all of one commit: that of its revision now."""
     repo, revision = split(source)
-    path = f"/api/models/{repo}/revision/{quote(commit or revision, safe='')}"
+    path = f"/api/models/{repo}/revision/{quote(revision, safe='')}"
     with explained(hub, source):
         info = _json(hub, path, {"blobs": True})
         if not COMMIT.fullmatch(info["sha"]):

@@ -22,7 +22,7 @@ from merging.values import Case, Setting
 LOW, HIGH = 0.3, 0.8
 
 
-def lewis(plan: Plan, low: float = LOW, high: float = HIGH) -> Recipe:
+def lewis(plan: Plan) -> Recipe:
     """The plan's recipe with densities for each expert: by kind of matrix a list over the layers, 1 for other tensors.
 
     Raises UserError where the method has no density or the calibration lacks the inputs.
@@ -50,7 +50,7 @@ def lewis(plan: Plan, low: float = LOW, high: float = HIGH) -> Recipe:
             )
             for name in names
         }
-        own = dict(expert.parameters) | {"density": by_layer(densities(changes, low, high))}
+        own = dict(expert.parameters) | {"density": by_layer(densities(changes, LOW, HIGH))}
         experts.append(replace(expert, parameters=tuple(own.items())))
     return replace(recipe, experts=tuple(experts), name="", note="")
 

@@ -109,7 +109,8 @@ WEIGHT = replace(
 )  # fmt: skip
 
 
-def Lambda(high: float = 2.0, *, screen: float = 1.0, help: str = "Distance from the base; 1 is as merged.") -> Knob:
+def Lambda(high: float = 2.0, *, screen: float = 1.0) -> Knob:
+    help = "Distance from the base; 1 is as merged."
     return Number(0.0, high, 0.05, 1.0, "Scale λ", help, screen=screen, strict=False, first=True, moves="diagonal")
 
 

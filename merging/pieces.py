@@ -44,11 +44,9 @@ PIECE = 1 << 21  # entries
 Piece = Callable[[], Tensor]
 
 
-def merged_tensor(
-    plan: Plan, tensor: TensorPlan, peak: Tensor | None, device: str = "cpu", facts: MatrixFacts | None = None
-) -> Tensor:
-    """One tensor of the merge, in its output dtype, on the CPU. `facts` of the plan's experts save passes."""
-    first, *others = pieces(plan, tensor, peak, device, facts)
+def merged_tensor(plan: Plan, tensor: TensorPlan, peak: Tensor | None, device: str = "cpu") -> Tensor:
+    """One tensor of the merge, in its output dtype, on the CPU."""
+    first, *others = pieces(plan, tensor, peak, device)
     if not others:
         return first().view(tensor.shape)
     out, at = torch.empty(tensor.shape, dtype=tensor.dtype), 0
@@ -66,6 +64,7 @@ def pieces(
 
     On a device whole tensors, but what is outside the layers, such as embeddings of billions of bytes, and what a
     spectral method does not take.
+    facts: of the plan's experts, which save passes.
     """
     if in_blocks(plan, tensor) and (device == "cpu" or plan.method.spectral or layer_of(tensor.name) is None):
         return _pieces_of_blocks(plan, tensor, facts)

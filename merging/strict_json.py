@@ -6,7 +6,7 @@ from typing import Any
 
 from merging.words import shown
 
-LIMIT = 1 << 20
+LIMIT, DEPTH = 1 << 20, 32
 
 
 def read_json(path: Path, limit: int = LIMIT) -> Any:
@@ -17,7 +17,7 @@ def read_json(path: Path, limit: int = LIMIT) -> Any:
     return parse_json(path.read_bytes())
 
 
-def parse_json(data: bytes, depth: int = 32) -> Any:
+def parse_json(data: bytes) -> Any:
     try:
         value = json.loads(
             data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_constant, parse_int=_integer
@@ -30,7 +30,7 @@ def parse_json(data: bytes, depth: int = 32) -> Any:
         raise ValueError(f"it is not JSON (line {error.lineno}, column {error.colno})") from None
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
-    if _deeper_than(value, depth):
+    if _deeper_than(value, DEPTH):
         raise ValueError("it is nested too deeply")
     return value
 

@@ -14,7 +14,7 @@ import torch
 from merging.__main__ import main
 from merging.download import download
 from merging.errors import UserError
-from merging.events import Downloaded, Downloading, DownloadStarted, Notice
+from merging.events import Downloaded, Downloading, DownloadStarted
 from merging.hub import Found, Hub, listing, search
 from merging.hub_cache import local_model
 from merging.models import open_model
@@ -160,17 +160,11 @@ def test_a_cut_connection_goes_on_where_it_was(fake, models):
 
 def test_a_stopped_download_keeps_what_is_there(fake, models):
     fake.pace = 0.05
-    begun: list[float] = []
-
-    def stop() -> bool:
-        return bool(begun)
-
-    for event in download("org/base", stop=stop):
-        if isinstance(event, Downloading) and event.file.endswith(".safetensors") and event.done and not begun:
-            begun.append(time.monotonic())
-            last = event
-    assert time.monotonic() - begun[0] < 1
-    assert isinstance(event, Notice)
+    events = download("org/base")
+    last = next(e for e in events if isinstance(e, Downloading) and e.file.endswith(".safetensors") and e.done)
+    begun = time.monotonic()
+    events.close()
+    assert time.monotonic() - begun < 1
     assert local_model("org/base") is None
     assert last.done < last.total
     fake.pace = 0
@@ -184,16 +178,12 @@ def test_a_stopped_download_keeps_what_is_there(fake, models):
 
 def test_a_silent_server_does_not_keep_a_stop_waiting(fake):
     fake.pace = 30
-    begun: list[float] = []
-
-    def stop() -> bool:
-        if fake.served.get("org/base/model-00001-of-00002.safetensors"):
-            begun.append(time.monotonic())
-        return bool(begun)
-
-    *_, last = download("org/base", stop=stop)
-    assert isinstance(last, Notice)
-    assert time.monotonic() - begun[0] < 1
+    events = download("org/base")
+    while not fake.served.get("org/base/model-00001-of-00002.safetensors"):
+        next(events)
+    begun = time.monotonic()
+    events.close()
+    assert time.monotonic() - begun < 1
 
 
 def test_a_damaged_file_is_removed_and_named(fake):
