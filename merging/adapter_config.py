@@ -9,7 +9,7 @@ from typing import Any
 
 from merging.errors import UserError
 from merging.hub_cache import HUB_ID
-from merging.model_files import ADAPTER_CONFIG as CONFIG
+from merging.model_files import ADAPTER_CONFIG
 from merging.sources import regular_file
 from merging.strict_json import read_json
 from merging.weight_files import unreadable
@@ -46,20 +46,20 @@ class AdapterConfig:
 
 
 def is_adapter(folder: Path) -> bool:
-    return (folder / CONFIG).exists() and not (folder / "config.json").exists()
+    return (folder / ADAPTER_CONFIG).exists() and not (folder / "config.json").exists()
 
 
 def read_config(folder: Path, source: str, problems: list[UserError]) -> AdapterConfig | None:
     """What the folder's adapter_config.json says; None where it cannot be used, with the reasons in `problems`."""
-    where = f"{source}/{CONFIG}"
+    where = f"{source}/{ADAPTER_CONFIG}"
     try:
-        path = regular_file(folder, CONFIG)
+        path = regular_file(folder, ADAPTER_CONFIG)
         config = read_json(path) if path else None
     except (ValueError, OSError) as error:
         problems.append(unreadable("E_ADAPTER", where, error))
         return None
     if path is None:
-        what = f"there is no {CONFIG}, so this is not an adapter."
+        what = f"there is no {ADAPTER_CONFIG}, so this is not an adapter."
         problems.append(UserError("E_ADAPTER", what, where=source, do="Write `base+adapter`, the adapter last."))
         return None
     if not isinstance(config, dict):

@@ -12,7 +12,7 @@ from typing import Any
 from merging.chat_templates import NAMED
 from merging.checkpoint import Checkpoint
 from merging.errors import UserError
-from merging.model_files import OLD_TEMPLATE, TEMPLATE, TEMPLATES, TOKENIZER
+from merging.model_files import GENERATION, OLD_TEMPLATE, TEMPLATE, TEMPLATES, TOKENIZER, TOKENIZER_LIMIT
 from merging.passport import template_of
 from merging.plan import Plan
 from merging.recipe import Recipe
@@ -24,9 +24,8 @@ from merging.view import View, stored
 from merging.vocabulary import row_count
 from merging.words import reason
 
-GENERATION, RECIPE = "generation_config.json", "mergescope.yml"
+RECIPE = "mergescope.yml"
 ENDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
-LIMIT = 100 << 20
 
 
 @dataclass(frozen=True)
@@ -201,8 +200,8 @@ def _carried(model: Checkpoint, names: tuple[str, ...]) -> dict[str, bytes]:
     for name in names:
         try:
             path = regular_file(model.folders[-1] if name == GENERATION else voice(model), name)
-            if path and path.stat().st_size > LIMIT:
-                raise ValueError(f"the file is larger than {LIMIT >> 20} MiB")
+            if path and path.stat().st_size > TOKENIZER_LIMIT:
+                raise ValueError(f"the file is larger than {TOKENIZER_LIMIT >> 20} MiB")
             if path:
                 found[name] = _without_code(name, path.read_bytes())
         except (ValueError, OSError) as error:

@@ -22,7 +22,8 @@ from merging.spectral import Factors, Fold
 
 if TYPE_CHECKING:  # a plan may hold a merge that feeds it, which is computed here
     from merging.method import Method
-    from merging.plan import Plan, TensorPlan
+    from merging.plan import Plan
+    from merging.tensor_plan import TensorPlan
 
 PINNED = 256 << 20  # bytes of a tensor that may lie in pinned memory, which torch never gives back
 

@@ -19,8 +19,9 @@ from merging.events import Event
 from merging.facts import MatrixFacts, Profile
 from merging.look import family_of
 from merging.pieces import pieces
-from merging.plan import Plan, TensorPlan
+from merging.plan import Plan
 from merging.store import Store
+from merging.tensor_plan import TensorPlan
 from merging.view import View, stored
 
 

@@ -12,7 +12,8 @@ from merging.pieces import PIECE, in_blocks
 from merging.stage import stages_of
 
 if TYPE_CHECKING:
-    from merging.plan import Plan, TensorPlan
+    from merging.plan import Plan
+    from merging.tensor_plan import TensorPlan
 
 PROCESS = 250_000_000  # bytes of Python and torch before any tensor
 RANDOM = 64 << 20  # bytes a core of random numbers kept from block to block, and of what sorts by them

@@ -34,13 +34,14 @@ from merging.live_events import FocusReady, FoldedReady, LiveEvent, LookReady, S
 from merging.live_pictures import Pictures, Seen
 from merging.live_sketch import Sketches
 from merging.look import Matrix, MatrixView, family_of
-from merging.plan import Plan, TensorPlan, make_plan
+from merging.plan import Plan, make_plan
 from merging.recipe import Recipe
 from merging.resident import BUDGET, WHOLE, Resident, folds_bytes, needed, room_for, stops_for
 from merging.sample import Sample
 from merging.spectral import Fold
 from merging.stale import stale
 from merging.store import Store
+from merging.tensor_plan import TensorPlan
 from merging.view import stored
 
 Merged = Tensor | Fold | None  # the weights in their output dtype, the fold that they are made of, or nothing yet

@@ -22,10 +22,11 @@ from merging.compute import (
 )
 from merging.errors import UserError
 from merging.facts import MatrixFacts
-from merging.plan import Plan, TensorPlan
+from merging.plan import Plan
 from merging.resident import Resident
 from merging.shaping import is_plain
 from merging.spectral import Factors, Fold
+from merging.tensor_plan import TensorPlan
 from merging.view import View, stored
 
 

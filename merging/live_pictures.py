@@ -30,9 +30,9 @@ from merging.look import (
 )
 from merging.measures import Numbers, cross, numbers_of_delta, numbers_of_fold, pair_measures
 from merging.outputs import along, kept_by, kept_by_fold
-from merging.plan import TensorPlan
 from merging.resident import Resident
 from merging.spectral import Factors, Fold
+from merging.tensor_plan import TensorPlan
 
 Measures = Mapping[str, Sequence[float]]  # measure -> one value a row; "gate" -> one value an expert
 Kept = tuple[int | None, ...]  # directions kept of each expert; None where the method does not cut

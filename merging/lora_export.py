@@ -28,10 +28,11 @@ from merging.manifest import facts_of
 from merging.model_files import ADAPTER, ADAPTER_CONFIG
 from merging.partial import discard, open_partial, refuse_existing
 from merging.pieces import merged_tensor
-from merging.plan import Plan, TensorPlan
+from merging.plan import Plan
 from merging.shards import Shard, write_shard
 from merging.spectral import Fold
 from merging.strict_json import json_bytes
+from merging.tensor_plan import TensorPlan
 from merging.words import first_names
 from merging.writer import explained, refuse_full_disk, refuse_sources, seconds_left
 

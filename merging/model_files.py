@@ -6,5 +6,7 @@ TOKENIZER = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "spec
 TEMPLATE, OLD_TEMPLATE, TEMPLATES = "chat_template.jinja", "chat_template.json", "additional_chat_templates"
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 ADAPTER, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
-TEXTS = ("config.json", "generation_config.json", *TOKENIZER, TEMPLATE, OLD_TEMPLATE, ADAPTER_CONFIG, "README.md",
+GENERATION = "generation_config.json"
+TOKENIZER_LIMIT = 100 << 20  # bytes of one file of a tokenizer that are read
+TEXTS = ("config.json", GENERATION, *TOKENIZER, TEMPLATE, OLD_TEMPLATE, ADAPTER_CONFIG, "README.md",
          "LICENSE", "LICENSE.txt", "LICENSE.md")  # fmt: skip

@@ -15,12 +15,13 @@ from merging.config_checks import HEAD
 from merging.errors import UserError
 from merging.layers import layer_count
 from merging.licences import licence
+from merging.model_files import ADAPTER_CONFIG, GENERATION, TEMPLATE, TOKENIZER_LIMIT
 from merging.safe_yaml import read_yaml
 from merging.sources import regular_file
 from merging.strict_json import read_json
 from merging.vocabulary import embedding_of, read_vocabulary
 
-CARD_LIMIT, TOKENIZER_LIMIT = 1 << 20, 100 << 20
+CARD_LIMIT = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def passport(model: Checkpoint) -> Passport:
         of_dtype[model.tensors[name].dtype] += size
     total = sum(sizes.values())
     ids, template = _token_ids(model), template_of(model)
-    eos, eos_generation = _ids(config), _ids(_json(model, "generation_config.json"))
+    eos, eos_generation = _ids(config), _ids(_json(model, GENERATION))
     return Passport(
         source=model.source,
         architecture=str(names[0])[:80] if isinstance(names, list) and names else None,
@@ -184,7 +185,7 @@ def _token_ids(model: Checkpoint) -> Mapping[str, int]:
 
 def template_of(model: Checkpoint) -> str:
     """The chat template that the model's files hold; empty where they hold none."""
-    if text := _text(_file(model, "chat_template.jinja")):
+    if text := _text(_file(model, TEMPLATE)):
         return text
     found = _json(model, "tokenizer_config.json", TOKENIZER_LIMIT).get("chat_template")
     if isinstance(found, list):  # several, by name
@@ -215,7 +216,7 @@ def _named_licences(card: str) -> list[str | None]:
 
 
 def _adapter(model: AdapterCheckpoint) -> Adapter:
-    config = _json(model, "adapter_config.json")
+    config = _json(model, ADAPTER_CONFIG)
     targets = config.get("target_modules")
     kind = "DoRA" if config.get("use_dora") else "rsLoRA" if config.get("use_rslora") else "LoRA"
     base = str(config.get("base_model_name_or_path") or "")

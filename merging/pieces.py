@@ -37,7 +37,8 @@ from merging.spectral import Fold
 if TYPE_CHECKING:  # a plan may hold a merge that feeds it, which is computed here
     from merging.checkpoint import Checkpoint
     from merging.facts import MatrixFacts
-    from merging.plan import Plan, TensorPlan
+    from merging.plan import Plan
+    from merging.tensor_plan import TensorPlan
 
 PIECE = 1 << 21  # entries
 

@@ -10,11 +10,11 @@ from merging.checkpoint import Checkpoint
 from merging.config_checks import EMBEDDING, HEAD
 from merging.errors import UserError
 from merging.layers import layer_of
+from merging.model_files import TOKENIZER_LIMIT
 from merging.sources import regular_file
 from merging.strict_json import read_json
 from merging.words import reason, shown
 
-LIMIT = 100 << 20
 MAX_TOKENS = 1_000_000
 MAX_ID = 1 << 24
 
@@ -69,9 +69,9 @@ def read_vocabulary(model: Checkpoint) -> Vocabulary | None:
 # A plan is made anew for each move of a slider, and 10 MB of JSON take half a second.
 @lru_cache(maxsize=8)
 def _read(path: Path, name: str, extra: Path | None, changed: int, size: int) -> Vocabulary:
-    document = read_json(path, LIMIT)
+    document = read_json(path, TOKENIZER_LIMIT)
     if name == "vocab.json":
-        tokens = [*_pairs(document), *(_pairs(read_json(extra, LIMIT)) if extra else ())]
+        tokens = [*_pairs(document), *(_pairs(read_json(extra, TOKENIZER_LIMIT)) if extra else ())]
         added: dict[str, dict[str, Any]] = {}
         n_model = len(tokens)
     else:

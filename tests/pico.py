@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from merging.weight_files import INDEX, SINGLE
+from merging.model_files import INDEX, SINGLE
 
 HIDDEN, MIDDLE, VOCAB, HEADS, KV_HEADS = 32, 64, 96, 4, 2
 NAMES = ("helpful", "honest", "harmless", "curt", "kind", "dry")

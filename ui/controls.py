@@ -11,11 +11,11 @@ from gradio.components import Component
 
 from merging.method import WEIGHT, Knob, Method, Value
 from merging.methods import METHODS
+from merging.plots.picture import roles
 from merging.recipe import Recipe
 from merging.shapers import SHAPERS
 from merging.shaping import SHAPING
 from ui.knobs import Knobs
-from ui.marks import roles
 from ui.pieces import static
 from ui.session import Desk, desk_of, names_of, settings_of
 

@@ -11,7 +11,8 @@ from eval.judging.judges import judge
 from eval.judging.probes import Probe
 from eval.running.chat import BESIDE, Answered, ChatEvent, Prompt, Routing, Token
 from merging.events import Notice
-from ui.marks import label, roles
+from merging.plots.picture import roles
+from ui.marks import label
 from ui.routing import marked, routing_html, table_html
 
 MAX_TURNS = 20

@@ -5,11 +5,11 @@ import hashlib
 from eval.running.mixed import Mixed
 from merging.checkpoint import Checkpoint
 from merging.companions import companions, voice
-from merging.model_files import TEMPLATE, TOKENIZER
+from merging.model_files import GENERATION, TEMPLATE, TOKENIZER
 from merging.plan import Plan
 from merging.stage import Stage
 
-_TEXTS = ("config.json", "generation_config.json", TEMPLATE, *TOKENIZER)
+_TEXTS = ("config.json", GENERATION, TEMPLATE, *TOKENIZER)
 
 
 def identity(model: Checkpoint | Plan | Mixed) -> str:

@@ -18,8 +18,9 @@ from transformers import (
 )
 
 from merging.checkpoint import Checkpoint
-from merging.companions import GENERATION, TOKENIZER, companions
+from merging.companions import companions
 from merging.errors import UserError
+from merging.model_files import GENERATION, TOKENIZER
 from merging.plan import Plan
 from merging.stage import Stage
 from merging.view import stored

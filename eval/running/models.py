@@ -21,10 +21,11 @@ from eval.running.smile import Mixture
 from eval.running.sources import Merged, Room, Source, is_whole, whole_models
 from eval.running.swapping import spread
 from merging.checkpoint import Checkpoint
-from merging.companions import GENERATION, voice
+from merging.companions import voice
 from merging.device import choose_device, divide
 from merging.errors import UserError
 from merging.folded import Folded
+from merging.model_files import GENERATION
 from merging.view import stored
 
 

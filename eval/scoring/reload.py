@@ -23,13 +23,14 @@ from eval.running.runtime import encode, greedy, render, stream, use_cores
 from eval.scoring.runs import data_folder
 from eval.scoring.score import kept_scores
 from merging.checkpoint import open_checkpoint
-from merging.companions import TOKENIZER, voice
+from merging.companions import voice
 from merging.device import choose_device, merges_on
 from merging.engine import merge, merged_tensors
 from merging.errors import UserError
 from merging.events import Event, Notice, Reloaded, Testing
 from merging.hub import this_machine
 from merging.manifest import n_parameters, plan_of, read_manifest
+from merging.model_files import TOKENIZER
 from merging.pins import plan_downloaded
 from merging.plan import Plan
 from merging.recipe import Recipe

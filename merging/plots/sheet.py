@@ -8,12 +8,13 @@ import numpy as np
 from merging.look import Look, Matrix
 from merging.plots.picture import VALUES_UP_TO, Picture, grid_layout, grid_trace, roles, rounded
 
+_HEIGHT = 400
 _INSET = 0.09  # of a cell, at each side
 _GAP = np.array([np.nan])  # between two matrices
 _NUMBERS = 9000  # coordinates on the whole sheet: keeps it well under 100 KB
 
 
-def spectra_sheet(look: Look, open_matrix: Matrix | None, height: int = 400) -> Picture:
+def spectra_sheet(look: Look, open_matrix: Matrix | None) -> Picture:
     """Log over log, one scale for all cells; on deep models the twelve layers around the open one."""
     family = look.family
     layers = _window(family.n_layers, open_matrix.layer if open_matrix else 0)
@@ -44,9 +45,9 @@ def spectra_sheet(look: Look, open_matrix: Matrix | None, height: int = 400) -> 
         lines.append({"type": "scatter", "mode": "lines", "x": rounded(np.concatenate(xs)),
                       "y": rounded(np.concatenate(ys)), "hoverinfo": "skip",
                       "line": {"color": f"@{colours[model]}", "width": width}})  # fmt: skip
-    layout = grid_layout(family, layers, open_matrix, height)
+    layout = grid_layout(family, layers, open_matrix, _HEIGHT)
     label = "Spectra of every matrix, by layer and kind; each cell opens its matrix"
-    return Picture({"data": [ground, *lines], "layout": layout}, {}, label, height)
+    return Picture({"data": [ground, *lines], "layout": layout}, {}, label, _HEIGHT)
 
 
 def _sparkline(

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from merging.calibration import Inputs
-from merging.compute import uniform_bits
 from merging.methods import METHODS
+from merging.random_bits import uniform_bits
 from merging.spectral import Factors, Fold
 
 SHAPES = [(6, 4), (4, 6), (1, 5), (7,), (1,), (3, 2, 2), ()]

@@ -10,7 +10,8 @@ from safetensors.torch import load_file, save_file
 from merging.__main__ import main
 from merging.engine import merged_tensors
 from merging.errors import UserError
-from merging.lora_export import LoraLoss, write_lora
+from merging.events import LoraLoss
+from merging.lora_export import write_lora
 from merging.manifest import verify
 from merging.plan import make_plan
 from merging.recipe import parse_recipe

@@ -88,7 +88,7 @@ def test_dare_at_density_one_is_task_arithmetic():
 
 
 def test_dare_in_the_papers_form_is_unbiased():
-    from merging.compute import uniform_bits
+    from merging.random_bits import uniform_bits
 
     total = torch.zeros(4, dtype=torch.float64)
     for seed in range(2000):

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import tensor
 
-from merging.compute import uniform_bits
 from merging.engine import merged_tensors
 from merging.masks import keep_chances
 from merging.methods import METHODS
 from merging.plan import check, make_plan
+from merging.random_bits import uniform_bits
 from merging.recipe import parse_recipe
 
 LLAMA = Path(__file__).parents[1] / "goldens" / "llama"

@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import tensor
 
-from merging.compute import uniform_bits
 from merging.covariance import covariance_merge
 from merging.live import LiveMerge
 from merging.live_events import FocusReady, StateReady
 from merging.methods import METHODS
 from merging.plan import make_plan
+from merging.random_bits import uniform_bits
 from merging.recipe import parse_recipe
 from merging.shaping import shared_knobs
 from merging.spaces import SPACES, core, full, knots

@@ -20,8 +20,9 @@ from merging.companions import without_paths
 from merging.engine import merged_tensors
 from merging.errors import UserError
 from merging.events import Finished, Notice, ShardWritten, Started, TensorDone
-from merging.plan import TensorPlan, make_plan
+from merging.plan import make_plan
 from merging.recipe import parse_recipe
+from merging.tensor_plan import TensorPlan
 from tests.forked import forked
 
 RECIPE = """
