@@ -65,7 +65,7 @@ def sources(plan: Plan) -> tuple[str, str]:
 
 def recipe_part(plan: Plan, command: str) -> str:
     text = without_paths(plan.recipe).to_yaml()
-    fence = "`" * max(3, *(len(run) + 1 for run in re.findall("`+", text)), 3)
+    fence = "`" * max([3, *(len(run) + 1 for run in re.findall("`+", text))])
     again = f"The same weights again, with the sources where the recipe names them:\n\n```\n{command}\n```"
     return section("Recipe", f"{fence}yaml\n{text}{fence}", again)
 

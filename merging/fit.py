@@ -19,7 +19,7 @@ from merging.method import WEIGHT
 from merging.methods import METHODS
 from merging.plan import make_plan
 from merging.recipe import Recipe
-from merging.values import shown
+from merging.values import value_of
 
 What = Literal["scale", "weights", "densities"]
 _REACH = 0.02  # how far a weight is moved to see what the merge makes of it
@@ -218,7 +218,7 @@ def _asked(recipe: Recipe, outputs: Outputs) -> Outputs:
 
 def _weights(recipe: Recipe) -> list[float]:
     shared = dict(recipe.parameters).get("weight", 1.0)
-    return [float(shown(dict(e.parameters).get("weight", shared), 1.0)) for e in recipe.experts]  # pyright: ignore
+    return [float(value_of(dict(e.parameters).get("weight", shared), 1.0)) for e in recipe.experts]  # pyright: ignore
 
 
 def _plain(shares: Tensor) -> tuple[float, ...]:

@@ -78,14 +78,14 @@ def _plain_case(case: Case) -> dict[str, Any]:
     return value if case.filter is None else {"filter": case.filter, **value}
 
 
-def shown(setting: Setting, default: Value) -> Value:
+def value_of(setting: Setting, default: Value) -> Value:
     """The one value a control can show of a setting: the mean of a list over depth, the last of cases."""
     if setting is None:
         return default
     if not isinstance(setting, tuple):
         return setting
     if setting and isinstance(setting[-1], Case):
-        return shown(setting[-1].value, default)
+        return value_of(setting[-1].value, default)
     numbers = [item for item in setting if isinstance(item, (int, float))]
     if numbers:
         return sum(numbers) / len(numbers)

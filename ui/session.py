@@ -17,7 +17,7 @@ from merging.method import WEIGHT, Knob, Method, Value
 from merging.methods import METHODS
 from merging.recipe import Expert, Lock, Recipe
 from merging.shaping import SHAPING, shared_knobs
-from merging.values import Setting, Settings, shown
+from merging.values import Setting, Settings, value_of
 
 MAX_EXPERTS = 6
 Row = Literal["kept", "mass", "weight"]
@@ -62,7 +62,7 @@ def recipe_of(session: Session) -> Recipe:
     most = method.experts[1] - method.base_first
     if len(recipe.experts) <= most:
         return recipe
-    chosen = [e for e in recipe.experts if shown(_find(e.parameters, "weight", recipe.parameters), 1.0) != 0]
+    chosen = [e for e in recipe.experts if value_of(_find(e.parameters, "weight", recipe.parameters), 1.0) != 0]
     experts = tuple((chosen or list(recipe.experts))[:most])
     left_out = {e.model for e in recipe.experts} - {e.model for e in experts}
     return replace(recipe, experts=experts, locks=tuple(lock for lock in recipe.locks if lock.to not in left_out))
@@ -71,10 +71,11 @@ def recipe_of(session: Session) -> Recipe:
 def desk_of(recipe: Recipe) -> Desk:
     """What the controls should say of a recipe."""
     method = METHODS[recipe.method]
-    knobs = {k.key: shown(_find(recipe.parameters, k.key), k.default) for k in settings_of(method) if not k.per_expert}
+    whole = [k for k in settings_of(method) if not k.per_expert]
+    knobs = {k.key: value_of(_find(recipe.parameters, k.key), k.default) for k in whole}
     keys = {"weight": 1.0} | {k.key: k.default for k in method.knobs if k.per_expert}
     per_expert = {
-        key: tuple(_number(shown(_find(e.parameters, key, recipe.parameters), default)) for e in recipe.experts)
+        key: tuple(_number(value_of(_find(e.parameters, key, recipe.parameters), default)) for e in recipe.experts)
         for key, default in keys.items()
     }
     return Desk(recipe.method, knobs, per_expert)
