@@ -107,7 +107,6 @@ def _parser() -> argparse.ArgumentParser:
 
 def _export(args: argparse.Namespace) -> None:
     recipe = load_recipe(args.recipe)
-    refuse_existing(args.out)
     from eval.scoring.reload import export
 
     follow(export(recipe, args.out, args.device, args.resume), args.json)

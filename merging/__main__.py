@@ -13,7 +13,7 @@ from typing import Any
 from merging.command import Parser, add_device, follow, print_json, run, seconds_text, write_recipe
 from merging.errors import UserError, all_of
 from merging.events import to_json
-from merging.partial import refuse_existing, refuse_file
+from merging.partial import refuse_file
 from merging.recipe import Expert, load_recipe
 
 
@@ -67,7 +67,6 @@ def _merge(args: argparse.Namespace) -> None:
     if args.lora_rank is not None and args.resume:
         raise UserError("E_USAGE", "a LoRA is written in one piece.", where="--resume", do="Leave --resume out.")
     recipe = load_recipe(args.recipe)
-    refuse_existing(args.out)
     from merging.device import choose_device, merges_on
     from merging.engine import merge
     from merging.hub import this_machine
@@ -75,7 +74,7 @@ def _merge(args: argparse.Namespace) -> None:
     from merging.pins import plan_downloaded
 
     device = merges_on(choose_device(args.device))
-    plan = follow(plan_downloaded(recipe, this_machine()), args.json)
+    plan = follow(plan_downloaded(recipe, this_machine(), args.out), args.json)
     if not args.json:
         print(_estimate_text(plan.estimate, len(plan.tensors)), file=sys.stderr)
     if args.lora_rank is not None:

@@ -26,7 +26,7 @@ from merging.events import Event, Finished, LoraLoss, Notice, ShardWritten, Star
 from merging.layers import layer_of
 from merging.manifest import facts_of
 from merging.model_files import ADAPTER, ADAPTER_CONFIG
-from merging.partial import discard, open_partial, refuse_existing
+from merging.partial import discard, open_partial
 from merging.pieces import merged_tensor
 from merging.plan import Plan
 from merging.shards import Shard, write_shard
@@ -34,7 +34,7 @@ from merging.spectral import Fold
 from merging.strict_json import json_bytes
 from merging.tensor_plan import TensorPlan
 from merging.words import first_names
-from merging.writer import explained, refuse_full_disk, refuse_sources, seconds_left
+from merging.writer import explained, refuse_full_disk, refuse_place, seconds_left
 
 ROUTED = (".experts.", ".mlp.gate.", ".block_sparse_moe.gate.", ".router.")
 
@@ -53,8 +53,7 @@ def write_lora(plan: Plan, out: Path, rank: int, device: str = "cpu") -> Iterato
     begun = time.monotonic()
     out = Path(os.path.abspath(out))
     _refuse(plan, rank)
-    refuse_sources(plan, out)
-    refuse_existing(out)
+    refuse_place(plan, out)
     matrices = [tensor for tensor in plan.tensors if _is_held(tensor)]
     if not matrices:
         raise UserError("E_LORA", "this model has no matrix that a LoRA could hold.", where=plan.base.source)

@@ -1,6 +1,7 @@
 """The Hub ids of a recipe: which are not downloaded yet, and the recipe with each one's commit written out."""
 
 from collections.abc import Generator
+from pathlib import Path
 
 from merging.download import download
 from merging.events import Event
@@ -11,6 +12,7 @@ from merging.plan import Plan, make_plan
 from merging.recipe import Recipe
 from merging.remote import hub_parts
 from merging.sources import model_parts
+from merging.writer import refuse_place
 
 
 def missing(recipe: Recipe) -> list[str]:
@@ -31,11 +33,11 @@ def pinned(recipe: Recipe) -> Recipe:
     return recipe.renamed(name)
 
 
-def plan_downloaded(recipe: Recipe, hub: Hub) -> Generator[Event, None, Plan]:
+def plan_downloaded(recipe: Recipe, hub: Hub, out: Path) -> Generator[Event, None, Plan]:
     """Download the recipe's Hub models that are missing; returns the plan of what is then here, each commit written
-    out. Every problem that headers tell is raised before the first download.
+    out. Every problem that headers tell, or the place `out` of the merge, is raised before the first download.
     """
-    make_plan(recipe, hub)
+    refuse_place(make_plan(recipe, hub), out)
     fixed = pinned(recipe)
     for source in missing(fixed):
         yield from download(source, hub=hub)

@@ -37,8 +37,7 @@ def write(plan: Plan, out: Path, tensors: Tensors, *, resume: bool = False, max_
     """
     begun = time.monotonic()
     out = Path(os.path.abspath(out))
-    refuse_sources(plan, out)
-    refuse_existing(out)
+    refuse_place(plan, out)
     beside = companions(plan)
     shards = split(plan.tensors, max_shard_bytes)
     with explained(out), open_partial(out, facts_of(plan), resume) as partial:
@@ -93,7 +92,8 @@ def _accepted(accept: Accept, partial: Partial, out: Path) -> Generator[Event, N
     return found
 
 
-def refuse_sources(plan: Plan, out: Path) -> None:
+def refuse_place(plan: Plan, out: Path) -> None:
+    """Whatever is there stays, and no model that is merged lies there, around it or in it."""
     real = out.parent.resolve() / out.name
     models = leaves(*plan.models, tokenizer_model(plan))
     for name, source in ((model.source, folder.resolve()) for model in models for folder in model.folders):
@@ -101,6 +101,7 @@ def refuse_sources(plan: Plan, out: Path) -> None:
             raise UserError("E_OUT_IS_SOURCE", f"the output folder must lie apart from the model {name}.",
                             where=str(out), kept="Nothing was written.",
                             do="Choose another output folder.")  # fmt: skip
+    refuse_existing(out)
 
 
 def refuse_full_disk(partial: Partial, n_bytes: int, keep: bool = False) -> None:

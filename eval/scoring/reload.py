@@ -55,7 +55,7 @@ class Turn:
 def export(recipe: Recipe, out: Path, device: str = "auto", resume: bool = False) -> Iterator[Event]:
     """Merge a recipe into `out`, which appears only once the reload test has passed."""
     place = choose_device(device)
-    plan = yield from plan_downloaded(recipe, this_machine())
+    plan = yield from plan_downloaded(recipe, this_machine(), out)
     _check_template(plan)
 
     def accept(folder: Path) -> Iterator[Event]:

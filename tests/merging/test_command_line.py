@@ -210,11 +210,11 @@ def test_it_starts_fast_and_without_the_page():
 @pytest.mark.parametrize(
     ("module", "words"),
     [
-        ("merging", ["merge", "recipe.yml", "base"]),
+        ("merging", ["merge", "nowhere.yml", "out"]),
         ("merging", ["check", "nowhere.yml"]),
         ("merging", ["profile", "recipe.yml", "--html", "nowhere/page.html"]),
         ("merging", ["fit", "recipe.yml", "--densities", "nowhere/best.yml"]),
-        ("eval", ["export", "recipe.yml", "base"]),
+        ("eval", ["export", "nowhere.yml", "out"]),
         ("eval", ["calibrate", "nowhere.yml", "measured"]),
         ("eval", ["search", "recipe.yml", "nowhere/best.yml"]),
         ("eval", ["glue", "recipe.yml", "nowhere/best.yml"]),

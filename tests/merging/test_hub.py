@@ -324,6 +324,14 @@ def test_merge_finds_problems_before_it_downloads(fake, models, tmp_path, capsys
     assert "lambda" in capsys.readouterr().err
 
 
+def test_merge_downloads_nothing_for_a_place_that_is_taken(fake, models, tmp_path, capsys):
+    (tmp_path / "recipe.yml").write_text(RECIPE)
+    (tmp_path / "out").mkdir()
+    assert main(["merge", str(tmp_path / "recipe.yml"), str(tmp_path / "out")]) == 2
+    assert "this exists already" in capsys.readouterr().err
+    assert weights_served(fake) == sum(map(header_bytes, models.values()))
+
+
 def test_a_killed_download_is_taken_up_by_the_next(fake, models, tmp_path, capsys):
     fake.pace = 0.05
     environment = {**os.environ, "HF_HUB_OFFLINE": "0", "HF_ENDPOINT": fake.url, "HF_HOME": str(tmp_path / "hf"),
