@@ -16,7 +16,7 @@ from pathlib import Path
 from assets.town.mixes import text
 from benchmarks.paper.calibrating import WriteTexts, own_texts
 from benchmarks.paper.report import chosen, differences, scores
-from benchmarks.paper.rows import ROWS
+from benchmarks.paper.rows import ROWS, Row, Setting
 from benchmarks.paper.training import Trainer, Unit
 from benchmarks.paper.unit import run, settle, town_probes
 from eval.calibrating.texts import Text, answer, read_texts
@@ -32,8 +32,7 @@ from merging.models import open_model
 RESULTS = Path(__file__).with_suffix(".md")
 SHIPPED, SECOND = Unit("llama", "full", 0), Unit("gpt_neox", "full", 0)
 CALIBRATED = [row for row in ROWS if any(setting.texts for setting in row.grid)]
-READER = next(row for row in ROWS if row.name == "RegMean++")  # reads the texts from elsewhere
-MANY = tuple(setting for setting in READER.grid if setting.texts == max(one.texts for one in READER.grid))
+READER, LEARNER = (next(row for row in ROWS if row.method == method) for method in ("regmean_pp", "regmean_gains"))
 _DRAWS = 20_000  # p-values must be fine enough for so many differences
 _LONGEST = 128  # tokens of a question, of the 256 that Town's models can read and write
 
@@ -76,6 +75,18 @@ TEXTS: dict[str, WriteTexts] = {
 }
 
 
+def elsewhere() -> list[tuple[Row, WriteTexts]]:
+    """The rows that read texts from elsewhere; gains are learned on answers, which plain text has not."""
+    return [(replace(row, name=f"{row.name}, {name}", grid=_many(row)), texts)
+            for row in (READER, LEARNER) for name, texts in TEXTS.items()
+            if row is READER or texts is not of_the_base]  # fmt: skip
+
+
+def _many(row: Row) -> tuple[Setting, ...]:
+    """Its settings with the most texts."""
+    return tuple(setting for setting in row.grid if setting.texts == max(one.texts for one in row.grid))
+
+
 def _answered(models: Models, experts: Sequence[str], texts: list[list[Text]], log: Path) -> None:
     for _ in answer(models, [open_model(expert, Path()) for expert in experts], texts, log):
         pass
@@ -91,10 +102,9 @@ def main() -> None:
         print(f"{record.row}: {record.cpu_seconds:.0f} s", flush=True)
 
     run(trainer, probes, records, keep, CALIBRATED)
-    elsewhere = [replace(READER, name=f"{READER.name}, {name}", grid=MANY) for name in TEXTS]
-    for row, texts in zip(elsewhere, TEXTS.values(), strict=True):
+    for row, texts in elsewhere():
         run(trainer, probes, records, keep, [row], texts)
-    rows = [*CALIBRATED, *elsewhere]
+    rows = [*CALIBRATED, *(row for row, _ in elsewhere())]
     beside = {"base", "expert", "mixture", "router", *(row.method for row in CALIBRATED)}
     shown = [one for one in records if one.row in RIVALS or one.method in beside]
     comparison = compare(shown, probes.test.probes, _DRAWS)
@@ -115,7 +125,7 @@ from the training side of the world that the probes ask about. Text from elsewhe
 
 ## Pair by pair
 
-{differences(comparison, READER.name)}
+{differences(comparison, READER.name, LEARNER.name)}
 
 ## What was chosen
 
