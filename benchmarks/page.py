@@ -32,7 +32,8 @@ _CLOCK = """selector => {
   window.started = window.painted = 0;
   const painted = () => requestAnimationFrame(() => { window.painted = performance.now(); });
   document.addEventListener("input", () => { window.started ||= performance.now(); }, true);
-  new MutationObserver(painted).observe(document.querySelector("#status"), { subtree: true, childList: true });
+  new MutationObserver(painted).observe(document.querySelector("#status"),
+    { subtree: true, childList: true, characterData: true });
   for (const plot of document.querySelectorAll(selector)) plot.on("plotly_afterplot", painted);
 }"""
 _READY = "() => window.started && window.painted > window.started"
