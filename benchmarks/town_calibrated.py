@@ -102,9 +102,10 @@ def main() -> None:
         print(f"{record.row}: {record.cpu_seconds:.0f} s", flush=True)
 
     run(trainer, probes, records, keep, CALIBRATED)
-    for row, texts in elsewhere():
+    foreign = elsewhere()
+    for row, texts in foreign:
         run(trainer, probes, records, keep, [row], texts)
-    rows = [*CALIBRATED, *(row for row, _ in elsewhere())]
+    rows = [*CALIBRATED, *(row for row, _ in foreign)]
     beside = {"base", "expert", "mixture", "router", *(row.method for row in CALIBRATED)}
     shown = [one for one in records if one.row in RIVALS or one.method in beside]
     comparison = compare(shown, probes.test.probes, _DRAWS)

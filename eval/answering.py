@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -13,9 +13,8 @@ from torch import Tensor
 
 from eval.judging.judges import judge
 from eval.running.chat import BESIDE, ChatEvent, Decoding, Routing, check_question, converse
-from eval.running.runtime import free_memory
 from merging.checkpoint import Checkpoint
-from merging.device import choose_device, divide, merges_on
+from merging.device import Shares, choose_device, divide, merges_on
 from merging.errors import UserError
 from merging.events import Notice
 from merging.fit import Fit, fit
@@ -74,7 +73,6 @@ class Answering:
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder  # where what was learnt of a family outlives the process
         self._device = choose_device("auto")
-        self._shares = divide(free_memory(self._device))
         self._families: OrderedDict[tuple[object, ...], Family] = OrderedDict()
         self._moved: Family | None = None  # by the latest move
         self._opening = Lock()
@@ -235,6 +233,13 @@ class Answering:
             while not self._fits():
                 self._families.popitem(last=False)
             return self._families[key]
+
+    @cached_property
+    def _shares(self) -> Shares:
+        """On the CPU, where only chat asks, the first picture need not wait for what tells the memory."""
+        from eval.running.runtime import free_memory
+
+        return divide(free_memory(self._device))
 
     def _fits(self) -> bool:
         """Whether there is room for all families that are kept ready; for the latest there always is."""

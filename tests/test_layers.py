@@ -42,8 +42,10 @@ def test_arrows_and_size(path: Path):
 @pytest.mark.parametrize(
     ("modules", "absent"),
     [
+        ("merging.plots", ("gradio", "plotly", "torch")),
         ("merging.plan, merging.plots", ("gradio", "plotly", "transformers", "peft")),
         ("app, ui.jobs, eval.worker, eval.running.chat", ("gradio", "torch", "transformers")),
+        ("eval.answering", ("accelerate", "transformers")),  # the first picture waits for it
         ("eval.answering, eval.running.models, eval.scoring.score", ("gradio", "plotly", "peft")),
     ],
 )

@@ -147,8 +147,8 @@ def restored(services: Services, stored: Any) -> Session:
         fresh = replace(fresh, owner=owner)
         if owner not in services.current and (job := services.jobs.find(str(stored.get("job", "")), owner)):
             keep(services.current, owner, job)
-        for page in list(services.sessions.values()):
-            text = page.recipe.to_yaml() if page.owner == owner else text
+        held = [one.recipe for one in list(services.sessions.values()) if one.owner == owner]
+        text = held[-1].to_yaml() if held else text
     try:
         found = replace(fresh, recipe=checked(parse_recipe(text, services.folder), None))
         problems = check(recipe_of(found)).problems

@@ -10,7 +10,7 @@ and one more where head and embedding are one tensor: that is merged first, by t
 What comes on top is in `benchmarks/calibration.md`.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import ceil
@@ -155,14 +155,13 @@ class _Job:
         for i in range(len(self.layers)):
             state = self._state(expert, self.layers.names(i).values())
             if measured and not self.kept.has(t, str(i)):
-                with self._kept_grams(t, i) as grams:
+                with self._kept_grams(t, str(i)) as grams:
                     readings = through(self.layers, i, readings, state, grams)
             else:
                 readings = through(self.layers, i, readings, state)
             yield steps.one()
-        with self.layers.grams(None) as grams:
+        with self._kept_grams(t, ENDS, {COUNTS: self._counts(own)}) as grams:
             finish_all(self.layers, readings, ends, grams)
-        self.kept.keep_grams(t, ENDS, grams, {COUNTS: self._counts(own)})
         yield steps.one()
 
     def _counts(self, own: list[Batch]) -> Tensor:
@@ -198,7 +197,7 @@ class _Job:
         for i in range(len(self.layers)):
             for t, expert in enumerate(self.experts):
                 if not self.kept.has(t, str(i)):
-                    with self._kept_grams(t, i) as grams:
+                    with self._kept_grams(t, str(i)) as grams:
                         measure(self.layers, i, readings[t], self._state(expert, self.layers.names(i).values()), grams)
                 yield steps.one()
             if i + 1 == len(self.layers) and not self._head_last:
@@ -208,9 +207,8 @@ class _Job:
             readings = [through(self.layers, i, own, merged) for own in readings]
         for t, expert in enumerate(self.experts if self._head_last else ()):
             if not self.kept.has(t, HEAD):
-                with self.layers.grams(None) as grams:
+                with self._kept_grams(t, HEAD) as grams:
                     finish_all(self.layers, readings[t], self._state(expert, self.layers.other_names()), grams)
-                self.kept.keep_grams(t, HEAD, grams)
             yield steps.one()
 
     def _learned(self, steps: Steps) -> Iterator[Calibrating]:
@@ -251,11 +249,11 @@ class _Job:
             yield steps.one()
 
     @contextmanager
-    def _kept_grams(self, t: int, i: int) -> Iterator[Grams]:
-        """For what layer i reads of expert t's texts, which is written at the end."""
-        with self.layers.grams(i) as grams:
+    def _kept_grams(self, t: int, part: str, more: Mapping[str, Tensor] | None = None) -> Iterator[Grams]:
+        """For what a part of the model, a layer by its number, reads of expert t's texts; written at the end."""
+        with self.layers.grams(int(part) if part.isdecimal() else None) as grams:
             yield grams
-        self.kept.keep_grams(t, str(i), grams)
+        self.kept.keep_grams(t, part, grams, more)
 
     def _checked_names(self) -> list[str]:
         """The model's tensors. Every one of the module is one of the files', which some architectures rename or
