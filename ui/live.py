@@ -213,12 +213,10 @@ def status_line(services: Services, session: Session, look: Look) -> str:
     scored = board_of(services, look.digest)
     return status.line_html(
         services.drawn.get(session.id, session.recipe),
-        status.fresh(look),
-        stale=look.tier != "exact",
+        look,
         saved=services.saved.get(session.owner) == look.digest,
         scores=scored.scores["merge"] if scored else None,
         busy=services.busy.get(session.id),
-        limit=look.limit,
     )
 
 

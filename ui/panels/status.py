@@ -41,30 +41,33 @@ def build() -> StatusPanel:
     return StatusPanel(line, stop)
 
 
-def fresh(look: Look) -> str:
+def tier(look: Look) -> tuple[str, str]:
+    """What the pictures are made of, and how soon they came or what follows."""
     awaited = {
-        "sample": "from a sample, exact numbers follow",
-        "maps": "exact maps, the rest follows",
-        "sketch": "sketch, exact numbers follow",
+        "sample": ("sample", "exact numbers follow"),
+        "maps": ("exact maps", "the rest follows"),
+        "sketch": ("sketch", "exact numbers follow"),
     }
-    return awaited.get(look.tier, f"live in {look.seconds:.2f} s")
+    exact = f"exact up to rank budget {look.limit.shown:g}" if look.limit else "exact"
+    return awaited.get(look.tier, (exact, f"live in {look.seconds:.2f} s"))
 
 
-def line_html(recipe: Recipe, fresh: str, *, stale: bool = False, saved: bool = False,
-              scores: Scores | None = None, busy: Busy | None = None, limit: Limit | None = None) -> str:  # fmt: skip
-    """`fresh` is `live in 0.09 s` or what is awaited."""
-    method, said = METHODS[recipe.method], desk_of(recipe)
+def line_html(recipe: Recipe, look: Look, *, saved: bool = False, scores: Scores | None = None,
+              busy: Busy | None = None) -> str:  # fmt: skip
+    (made_of, when), method, said = tier(look), METHODS[recipe.method], desk_of(recipe)
     numbers = [k for k in method.knobs if k.first and not k.per_expert and k.kind == "number"][:_MOST_KNOBS]
     knobs = "".join(
         f'<span class="knobline">{escape(_short(k.label))} {said.knobs[k.key]:.4g}</span>'
         for k in numbers
         if isinstance(said.knobs[k.key], (int, float))
     )
+    live = "live" if look.tier == "exact" else "live stale"
+    limit = _limit_html(look.limit) if look.limit else ""
     right = _busy_html(busy) if busy else _scores_html(scores)
     return (
         f'<div class="line" role="status">{LOGO}<b class="method">{escape(method.title.split(" (")[0])}</b>{knobs}'
-        f'<span class="live{" stale" if stale else ""}">{escape(fresh)}</span>'
-        f"<small>{'saved' if saved else 'not saved'}</small>{_limit_html(limit) if limit else ''}{right}</div>"
+        f'<span class="{live}"><span class="tier">{made_of}</span>, {when}</span>'
+        f"<small>{'saved' if saved else 'not saved'}</small>{limit}{right}</div>"
     )
 
 
