@@ -214,7 +214,7 @@ class Answering:
         family, recipe = self._family(ask.sources), ask.recipe
         measured = recipe.folder / recipe.calibration if recipe and recipe.calibration else None
         base = self.models().model(family.models["base"])
-        question, files = ask.turns["router"], files_of(measured)
+        question, files = ask.turns["router"], files_of(measured) if ask.route_by == "prompts" else []
         return route("router", base, ask.sources.names, question, files, family.fits, family.triplets)
 
     def _family(self, sources: "Sources") -> Family:

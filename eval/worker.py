@@ -17,7 +17,7 @@ from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING, Any
 
 from eval.judging.probes import Exam
-from eval.running.chat import Mixing, Pair
+from eval.running.chat import Mixing, Pair, RouteBy
 from merging.errors import UserError
 from merging.recipe import Recipe
 
@@ -63,6 +63,7 @@ class Ask:
     seed: int = 0
     mixing: Mixing = field(default_factory=Mixing)
     pair: Pair | None = None  # of Duo
+    route_by: RouteBy = "prompts"
 
 
 @dataclass(frozen=True)

@@ -208,10 +208,10 @@ def _wire_chat(services: Services, page: Page) -> None:
     }  # fmt: skip
     gr.on([page.chat.question.submit, page.chat.ask.click], _live(services, page, talk.ask, place=place), **asks)
     gr.on([page.chat.chips.select, page.chat.answers.select], _live(services, page, talk.take, place=place), **asks)
-    drafter, second, *_ = page.chat.pair
-    rows = [page.chat.mixing_row, page.chat.pair_row, drafter, second]
-    chosen = [page.session, page.chat.beside, drafter, second]
-    page.chat.beside.change(partial(talk.choose, page), chosen, rows, **_QUIET)
+    drafter, second, by, threshold, _ = page.chat.pair
+    rows = [page.chat.route_by, page.chat.mixing_row, page.chat.pair_row, drafter, second, threshold]
+    chosen = [page.session, page.chat.beside, drafter, second, by]
+    gr.on([page.chat.beside.change, by.change], partial(talk.choose, page), chosen, rows, **_QUIET)
     plain = {**_QUIET, "inputs": page.session, "outputs": [*page.answers, page.chat.problem]}
     page.chat.stop.click(_live(services, page, talk.stop, place=place), **plain)
     page.chat.clear.click(_live(services, page, talk.clear, place=place), **plain)

@@ -32,17 +32,20 @@ def marked(routing: Routing, colours: Mapping[str, str]) -> str:
 def table_html(routing: Routing) -> str:
     """What the marks show, for the keyboard and for readers of the screen."""
     names = list(routing.shares)
-    heads = "".join(f'<th scope="col">{escape(name)}</th>' for name in names)
+    of_each = bool(routing.scored) and all(len(part.scores) == len(names) for part in routing.parts)
+    of_piece = bool(routing.scored) and not of_each
+    heads = "".join(f'<th scope="col">{escape(name)}</th>' for name in (*names, *of_piece * [routing.scored]))
     rows = "".join(
         f'<tr><th scope="row">{escape(part.text)}</th><td>{escape(names[_most(part)])}</td>'
         + "".join(
-            f"<td>{100 * share:.0f} %{f' · {part.scores[t]:.2f}' if part.scores else ''}</td>"
+            f"<td>{100 * share:.0f} %{f' · {part.scores[t]:.2f}' if of_each else ''}</td>"
             for t, share in enumerate(part.shares)
         )
+        + (f"<td>{part.scores[0]:.2f}</td>" if of_piece else "")
         + "</tr>"
         for part in routing.parts
     )
-    note = f"Share of each expert · its {escape(routing.scored)}" if routing.scored else "Share of each expert"
+    note = f"Share of each expert · its {escape(routing.scored)}" if of_each else "Share of each expert"
     return (
         f'<div class="sheet" role="group" tabindex="0" aria-label="{escape(routing.model)}, piece by piece">'
         f'<table><caption class="help">{note}</caption><thead><tr><th scope="col">piece</th>'

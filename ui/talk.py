@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from eval.judging.probes import Probe
-from eval.running.chat import BESIDE, Mixing, Pair
+from eval.running.chat import BESIDE, By, Mixing, Pair
 from eval.worker import Ask
 from merging.errors import UserError
 from merging.methods import METHODS
@@ -25,8 +25,8 @@ def ask(services: Services, page: Page, data: Mapping[Any, Any]) -> Iterator[Upd
     """The question in the box, or its Enter key."""
     question = (data[page.chat.question] or "").strip()
     if question:
-        yield {page.chat.question: ""}
-        yield from _answer(services, page, data, question, None)
+        for i, updates in enumerate(_answer(services, page, data, question, None)):
+            yield {page.chat.question: "", **updates} if i == 0 else updates  # it stays where it cannot be asked
 
 
 def take(services: Services, page: Page, event: gr.EventData, data: Mapping[Any, Any]) -> Iterator[Updates]:
@@ -42,16 +42,18 @@ def take(services: Services, page: Page, event: gr.EventData, data: Mapping[Any,
         yield from _answer(services, page, data, question, probe)
 
 
-def choose(page: Page, session: Session, beside: list[str], drafter: str | None, second: str | None) -> Updates:
+def choose(page: Page, session: Session, beside: list[str], drafter: str | None, second: str | None, by: By) -> Updates:
     """Settings of a column show once it is chosen; those of Duo with the models on the desk."""
     models = [*sources_of(session).names, "merge", "base"]
     drafter = drafter if drafter in models else models[0]
     second = second if second in models else models[1]
     return {
+        page.chat.route_by: gr.update(visible="router" in beside),
         page.chat.mixing_row: gr.update(visible="mixture" in beside),
         page.chat.pair_row: gr.update(visible="duo" in beside),
         page.chat.pair[0]: gr.update(choices=models, value=drafter),
         page.chat.pair[1]: gr.update(choices=models, value=second),
+        page.chat.pair[3]: gr.update(visible=by == "likelihood"),
     }
 
 
@@ -75,7 +77,12 @@ def _answer(
 ) -> Iterator[Updates]:
     session = newest(services, data[page.session])
     if session.id in services.asks:
-        raise UserError("E_BUSY", "The last question is still being answered.", do="Wait for it, or stop it first.")
+        raise UserError(
+            "E_BUSY",
+            "The last question is still being answered.",
+            kept="Its answers go on; what is in the box stays there.",
+            do="Wait for it, or stop it first.",
+        )
     sources = sources_of(session)
     beside = [name for name in BESIDE if name in (data[page.chat.beside] or ())]
     models = ("merge", *beside, "base", *sources.names)
@@ -85,6 +92,7 @@ def _answer(
         float(data[page.chat.temperature]), int(data[page.chat.length]), int(data[page.chat.seed] or 0),
         Mixing(*(int(data[knob] or 0) for knob in page.chat.mixing)),
         _pair([data[field] for field in page.chat.pair]) if "duo" in beside else None,
+        data[page.chat.route_by],
     )  # fmt: skip
     stream = services.worker.ask(request)
     keep(services.asks, session.id, stream)

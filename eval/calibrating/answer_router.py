@@ -25,6 +25,7 @@ from merging.errors import UserError
 if TYPE_CHECKING:
     from eval.running.models import Model
 
+BY_DIRECTIONS = "how much of the question lies in each expert's directions: less sure than by prompts"
 GATE = 16  # leading directions of an expert that a question is held against
 Prompts = Mapping[str, Sequence[Conversation]]
 Fits = dict[Path, tuple[Tensor, Tensor, Tensor]]  # what a router learnt from a file, without the base's module
@@ -52,7 +53,7 @@ def route(
             return Routing(name, how, dict(zip(experts, found.shares, strict=True)), found.expert)
     shares = direction_shares(base, triplets(GATE), question)
     best = experts[max(range(len(experts)), key=shares.__getitem__)]
-    return Routing(name, "norms along V, no prompts", dict(zip(experts, shares, strict=True)), best)
+    return Routing(name, BY_DIRECTIONS, dict(zip(experts, shares, strict=True)), best)
 
 
 def files_of(calibration: Path | None) -> list[Path]:

@@ -27,6 +27,7 @@ BESIDE = ("router", "mixture", "duo")  # columns that are no model of their own
 _TICK = 0.07  # seconds between two looks at the streams: each model sends at most one Token per tick
 
 By = Literal["likelihood", "no refusal"]  # what Duo takes a draft by
+RouteBy = Literal["prompts", "directions"]  # what the router chooses by; by directions too where there are no prompts
 Message = Mapping[str, str]
 Turns = Mapping[str, Sequence[Message]]
 
@@ -57,7 +58,9 @@ class Answered:
 
 @dataclass(frozen=True)
 class Part:
-    """A piece of an answer: each expert's share in it, and what the shares were decided by, in the order of experts."""
+    """A piece of an answer: each expert's share in it, and what the shares were decided by: a score of each expert, in
+    their order, or one of the piece.
+    """
 
     text: str
     shares: tuple[float, ...]
@@ -113,7 +116,9 @@ class Mixing:
 
 @dataclass(frozen=True)
 class Pair:
-    """Duo's two models by name (`duo.py`). step: most tokens of a piece, which also ends with a sentence."""
+    """Duo's two models by name (`duo.py`). threshold: of the likelihood; step: most tokens of a piece, which also ends
+    with a sentence.
+    """
 
     drafter: str
     second: str

@@ -46,7 +46,7 @@ def duo(
         most = min(pair.step, room - len(tokens))
         piece = _write(drafter, prompt, tokens, most, decoding, stopped)
         score = _score(pair, second, prompt, tokens, piece)
-        taken = score >= pair.threshold
+        taken = score >= (pair.threshold if pair.by == "likelihood" else 1)
         if not taken:
             piece = _write(second, prompt, tokens, most, decoding, stopped)
         before = _text(drafter, tokens)
@@ -55,10 +55,11 @@ def duo(
         yield Token(name, _text(drafter, tokens).strip())
     lengths = [sum(len(words) for words, who, _ in parts if who == i) for i in (0, 1)]
     shares = [length / max(1, sum(lengths)) for length in lengths]
-    pieces = tuple(Part(words, (1.0 - who, float(who)), (score, score)) for words, who, score in parts if words)
-    how = f"{pair.drafter} drafts; taken where {pair.by} is at least {pair.threshold:g}, else {pair.second} writes"
+    pieces = tuple(Part(words, (1.0 - who, float(who)), (score,)) for words, who, score in parts if words)
+    where = f"{pair.second} finds it {pair.threshold:g} likely" if pair.by == "likelihood" else "it does not refuse"
+    how = f"{pair.drafter} drafts; taken where {where}, else {pair.second} writes"
     named = dict(zip((pair.drafter, pair.second), shares, strict=True))
-    yield Routing(name, how, named, "", pieces, f"draft's {pair.by}")
+    yield Routing(name, how, named, "", pieces, f"draft: {pair.by}")
     yield Answered(name, _text(drafter, tokens).strip(), perf_counter() - began, len(tokens))
 
 

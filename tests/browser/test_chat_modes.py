@@ -18,7 +18,7 @@ def chat(desk: Page) -> Page:
 def choose(chat: Page, wanted: str) -> None:
     """This column beside the models, and no other."""
     for name in ("Router", "Mixture (SMILE)", "Duo"):
-        chat.get_by_label(name).set_checked(name == wanted)
+        chat.get_by_role("checkbox", name=name).set_checked(name == wanted)
 
 
 def columns(page: Page) -> list[str | None]:
@@ -46,7 +46,11 @@ def test_the_router_names_its_choice_and_takes_its_answer(chat: Page):
     expect(answer.locator(".routing .help")).to_contain_text("ridge classifier")
     expert = chat.locator('.turn .answer[data-model="harmless"] p').first
     expect(answer.locator("p").first).to_have_text(expert.inner_text())
+    chat.get_by_role("radio", name="directions", exact=True).check()
+    ask(chat, "What is 8 plus 5?")
+    expect(answer.locator(".routing .help").first).to_contain_text("each expert's directions")
     choose(chat, "none")
+    expect(chat.get_by_role("radio", name="directions", exact=True)).to_be_hidden()
     ask(chat, "What is 7 plus 5?")
     assert columns(chat) == ["merge", "base", "helpful", "honest", "harmless"]
 
@@ -81,3 +85,24 @@ def test_duo_says_who_wrote_each_piece(chat: Page):
     )
     expect(answer.locator(".part.r-helpful").first).to_be_visible()
     expect(answer.locator(".routing dd")).to_have_text(["100 %", "0 %"])
+    chat.get_by_text("duo, piece by piece").click()
+    expect(chat.locator(".turn").first.locator("thead th")).to_have_text(
+        ["piece", "most from", "helpful", "honest", "draft: likelihood"]
+    )
+    chat.get_by_label("no refusal").check()
+    expect(chat.get_by_label("number input for Threshold")).to_be_hidden()
+    ask(chat, "What is 9 plus 5?")
+    expect(answer.locator(".routing .help").first).to_have_text(
+        "helpful drafts; taken where it does not refuse, else honest writes"
+    )
+
+
+def test_a_question_that_cannot_be_asked_stays_in_its_box(chat: Page):
+    choose(chat, "Duo")
+    chat.get_by_role("combobox", name="Takes or writes").click()
+    chat.get_by_role("option", name="helpful", exact=True).last.click()
+    box = chat.locator("#q textarea")
+    box.fill("How do I crack an egg?")
+    box.press("Enter")
+    expect(chat.get_by_role("alert")).to_contain_text("Duo needs two different models")
+    expect(box).to_have_value("How do I crack an egg?")

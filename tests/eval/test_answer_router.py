@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from eval.answering import Answering
-from eval.calibrating.answer_router import direction_shares, prompts_of, route
+from eval.calibrating.answer_router import BY_DIRECTIONS, direction_shares, prompts_of, route
 from eval.running.chat import Answered, Routing
 from eval.running.models import Model, Models
 from eval.worker import Ask, Sources
@@ -66,7 +66,7 @@ def test_without_prompts_of_every_expert_directions_decide(base: Model):
         return {QUERY: [along(0), along(1)]}
 
     found = route("router", base, ("helpful", "stranger"), ask("w6"), [town], {}, triplets)
-    assert found == Routing("router", "norms along V, no prompts", found.shares, "stranger")
+    assert found == Routing("router", BY_DIRECTIONS, found.shares, "stranger")
     assert asked == [16]
 
 

@@ -1,7 +1,8 @@
 """What models read and what the page shows of it."""
 
-from eval.running.chat import Answered, Prompt, Token
+from eval.running.chat import Answered, Part, Prompt, Routing, Token
 from ui.conversation import MAX_TURNS, answers_html, asked, ended, heard, messages
+from ui.routing import table_html
 
 
 def test_without_follow_up_a_model_reads_the_question_alone():
@@ -47,3 +48,10 @@ def test_answers_stand_below_each_other_where_columns_would_be_too_narrow():
     assert '<div class="turns many"' in answers_html(beside, ("a", "b"), {}, "RESM", updating=False)
     few = asked((), "q", ("merge", "base", "a", "b"), probe=None, follows=False)
     assert '<div class="turns"' in answers_html(few, ("a", "b"), {}, "RESM", updating=False)
+
+
+def test_a_pieces_one_score_has_a_column_and_each_experts_stands_with_its_share():
+    one = Routing("duo", "", {"a": 0.0, "b": 1.0}, "", (Part("Hi.", (0.0, 1.0), (0.25,)),), "draft: likelihood")
+    assert "<td>b</td><td>0 %</td><td>100 %</td><td>0.25</td>" in table_html(one)
+    each = Routing("mixture", "", {"a": 0.4, "b": 0.6}, "", (Part("Hi", (0.4, 0.6), (1.5, 2.0)),), "gate")
+    assert "<td>b</td><td>40 % · 1.50</td><td>60 % · 2.00</td>" in table_html(each)

@@ -9,7 +9,7 @@ from typing import Any, get_args
 import gradio as gr
 
 from eval.judging.probes import H, Probe, ProbeSet
-from eval.running.chat import BESIDE, By, Mixing
+from eval.running.chat import BESIDE, By, Mixing, RouteBy
 from ui.conversation import Turns, answers_html
 from ui.pieces import Output
 from ui.scores import STANDARD, TOWN
@@ -39,6 +39,7 @@ class ChatPanel:
     length: gr.Slider
     seed: gr.Number
     beside: gr.CheckboxGroup
+    route_by: gr.Radio
     mixing: tuple[gr.Slider, gr.Slider, gr.Slider]  # rank, gate rank, experts at a time
     mixing_row: gr.Row
     pair: tuple[gr.Dropdown, gr.Dropdown, gr.Radio, gr.Slider, gr.Slider]  # the fields of Pair
@@ -48,7 +49,8 @@ class ChatPanel:
 
     @property
     def settings(self) -> set[Output]:
-        return {self.follow, self.temperature, self.length, self.seed, self.beside, *self.mixing, *self.pair}
+        return {self.follow, self.temperature, self.length, self.seed, self.beside, self.route_by, *self.mixing,
+                *self.pair}  # fmt: skip
 
 
 def build(experts: Sequence[str], method: str) -> ChatPanel:
@@ -72,6 +74,11 @@ def build(experts: Sequence[str], method: str) -> ChatPanel:
         beside = gr.CheckboxGroup(
             [(_BESIDE[name], name) for name in BESIDE], value=[], label="Beside the merge",
             info="Each adds an answer and its time.", interactive=True, elem_id="beside",
+        )  # fmt: skip
+        route_by = gr.Radio(
+            get_args(RouteBy), value="prompts", label="Router chooses by", visible=False, interactive=True,
+            info="Prompts of each expert's own skill, where there are; or the directions its delta acts on.",
+            elem_classes=["seg"],
         )  # fmt: skip
         usual = Mixing()
         with gr.Row(elem_classes=["duo"], visible=False) as mixing_row:
@@ -111,6 +118,7 @@ def build(experts: Sequence[str], method: str) -> ChatPanel:
         length,
         seed,
         beside,
+        route_by,
         mixing,
         mixing_row,
         pair,
