@@ -79,12 +79,14 @@ class Answering:
         self._models: Models | None = None
         self._loading = Lock()
 
-    def move(self, move: "Move", cancelled: Callable[[], bool]) -> Iterator[LiveEvent]:
+    def move(
+        self, move: "Move", cancelled: Callable[[], bool], rest: Callable[[], object] = lambda: None
+    ) -> Iterator[LiveEvent]:
         family = self._moved = self._family(move.sources)
         plan = make_plan(move.recipe)
         torch.set_num_threads(1)  # matrices are computed side by side; LAPACK's results depend on its thread count
         with family.busy:
-            yield from family.live.move(plan, move.focus, cancelled, outputs=move.outputs)
+            yield from family.live.move(plan, move.focus, cancelled, outputs=move.outputs, rest=rest)
 
     def prepare(self, stopped: Callable[[], bool]) -> Iterator[str]:
         """While nobody asks for anything: what the latest move is likely to be followed by."""

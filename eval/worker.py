@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from merging.fit import What
 
 _REST = 0.4  # seconds after the last move before idle work begins: the page is drawn by the same processor
+_PAUSE = 1.0  # seconds from a large family's pictures to its weights, which take all processors for long
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def serve(connection: Connection) -> None:
     under_way: dict[int, _Job] = {}
     moves: SimpleQueue[_Job | None] = SimpleQueue()  # None: a question is answered, so that there is time again
     questions: SimpleQueue[_Job] = SimpleQueue()
-    replying = Lock()
+    replying, coming = Lock(), Event()
 
     def reply(job: _Job, event: object) -> None:
         with replying, suppress(BrokenPipeError, ConnectionResetError):  # the page is gone, and the loop below ends
@@ -131,6 +132,12 @@ def serve(connection: Connection) -> None:
         under_way.pop(job.id, None)
         reply(job, None)
 
+    def pause() -> None:
+        """Until a second has passed or a request comes: a move makes weights needless, a question may need them."""
+        coming.clear()
+        if len(under_way) == 1:
+            coming.wait(_PAUSE)
+
     def move() -> None:
         rest = None
         while True:
@@ -143,7 +150,7 @@ def serve(connection: Connection) -> None:
                 rest = None
                 continue
             if job:
-                settle(job, answering.move)
+                settle(job, partial(answering.move, rest=pause))
             rest = _REST
 
     def ask() -> None:
@@ -162,6 +169,7 @@ def serve(connection: Connection) -> None:
         if request == "cancel":
             if number in under_way:
                 under_way[number].cancelled.set()
+                coming.set()
             continue
         job = _Job(number, request)
         if isinstance(request, Move):
@@ -169,6 +177,7 @@ def serve(connection: Connection) -> None:
                 if isinstance(other.request, Move) and other.request.session == request.session:
                     other.cancelled.set()
         under_way[number] = job
+        coming.set()
         (moves if isinstance(request, Move) else questions).put(job)
     for job in list(under_way.values()):
         job.cancelled.set()

@@ -21,7 +21,6 @@ from torch import Tensor
 from merging.ahead import stops
 from merging.calibration import MAKE
 from merging.checkpoint import Checkpoint
-from merging.compute import kept_tensor, merged_weights, read_models
 from merging.cores import cores
 from merging.decompose import SVD
 from merging.engine import one_thread_a_matrix
@@ -33,6 +32,7 @@ from merging.live_deltas import LiveDeltas, Step
 from merging.live_events import FocusReady, FoldedReady, LiveEvent, LookReady, SampleReady, Stale, StateReady
 from merging.live_pictures import Pictures, Seen
 from merging.live_sketch import Sketches
+from merging.live_weights import Merged, weights_of
 from merging.look import Matrix, MatrixView, family_of
 from merging.plan import Plan, make_plan
 from merging.recipe import Recipe
@@ -43,8 +43,6 @@ from merging.stale import stale
 from merging.store import Store
 from merging.tensor_plan import TensorPlan
 from merging.view import stored
-
-Merged = Tensor | Fold | None  # the weights in their output dtype, the fold that they are made of, or nothing yet
 
 
 class LiveMerge:
@@ -94,11 +92,13 @@ class LiveMerge:
         self._pool = ThreadPoolExecutor(cores() if device == "cpu" else 2)  # on a device one reads for the other
 
     def move(
-        self, plan: Plan, focus: str | None, cancelled: Callable[[], bool], *, outputs: bool = True
-    ) -> Iterator[LiveEvent]:
+        self, plan: Plan, focus: str | None, cancelled: Callable[[], bool], *, outputs: bool = True,
+        rest: Callable[[], object] = lambda: None,
+    ) -> Iterator[LiveEvent]:  # fmt: skip
         """Follow a slider move: pictures first, the open matrix `focus` before the others, weights last.
 
-        Without `outputs` the look has that picture only where it takes no pass over the matrices.
+        Without `outputs` the look has that picture only where it takes no pass over the matrices. A large family's
+        weights take long: before them it calls `rest`, which may wait for a later move.
 
         Ends early, without a word, once `cancelled()` says that a later move has come.
         """
@@ -154,6 +154,8 @@ class LiveMerge:
             self._sample, self._shown = None, plan
             self._sketches.forget()  # also those of an earlier move that was cancelled among them
             yield LookReady(self._pictures.look(step, seen, time.perf_counter() - start))
+            if self._held.lean:
+                rest()
             yield from self._weights(step, merged, cancelled, start)
 
     def _weights(
@@ -273,20 +275,9 @@ class LiveMerge:
         self, step: Step, tensors: Sequence[TensorPlan], seen: Mapping[str, Merged], cancelled: Callable[[], bool]
     ) -> dict[str, Tensor]:
         """These tensors of the merge; not all of them once `cancelled()`."""
-        plan = step.plan
 
         def merged(tensor: TensorPlan) -> Tensor | None:
-            if cancelled():
-                return None
-            if tensor.action == "copy" or tensor.held is not None:
-                return kept_tensor(plan, tensor)
-            if plan.space == "weights":  # the models themselves, so that no bit is lost through a difference
-                models = read_models(plan, tensor, self._held.place(tensor.name))
-                return merged_weights(plan, tensor, models).to(tensor.dtype).cpu()
-            found = seen.get(tensor.name)
-            if found is None or isinstance(found, Fold):
-                found = self._deltas.weights(step, tensor, self._deltas.delta(step, tensor) if found is None else found)
-            return found
+            return weights_of(step, tensor, seen.get(tensor.name), self._deltas, self._held, cancelled)
 
         found = zip((t.name for t in tensors), self._pool.map(merged, tensors), strict=True)
         return {name: tensor for name, tensor in found if tensor is not None}

@@ -116,6 +116,27 @@ def test_the_latest_move_of_a_session_wins_and_others_are_left_alone(client: Cli
     assert not any(isinstance(event, UserError) for events in early for event in events)
 
 
+def test_a_large_familys_weights_wait_for_a_rest_or_a_question(sources: Sources, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("eval.answering.limits", lambda size, room: (0, 1.0))  # no family is small enough
+    monkeypatch.setattr("eval.worker._PAUSE", 600.0)
+    client = Client()
+
+    def shown(weight: float) -> int:
+        number = client.send(Move("a", sources, recipe(sources, 1.0, weight), FOCUS))
+        while not isinstance(client.pipe.recv()[1], LookReady):
+            pass
+        return number
+
+    first = shown(0.1)
+    assert not client.pipe.poll(0.5)
+    second = shown(0.2)
+    asking = client.send(Ask("a", sources, None, question("base"), max_new_tokens=2))
+    assert [[type(event) for event in events] for events in client.replies(second)] == [[StateReady]]
+    assert first < second < asking
+    client.pipe.close()
+    client.process.join(20)
+
+
 def test_every_model_answers_the_same_question(client: Client, sources: Sources):
     names = ("merge", "base", "helpful", "honest")
     events = client.ask(Ask("a", sources, recipe(sources, 1.0, 1.0), question(*names), max_new_tokens=8))

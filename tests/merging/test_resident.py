@@ -3,6 +3,7 @@
 import ctypes
 import os
 import weakref
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from benchmarks.measured import anonymous
-from merging import resident
+from merging import blocks, pieces, resident
 from merging.checkpoint import Checkpoint, open_checkpoint
 from merging.live import LiveMerge
 from merging.live_events import FoldedReady, LookReady, StateReady
@@ -239,6 +240,30 @@ def test_the_folds_of_two_moves_are_not_held_at_a_time(family):
     for event in merge.move(plan_of(family, rank_mode="uniform", rank_budget=0.3), None, lambda: False):
         if isinstance(event, LookReady):
             assert [one() for one in old] == [None] * len(old)
+
+
+def test_a_move_waits_for_a_piece_of_an_embedding_not_for_all_of_it(family, monkeypatch):
+    monkeypatch.setattr(blocks, "BLOCK", 256)
+    monkeypatch.setattr(pieces, "PIECE", 256)  # of 96 x 32 entries
+    opened, embedding, plain = [], "model.embed_tokens.weight", Checkpoint.parts
+    monkeypatch.setattr(Checkpoint, "parts", lambda self, name: opened.append(name) or plain(self, name))
+    merge, plan = live(family, None, 0), plan_of(family, exclude=("*embed*",))
+    events = list(merge.move(plan, DOWN, lambda: embedding in opened))
+    assert isinstance(events[-1], LookReady)
+    assert opened.count(embedding) == 4  # one piece of base and experts
+    whole = live(family, None, 1 << 40).state(plan)[embedding]
+    assert torch.equal(merge.state(plan)[embedding], whole)
+    assert opened.count(embedding) == 4 + 12 * 4
+
+
+@pytest.mark.parametrize(("limit", "rests", "last"), [(0, 1, LookReady), (1 << 40, 0, StateReady)])
+def test_before_a_large_familys_weights_there_is_a_rest(family, limit, rests, last):
+    resting = []
+    events = live(family, None, limit).move(
+        plan_of(family), DOWN, lambda: bool(resting), rest=partial(resting.append, True)
+    )
+    assert isinstance([*events][-1], last)
+    assert len(resting) == rests
 
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="not glibc")
