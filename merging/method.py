@@ -51,6 +51,7 @@ class Knob:
     choices: tuple[str, ...] = ()
     first: bool = False  # shown at once; the other knobs wait under "more"
     moves: Moves = "factors"  # what a change makes stale at worst in a spectral method
+    scales: tuple[str, ...] = ()  # a choice's key, then its values with which a change moves the diagonal alone
     key: str = ""  # the recipe's name for it, filled in by the decorator
 
 
@@ -67,6 +68,7 @@ def Number(
     per_expert: bool = False,
     first: bool = False,
     moves: Moves = "factors",
+    scales: tuple[str, ...] = (),
 ) -> Knob:
     return Knob(
         "number",
@@ -81,6 +83,7 @@ def Number(
         per_expert,
         first=first,
         moves=moves,
+        scales=scales,
     )
 
 
@@ -89,10 +92,12 @@ def Switch(default: bool, label: str, help: str, *, screen: bool | None = None) 
 
 
 def Choice(
-    choices: Sequence[str], label: str, help: str, *, screen: str | None = None, moves: Moves = "factors"
-) -> Knob:
+    choices: Sequence[str], label: str, help: str, *, screen: str | None = None, moves: Moves = "factors",
+    scales: tuple[str, ...] = (),
+) -> Knob:  # fmt: skip
     """The first choice is the default."""
-    return Knob("choice", label, help, choices[0], screen or choices[0], choices=tuple(choices), moves=moves)
+    default, shown = choices[0], screen or choices[0]
+    return Knob("choice", label, help, default, shown, choices=tuple(choices), moves=moves, scales=scales)
 
 
 def Globs(label: str, help: str, *, screen: tuple[str, ...] = ()) -> Knob:

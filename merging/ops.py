@@ -69,6 +69,12 @@ def outlier_threshold(size: Tensor, kappa: float, *, stat: str = "std", scope: s
 
     scope "row" measures each row of a matrix by itself; the result broadcasts against `size`.
     """
+    middle, spread = middle_and_spread(size, stat=stat, scope=scope)
+    return middle + kappa * spread
+
+
+def middle_and_spread(size: Tensor, *, stat: str, scope: str) -> tuple[Tensor, Tensor]:
+    """What `outlier_threshold` is made of, whatever kappa is."""
     per_row = scope == "row" and size.dim() > 1
     rows = size if per_row else size.flatten().unsqueeze(0)
     if stat == "mad":
@@ -76,8 +82,8 @@ def outlier_threshold(size: Tensor, kappa: float, *, stat: str = "std", scope: s
         spread = 1.4826 * median((rows - middle).abs())
     else:
         middle, spread = rows.mean(-1, keepdim=True), rows.std(-1, keepdim=True, correction=0)
-    theta = middle + kappa * spread
-    return theta if per_row else theta.view([1] * size.dim())
+    shape = middle.shape if per_row else [1] * size.dim()
+    return middle.view(shape), spread.view(shape)
 
 
 def median(rows: Tensor) -> Tensor:

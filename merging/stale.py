@@ -1,5 +1,7 @@
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
+from merging.method import Knob
 from merging.plan import Plan
 from merging.shaping import shared_knobs
 
@@ -20,5 +22,12 @@ def stale(old: Plan | None, new: Plan) -> What:
         if [w == 0 for w in before.weights] != [w == 0 for w in after.weights]:
             found.add("fold")
         if before.settings != after.settings:
-            found |= {k.moves for k in knobs if before.settings.get(k.key) != after.settings.get(k.key)}
+            moved = (k for k in knobs if before.settings.get(k.key) != after.settings.get(k.key))
+            found |= {_moves(knob, before.settings, after.settings) for knob in moved}
     return "factors" if "factors" in found else "fold" if "fold" in found else "diagonal"
+
+
+def _moves(knob: Knob, *settings: Mapping[str, Any]) -> What:
+    if knob.scales and all(one[knob.scales[0]] in knob.scales[1:] for one in settings):
+        return "diagonal"
+    return knob.moves

@@ -11,10 +11,11 @@ from torch import Tensor
 from merging.decompose import SVD
 from merging.method import Choice, Lambda, Number, Paper, merge_method
 from merging.methods.tsv_m import EXCLUDE
-from merging.ops import hoyer_sparsity, outlier_threshold, sparsity
+from merging.ops import hoyer_sparsity, middle_and_spread, sparsity
 from merging.spectral import Factors, Fold, fold
 
 LAYER_MODES = ("layer_suppress", "layer_emphasise")
+SCALES = ("outlier_mode", "none", *LAYER_MODES)  # with these modes outliers scale whole experts
 
 
 def densest_layer(
@@ -47,7 +48,17 @@ def resm(
         Number(0.0, 1.0, 0.05, 0.1, "Sparsity", "Entries below this × RMS count as zero.", first=True, moves="fold"),
     ],
     outlier_strength: Annotated[
-        float, Number(0.0, 1.0, 0.05, 1.0, "Outlier weight", "How firmly extreme entries are reweighted.", first=True)
+        float,
+        Number(
+            0.0,
+            1.0,
+            0.05,
+            1.0,
+            "Outlier weight",
+            "How firmly extreme entries are reweighted.",
+            first=True,
+            scales=SCALES,
+        ),
     ],
     lambda_: Annotated[float, Lambda(3.0)],
     rank_mode: Annotated[
@@ -65,13 +76,19 @@ def resm(
             ("huber", "none", "drop", "layer_suppress", "layer_emphasise"),
             "Outlier rule",
             "What happens beyond the threshold.",
+            scales=SCALES,
         ),
     ],
     outlier_threshold: Annotated[
-        float, Number(0.5, 6.0, 0.25, 3.0, "Outlier threshold σ", "Lower treats more entries as extreme.")
+        float,
+        Number(0.5, 6.0, 0.25, 3.0, "Outlier threshold σ", "Lower treats more entries as extreme.", scales=SCALES),
     ],
-    outlier_scope: Annotated[str, Choice(("tensor", "row"), "Measured over", "Whole matrix, or each row.")],
-    outlier_stat: Annotated[str, Choice(("std", "mad"), "Spread by", "Standard deviation, or robust MAD.")],
+    outlier_scope: Annotated[
+        str, Choice(("tensor", "row"), "Measured over", "Whole matrix, or each row.", scales=SCALES)
+    ],
+    outlier_stat: Annotated[
+        str, Choice(("std", "mad"), "Spread by", "Standard deviation, or robust MAD.", scales=SCALES)
+    ],
     energy: Annotated[
         float, Number(0.5, 1.0, 0.01, 0.9, "Energy", "Share of energy kept (energy rule).", moves="fold")
     ],
@@ -117,7 +134,7 @@ class _Outliers:
 
     def _theta(self, factors: Factors, t: int) -> Tensor:
         key = ("theta", factors.ids[t], self.kappa, self.scope, self.stat)
-        return factors.remember(key, lambda: _threshold(factors.deltas[t].abs(), self.kappa, self.scope, self.stat))
+        return factors.remember(key, lambda: _threshold(factors, t, self.kappa, self.scope, self.stat))
 
     def change(self, factors: Factors, t: int, delta: Tensor) -> Tensor:
         theta = self._theta(factors, t)
@@ -150,9 +167,11 @@ class _Outliers:
         return [value * n / sum(raised) for value in raised]
 
 
-def _threshold(size: Tensor, kappa: float, scope: str, stat: str) -> Tensor:
+def _threshold(factors: Factors, t: int, kappa: float, scope: str, stat: str) -> Tensor:
     """Infinite where it would be 0: median and MAD of a delta that is mostly 0 tell no scale; nothing stands out."""
-    theta = outlier_threshold(size, kappa, stat=stat, scope=scope)
+    key = ("spread", factors.ids[t], scope, stat)
+    middle, spread = factors.remember(key, lambda: middle_and_spread(factors.deltas[t].abs(), stat=stat, scope=scope))
+    theta = middle + kappa * spread
     return torch.where(theta > 0, theta, math.inf)
 
 
@@ -161,12 +180,12 @@ def _outlier_mass(
 ) -> tuple[float, float]:
     """L1 mass of delta t beyond theta, and in all."""
 
-    def measure() -> tuple[float, float]:
+    def measure() -> float:
         size = factors.deltas[t].abs()
-        beyond = size[size > _threshold(size, kappa, scope, stat)]
-        return beyond.sum().item(), size.sum().item()
+        return size[size > _threshold(factors, t, kappa, scope, stat)].sum().item()
 
-    return factors.remember(("mass", factors.ids[t], kappa, scope, stat), measure)
+    beyond = factors.remember(("mass", factors.ids[t], kappa, scope, stat), measure)
+    return beyond, factors.remember(("all mass", factors.ids[t]), lambda: factors.deltas[t].abs().sum().item())
 
 
 def _wanted(factors: Factors, mode: str, budget: float, eta: float, energy: float, peak: Tensor | None) -> list[int]:

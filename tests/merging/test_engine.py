@@ -226,11 +226,34 @@ class TestLive:
             (recipe(family, weights=(0.0, 1, 1), lambda_=1.3), "fold"),
             (recipe(family, weights=(0.0, 1, 1), lambda_=1.3, rank_budget=0.5), "fold"),
             (recipe(family, weights=(0.0, 1, 1), lambda_=1.3, rank_budget=0.5, outlier_threshold=2.0), "factors"),
+            (recipe(family, outlier_mode="layer_suppress"), "factors"),
+            (recipe(family, outlier_mode="layer_suppress", outlier_strength=0.4), "diagonal"),
+            (recipe(family, outlier_mode="layer_emphasise", outlier_threshold=2.0, outlier_scope="row"), "diagonal"),
+            (recipe(family, outlier_mode="none"), "diagonal"),
+            (recipe(family, outlier_mode="drop"), "factors"),
             (recipe(family, "ties"), "tensors"),
         ]
         for wanted, what in moves:
             first, *_ = live.move(make_plan(wanted), DOWN, lambda: False)
             assert first == Stale(what)
+
+    @pytest.mark.parametrize(
+        "moved", [{"outlier_strength": 0.4}, {"outlier_threshold": 2.0}, {"outlier_mode": "layer_emphasise"}]
+    )
+    def test_layers_weighed_anew_are_not_folded_or_factored_anew(self, family, moved, monkeypatch):
+        live = self.live(family)
+        still = {"outlier_mode": "layer_suppress", "outlier_threshold": 1.0, "exclude": ("*embed*", "*lm_head*")}
+        list(live.move(make_plan(recipe(family, **still)), DOWN, lambda: False))
+        before = live.folded(make_plan(recipe(family, **still)))
+        for made in ("svd", "polar", "singular_values"):
+            monkeypatch.setattr(f"merging.spectral.{made}", None)  # whoever calls it fails
+        plan = make_plan(recipe(family, **(still | moved)))
+        list(live.move(plan, DOWN, lambda: False))
+        folded = live.folded(plan)
+        assert before is not None
+        assert folded is not None
+        assert all(folded.folds[name].u is fold.u for name, fold in before.folds.items())
+        assert not torch.equal(folded.folds[DOWN].x, before.folds[DOWN].x)
 
     def test_what_a_cancelled_move_left_half_done_is_not_taken_for_done(self, family):
         live = self.live(family)
