@@ -112,7 +112,7 @@ def told(found: Fit) -> str:
     """In one sentence; shares of 100, the mean over the experts and the least of them."""
     numbers = " / ".join(f"{x:g}" for x in found.found)
     way = {0: "no others are nearer", 1: "in closed form"}.get(found.steps, f"in {found.steps} steps")
-    was, now = (f"{100 * sum(x) / len(x):.1f} (least {100 * min(x):.1f})"
+    was, now = (f"{100 * sum(x) / len(x):.1f} (least {100 * min(x):.1f})".replace("-", "−")
                 for x in ([s for s in shares if s == s] for shares in (found.before, found.after)))  # fmt: skip
     if found.what == "densities":
         numbers, way = " to ".join(f"{x:g}" for x in found.found), "by what each layer changes (LEWIS)"

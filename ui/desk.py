@@ -91,7 +91,7 @@ def apply_recipe(services: Services, page: Page, session: Session, turns: Turns,
 
 def show_recipe(services: Services, page: Page, session: Session, after: Session, turns: Turns) -> Iterator[Updates]:
     if after is not session:
-        yield {**hold(services, page, after), **_told(services, page, after, session)}
+        yield {**hold(services, page, after), **_told(services, page, after, session), page.map.fitted: ""}
         refuse_missing(after.recipe)
         yield from follow(services, page, after)
 

@@ -28,9 +28,10 @@ def fit(services: Services, page: Page, what: What, session: Session, turns: Tur
     assert isinstance(found, Fit)
     if newest(services, session).recipe != session.recipe:
         return  # the desk has moved on meanwhile
-    yield {page.map.fitted: told(found)}
-    if found.steps:
-        yield from show_recipe(services, page, session, with_fit(named, found), turns)
+    after = with_fit(named, found) if found.steps else session
+    yield from show_recipe(services, page, session, after, turns)
+    if newest(services, session).recipe == after.recipe:
+        yield {page.map.fitted: told(found)}
 
 
 def fit_safety(services: Services, page: Page, session: Session, turns: Turns) -> Iterator[Updates]:

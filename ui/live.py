@@ -36,7 +36,7 @@ def move(services: Services, page: Page, before: Session, *columns: Mapping[str,
     if session is before:  # a Reset or a release that changed nothing
         return
     session = with_measurement(session, services.home)  # the shaper may need one
-    changes = hold(services, page, session)
+    changes = {**hold(services, page, session), page.map.fitted: ""}
     if is_missing(session.recipe) or is_missing(before.recipe):
         changes |= measure_button(services, page, session)
     if is_missing(session.recipe):
@@ -62,6 +62,7 @@ def change_method(services: Services, page: Page, before: Session, name: str) ->
         **card(page, session),
         **measure_button(services, page, session),
         page.method.roll: method.draw_roll(session.recipe),
+        page.map.fitted: "",
         page.method.preset: method.preset_of(session.recipe, services.presets),
     }
     refuse_missing(session.recipe)

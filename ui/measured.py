@@ -51,9 +51,12 @@ def could_read_more(recipe: Recipe, home: Path) -> bool:
 def refuse_missing(recipe: Recipe) -> None:
     if is_missing(recipe):
         needs = recipe.method if METHODS[recipe.method].calibrated else dict(recipe.parameters).get("shaper")
+        by = "what the experts read"
+        if _stream(recipe) == "gradients":
+            by = "how much the experts' answers depend on each weight"
         raise UserError(
             "E_CALIBRATION",
-            f"`{needs}` merges by what the experts read, which is not measured yet.",
+            f"`{needs}` merges by {by}, which is not measured yet.",
             kept="Your last good merge is still live.",
             do="Press Measure the experts.",
         )

@@ -373,6 +373,7 @@ def test_fit_scale_is_there_once_the_experts_are_measured_and_moves_the_slider_i
     assert (number.get_attribute("title") or "").startswith(number.input_value()[:4])
     page.get_by_role("button", name="Undo").click()
     expect(scale).to_have_value(before)
+    expect(page.locator("#fits")).not_to_contain_text("in closed form")  # it spoke of the merge that was fitted
     page.locator("#method input").click()
     page.get_by_role("option", name="TIES", exact=True).click()
     page.get_by_role("button", name="LEWIS densities").click()

@@ -81,7 +81,7 @@ def test_the_scale_by_hand():
     assert dict(found.recipe.parameters) == {"lambda": 0.707}, "one number in the place of a list over depth"
     assert found.before == pytest.approx((0.75, -3.0))
     assert found.after == pytest.approx((0.7892, -1.0852), abs=1e-4)
-    shares = "output kept was -112.5 (least -300.0), is -14.8 (least -108.5) of 100, all matrices together."
+    shares = "output kept was −112.5 (least −300.0), is −14.8 (least −108.5) of 100, all matrices together."
     assert told(found) == f"λ 0.707, in closed form: {shares}"
 
 

@@ -9,10 +9,11 @@ import gradio as gr
 
 from merging.method import Method
 from merging.methods import METHODS
+from merging.plots import roles
 from merging.recipe import Expert, Recipe
 from ui.measured import MORE
 from ui.pieces import static
-from ui.session import Session, recipe_of
+from ui.session import Session, names_of, recipe_of
 
 _OWN = "Own settings"
 
@@ -69,20 +70,30 @@ def card_html(method: Method, notice: str = "") -> str:
 
 
 def notice(session: Session) -> str:
-    """Says so when the method takes fewer experts than are on the desk."""
+    """What the recipe says of itself, as a preset does; then what the method does not take of the desk: some of the
+    experts, or their weights.
+    """
+    return f"{session.recipe.note} {_left_out(session)}".strip()
+
+
+def _left_out(session: Session) -> str:
     merged = recipe_of(session)
     if len(merged.experts) == len(session.recipe.experts):
-        return ""
+        return "" if METHODS[merged.method].uses_weight else "The weights above change nothing here."
     names = " and ".join(expert.name for expert in merged.experts)
     count = "one expert" if len(merged.experts) == 1 else f"{len(merged.experts)} experts"
     return f"Merges {count} only, here {names}. Give weight 0 to those to leave out."
 
 
 def apply_preset(recipe: Recipe, preset: Recipe) -> Recipe:
-    """The preset's method and numbers on this recipe's models; further experts take the last expert's numbers."""
+    """The preset's method and numbers on this recipe's models. Those of its harmless expert are for the one of that
+    name, wherever it stands; further experts take the last expert's numbers.
+    """
+    numbers = {expert.name: expert.parameters for expert in preset.experts}
+    role = roles(names_of(recipe))
     experts = tuple(
-        Expert(expert.model, preset.experts[min(i, len(preset.experts) - 1)].parameters)
-        for i, expert in enumerate(recipe.experts)
+        Expert(expert.model, numbers.get(role[name], preset.experts[-1].parameters))
+        for expert, name in zip(recipe.experts, names_of(recipe), strict=True)
     )
     return replace(
         recipe, method=preset.method, parameters=preset.parameters, experts=experts, seed=preset.seed,
