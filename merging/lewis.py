@@ -35,6 +35,10 @@ def lewis(plan: Plan) -> Recipe:
         raise UserError("E_CALIBRATION", what, where=recipe.calibration or "", do=MAKE_WITH_BASE)
     matrices = family_of(["expert"], plan.base.shapes).matrices
     names = [matrix.name for matrix in matrices if matrix.name in calibration.about.matrices]
+    if not names:
+        raise UserError(
+            "E_CALIBRATION", "what is measured is of none of these matrices", where=recipe.calibration or ""
+        )
     of = dict(zip((expert.model for expert in recipe.beside_base), plan.experts, strict=True))
     experts: list[Expert] = []
     for expert in recipe.experts:

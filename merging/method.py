@@ -163,9 +163,6 @@ class Method:
     def spectral(self) -> bool:
         return self.space == "factors"
 
-    def defaults(self) -> dict[str, Value]:
-        return {knob.key: knob.default for knob in self.knobs}
-
 
 def merge_method(
     *,

@@ -10,6 +10,7 @@ from merging.methods import METHODS
 from merging.methods.output_fit import fit_weights
 from merging.plan import make_plan
 from merging.recipe import parse_recipe
+from tests.keywords import keywords
 
 # Two experts: the unit matrix, and one that reads both inputs and writes one output.
 PAIR = torch.tensor([[[1.0, 0.0], [0.0, 1.0]], [[1.0, 1.0], [0.0, 0.0]]], dtype=torch.float64)
@@ -24,9 +25,7 @@ def regmean(deltas, grams, weights=ONES, counts=None, squares=None, gains=None, 
     method = METHODS["regmean" if gains is None else "regmean_gains"]
     transposed = settings.pop("transposed", False)
     inputs = Inputs(grams and grams.__getitem__, counts, transposed=transposed, squares=squares, gains=gains)
-    keywords = method.defaults() | {"a": 1.0, "ridge": 0.0} | settings
-    scale = keywords.pop("lambda")
-    return method(deltas, weights, inputs=inputs, lambda_=scale, **keywords)
+    return method(deltas, weights, inputs=inputs, **keywords(method, **{"a": 1.0, "ridge": 0.0} | settings))
 
 
 def close(found, expected, atol=1e-9):

@@ -1,10 +1,12 @@
 """LEWIS: densities by hand, as a recipe writes them, and as the Map shows them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from merging.calibration import Inputs
+from merging.calibration import About, Calibration, Inputs
 from merging.checkpoint import open_checkpoint
 from merging.errors import UserError
 from merging.lewis import _change, by_layer, densities, lewis
@@ -60,6 +62,13 @@ def test_what_is_missing_is_said(family):
         lewis(make_plan(parse_recipe(RECIPE.format(method="task_arithmetic", density=1.0), family)))
     with pytest.raises(UserError, match="own matrices read"):
         lewis(make_plan(parse_recipe(RECIPE.format(method="ties", density=1.0), family)))
+    about = About(base="b", experts=("e",), stream="own", tokens=(9,), matrices={}, embedding="", base_columns=True)
+    plan = replace(
+        make_plan(parse_recipe(RECIPE.format(method="ties", density=1.0), family)),
+        calibration=Calibration(family, about),
+    )
+    with pytest.raises(UserError, match="of none of these matrices"):
+        lewis(plan)
 
 
 def test_the_map_has_a_strip_where_densities_differ(family):

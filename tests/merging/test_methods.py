@@ -10,19 +10,19 @@ from merging.methods.resm import resm
 from merging.ops import hoyer_sparsity, outlier_threshold, sparsity
 from merging.polar import polar
 from merging.spectral import Factors, Fold
+from tests.keywords import keywords
 
 
 def run(name, inputs, weights=None, **settings):
     """A method on stacked inputs with defaults for what is not given; spectral results as dense matrices."""
     method = METHODS[name]
     stacked = torch.stack([torch.as_tensor(x, dtype=torch.float64) for x in inputs])
-    keywords = method.defaults() | settings
+    arguments = keywords(method, **settings)
     for knob in method.knobs:
         if knob.per_expert:
-            keywords[knob.key] = torch.as_tensor([keywords[knob.key]] * len(inputs))
-    keywords = {"lambda_" if k == "lambda" else k: v for k, v in keywords.items()}
+            arguments[knob.key] = torch.as_tensor([arguments[knob.key]] * len(inputs))
     ones = torch.ones(len(inputs), dtype=torch.float64) if weights is None else tensor(weights, dtype=torch.float64)
-    found = method(Factors(stacked) if method.spectral else stacked, ones, **keywords)
+    found = method(Factors(stacked) if method.spectral else stacked, ones, **arguments)
     return found.dense() if isinstance(found, Fold) else found
 
 
@@ -179,8 +179,7 @@ class TestSpectral:
 
 
 def _keywords(**settings):
-    keywords = METHODS["resm"].defaults() | settings
-    return {"lambda_" if key == "lambda" else key: value for key, value in keywords.items()}
+    return keywords(METHODS["resm"], **settings)
 
 
 def test_rank_rules_by_hand():

@@ -13,6 +13,7 @@ from merging.methods import METHODS
 from merging.plan import check, make_plan
 from merging.random_bits import uniform_bits
 from merging.recipe import parse_recipe
+from tests.keywords import keywords
 
 LLAMA = Path(__file__).parents[1] / "goldens" / "llama"
 HALF = 2**-0.5
@@ -23,12 +24,11 @@ def run(name, inputs, weights=None, **settings):
     """A method in float64 with its defaults for what is not given."""
     method = METHODS[name]
     stacked = torch.stack([torch.as_tensor(x, dtype=torch.float64) for x in inputs])
-    keywords = method.defaults() | settings
+    arguments = keywords(method, **settings)
     for knob in method.knobs:
         if knob.per_expert:
-            keywords[knob.key] = torch.full((len(inputs),), keywords[knob.key], dtype=torch.float64)
-    keywords = {"lambda_" if key == "lambda" else key: value for key, value in keywords.items()}
-    return method(stacked, tensor(weights or [1.0] * len(inputs), dtype=torch.float64), **keywords)
+            arguments[knob.key] = torch.full((len(inputs),), arguments[knob.key], dtype=torch.float64)
+    return method(stacked, tensor(weights or [1.0] * len(inputs), dtype=torch.float64), **arguments)
 
 
 def close(found, expected, atol=1e-9):

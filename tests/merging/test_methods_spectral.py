@@ -11,6 +11,7 @@ from merging.methods import METHODS
 from merging.methods.safe_gate import alignment
 from merging.spaces import core
 from merging.spectral import Factors, Fold
+from tests.keywords import keywords
 
 I2, SHEAR = torch.eye(2, dtype=torch.float64), tensor([[1.0, 1.0], [0.0, 0.0]], dtype=torch.float64)
 FACTORED = ["iso_c", "iso_cts", "cart", "knots", "swudi", "tsv_m", "resm"]
@@ -22,16 +23,15 @@ def run(name, inputs, weights=None, base=None, **settings):
     method = METHODS[name]
     factors = inputs if isinstance(inputs, Factors) else Factors(torch.stack([x.double() for x in inputs]))
     n, dtype = len(factors.deltas), factors.deltas.dtype
-    keywords = method.defaults() | settings
+    arguments = keywords(method, **settings)
     for knob in method.knobs:
         if knob.per_expert:
-            value = keywords[knob.key]
-            keywords[knob.key] = tensor(value if isinstance(value, list) else [value] * n)
-    keywords = {"lambda_" if key == "lambda" else key: value for key, value in keywords.items()}
+            value = arguments[knob.key]
+            arguments[knob.key] = tensor(value if isinstance(value, list) else [value] * n)
     if method.takes_base:
-        keywords["base"] = random(1, *factors.deltas.shape[1:])[0] if base is None else base
+        arguments["base"] = random(1, *factors.deltas.shape[1:])[0] if base is None else base
     ones = torch.ones(n, dtype=dtype) if weights is None else tensor(weights, dtype=dtype)
-    found = method(factors if method.spectral else factors.deltas, ones, **keywords)
+    found = method(factors if method.spectral else factors.deltas, ones, **arguments)
     return found.dense() if isinstance(found, Fold) else found
 
 

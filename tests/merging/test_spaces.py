@@ -16,6 +16,7 @@ from merging.recipe import parse_recipe
 from merging.shaping import shared_knobs
 from merging.spaces import SPACES, core, full, knots
 from merging.spectral import Factors, Fold
+from tests.keywords import keywords
 from tests.pico import make_family
 
 Q = "model.layers.0.self_attn.q_proj.weight"
@@ -41,16 +42,15 @@ def dense(merged):
 def run(name, space, **settings):
     """A method in a space, back in the coordinates of the weights."""
     method, factors = METHODS[name], space.factors
-    keywords = method.defaults() | settings
+    arguments = keywords(method, **settings)
     for knob in method.knobs:
         if knob.per_expert:
-            keywords[knob.key] = torch.full((len(factors.deltas),), keywords[knob.key], dtype=torch.float64)
-    keywords = {"lambda_" if key == "lambda" else key: value for key, value in keywords.items()}
+            arguments[knob.key] = torch.full((len(factors.deltas),), arguments[knob.key], dtype=torch.float64)
     if method.random:
         shape = tuple(factors.deltas.shape[1:])
-        keywords["bits"] = lambda t: uniform_bits(0, str(t), "tensor", shape).double()
+        arguments["bits"] = lambda t: uniform_bits(0, str(t), "tensor", shape).double()
     weights = torch.ones(len(factors.deltas), dtype=factors.deltas.dtype)
-    return dense(space.back(method(factors if method.spectral else factors.deltas, weights, **keywords)))
+    return dense(space.back(method(factors if method.spectral else factors.deltas, weights, **arguments)))
 
 
 @pytest.mark.parametrize("name", SPACES)
