@@ -21,7 +21,7 @@ from benchmarks.paper.training import Trainer, Unit
 from benchmarks.paper.unit import run, settle, town_probes
 from eval.calibrating.texts import Text, answer, read_texts
 from eval.judging.probes import H, load_probes
-from eval.paper.pairs import RIVALS
+from eval.paper.pairs import RIVALS, pairs
 from eval.paper.records import Record, of_unit, read_records
 from eval.paper.table import compare
 from eval.running.models import Models
@@ -126,7 +126,7 @@ from the training side of the world that the probes ask about. Text from elsewhe
 
 ## Pair by pair
 
-{differences(comparison, READER.name, LEARNER.name)}
+{differences(pairs(comparison, READER.name, LEARNER.name))}
 
 ## What was chosen
 

@@ -21,8 +21,7 @@ from merging.fit import Fit, fit
 from merging.folded import Folded
 from merging.live import LiveMerge
 from merging.live_events import LiveEvent
-from merging.models import open_model
-from merging.plan import Plan, make_plan
+from merging.plan import Plan, make_plan, open_models
 from merging.resident import limits, stored_bytes
 
 if TYPE_CHECKING:
@@ -217,11 +216,12 @@ class Answering:
         measured = recipe.folder / recipe.calibration if recipe and recipe.calibration else None
         base = self.models().model(family.models["base"])
         question, files = ask.turns["router"], files_of(measured) if ask.route_by == "prompts" else []
-        return route("router", base, ask.sources.names, question, files, family.fits, family.triplets)
+        experts = {name: family.models[name] for name in ask.sources.names}
+        return route("router", base, experts, question, files, family.fits, family.triplets)
 
     def _family(self, sources: "Sources") -> Family:
         """By content: a model that was replaced in its folder makes another family."""
-        opened = [open_model(source, Path(), base=sources.base) for source in (sources.base, *sources.experts)]
+        opened = open_models((sources.base, *sources.experts), sources.base, stages=sources.stages)
         key = (sources, *(checkpoint.fingerprint for checkpoint in opened))
         with self._opening:
             if key not in self._families:

@@ -30,11 +30,12 @@ _PAUSE = 1.0  # seconds from a large family's pictures to its weights, which tak
 
 @dataclass(frozen=True)
 class Sources:
-    """A family on screen: absolute folders, and the experts' names as shown."""
+    """A family on screen: absolute folders, or names of `stages`, and the experts' names as shown."""
 
     base: str
     experts: tuple[str, ...]
     names: tuple[str, ...]
+    stages: tuple[Recipe, ...] = ()
 
 
 @dataclass(frozen=True)

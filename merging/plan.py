@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from merging.alignment import Output, fitted
@@ -127,11 +128,18 @@ def make_plan(recipe: Recipe, hub: Hub | None = None) -> Plan:
 
 def members(recipe: Recipe) -> tuple[Checkpoint, ...]:
     """The recipe's base and the experts beside it, stages among them, whatever its method still lacks."""
-    made, stages = _check_stages(recipe, None)
-    if problems := [problem for one in stages for problem in one.problems]:
-        raise all_of(problems)
     sources = [source for source in (recipe.base, *(expert.model for expert in recipe.beside_base)) if source]
-    return tuple(made.get(source) or open_model(source, recipe.folder, base=recipe.base) for source in sources)
+    return open_models(sources, recipe.base, recipe.folder, recipe.stages)
+
+
+def open_models(
+    sources: Iterable[str], base: str | None, folder: Path = Path(), stages: Sequence[Recipe] = ()
+) -> tuple[Checkpoint, ...]:
+    """The models of these names, which may be the names of `stages`; raises UserError for what cannot be opened."""
+    made, found = _check_stages(stages, None)
+    if problems := [problem for one in found for problem in one.problems]:
+        raise all_of(problems)
+    return tuple(made.get(source) or open_model(source, folder, base=base) for source in sources)
 
 
 def check(recipe: Recipe, hub: Hub | None = None) -> Checked:
@@ -139,7 +147,7 @@ def check(recipe: Recipe, hub: Hub | None = None) -> Checked:
 
     With a `hub`, the headers of Hub models that are not on this machine are fetched, and never a weight.
     """
-    made, stages = _check_stages(recipe, hub)
+    made, stages = _check_stages(recipe.stages, hub)
     last = _check(recipe, hub, made)
     if not stages:
         return last
@@ -151,11 +159,11 @@ def check(recipe: Recipe, hub: Hub | None = None) -> Checked:
     return Checked(replace(last.plan, notices=notices), (), notices)
 
 
-def _check_stages(recipe: Recipe, hub: Hub | None) -> tuple[dict[str, Checkpoint | None], list[Checked]]:
-    """The recipe's stages by name, None for those that cannot be made, and what was found in each."""
+def _check_stages(stages: Iterable[Recipe], hub: Hub | None) -> tuple[dict[str, Checkpoint | None], list[Checked]]:
+    """Stages by name, None for those that cannot be made, and what was found in each."""
     made: dict[str, Checkpoint | None] = {}
     found = []
-    for one in recipe.stages:
+    for one in stages:
         checked = _check(one, hub, made)
         found.append(_named(replace(checked, problems=(*stage_problems(one), *checked.problems)), one))
         made[one.name] = stage(checked.plan) if checked.plan else None

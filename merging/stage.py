@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -91,6 +91,20 @@ def names_in(model: Checkpoint) -> list[str]:
     if isinstance(below, Stage):
         return [name for expert in below.plan.experts for name in names_in(expert)]
     return [Expert(below.source).name]
+
+
+def without_idle(recipe: Recipe) -> Recipe:
+    """The recipe without the stages that nothing in it uses any more."""
+
+    def used(one: Recipe) -> set[str | None]:
+        return {one.base, one.tokenizer_source, *(expert.model for expert in one.experts)}
+
+    needed, kept = used(recipe), list[Recipe]()
+    for one in reversed(recipe.stages):  # each stands after those that it uses
+        if one.name in needed:
+            needed |= used(one)
+            kept.insert(0, one)
+    return replace(recipe, stages=tuple(kept))
 
 
 def stage_problems(recipe: Recipe) -> Iterator[UserError]:

@@ -12,6 +12,7 @@ from merging.methods import METHODS
 from merging.pins import missing
 from merging.plan import check
 from merging.recipe import Recipe
+from merging.stage import without_idle
 from ui.conversation import Turns
 from ui.desk import apply_recipe, first_recipe
 from ui.live import Updates, hold
@@ -99,9 +100,10 @@ def _token(token: str) -> str:
 
 
 def _typed(services: Services, session: Session, base: str, experts: str) -> Recipe:
-    """A fresh recipe of what was typed; one that was mended already keeps its fixes."""
+    """A fresh recipe of what was typed, or names of merges on the desk; one that was mended already keeps its fixes."""
     base, listed = models.folders(base, experts)
     offered = services.offered.get(session.id)
     if offered and (offered.base, tuple(expert.model for expert in offered.experts)) == (base, listed):
         return offered
-    return fresh_recipe(METHODS[session.recipe.method], base, listed, services.folder)
+    fresh = fresh_recipe(METHODS[session.recipe.method], base, listed, services.folder)
+    return without_idle(replace(fresh, stages=session.recipe.stages))

@@ -74,4 +74,5 @@ def with_fit(session: Session, found: Fit) -> Session:
     """Experts that the method leaves out stay on the desk as they are."""
     fitted = {expert.model: expert for expert in found.recipe.experts}
     experts = tuple(fitted.get(expert.model, expert) for expert in session.recipe.experts)
-    return with_recipe(session, replace(found.recipe, experts=experts, locks=session.recipe.locks))
+    return with_recipe(session, replace(found.recipe, experts=experts, stages=session.recipe.stages,
+                                        locks=session.recipe.locks))  # fmt: skip

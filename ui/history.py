@@ -11,8 +11,7 @@ from eval.scoring.score import recall
 from eval.scoring.tries import Try, tries
 from merging.events import to_json
 from merging.methods import METHODS
-from merging.models import open_model
-from merging.plan import make_plan
+from merging.plan import make_plan, open_models
 from merging.recipe import Expert, Recipe, parse_recipe
 from merging.sources import absolute
 from merging.view import stored
@@ -32,8 +31,8 @@ def fingerprints(session: Session) -> list[str]:
     """Of the base, then of every expert on the desk."""
     recipe = session.recipe
     base = recipe.base and absolute(recipe.base, recipe.folder)
-    sources = (base, *(expert.model for expert in recipe.experts))
-    return [stored(open_model(source, recipe.folder, base=base)).fingerprint for source in sources if source]
+    sources = [source for source in (base, *(expert.model for expert in recipe.experts)) if source]
+    return [stored(one).fingerprint for one in open_models(sources, base, recipe.folder, recipe.stages)]
 
 
 def recalled(session: Session, digest: str, exam: Exam) -> Scoreboard | None:
@@ -73,9 +72,8 @@ def again(session: Session, text: str) -> Recipe:
     if method is None or method.experts[1] - method.base_first >= len(desk.experts):
         return recipe
     mine = {expert.model: expert for expert in recipe.experts}
-    return replace(
-        recipe, experts=tuple(mine.get(e.model, replace(e, parameters=(("weight", 0.0),))) for e in desk.experts)
-    )
+    experts = tuple(mine.get(e.model, replace(e, parameters=(("weight", 0.0),))) for e in desk.experts)
+    return replace(recipe, experts=experts, stages=desk.stages)
 
 
 def differences(a: Try, b: Try) -> list[tuple[str, str, str]]:

@@ -11,10 +11,10 @@ from merging.live_events import FocusReady, FoldedReady, LookReady, SampleReady,
 from merging.look import Look
 from merging.methods import METHODS
 from merging.plan import check
-from merging.sources import absolute
+from merging.sources import spelled_out
 from ui import controls, history
 from ui.conversation import Turns
-from ui.measured import could_read_more, is_missing, refuse_missing, with_measurement
+from ui.measured import could_read_more, is_missing, refuse_missing, texts_read, with_measurement
 from ui.page import Page
 from ui.panels import board, chat, health, map, method, passports, recipe, search, spectra, status, tried
 from ui.services import Services, board_of, exams_of, keep, newest
@@ -25,9 +25,9 @@ Updates = dict[Any, Any]
 
 def sources_of(session: Session) -> Sources:
     """The family on screen: all experts, also where the method takes fewer."""
-    recipe_, folder = session.recipe, session.recipe.folder
-    experts = tuple(absolute(expert.model, folder) for expert in recipe_.experts)
-    return Sources(absolute(recipe_.base or "", folder), experts, names_of(recipe_))
+    recipe_ = spelled_out(session.recipe)
+    return Sources(recipe_.base or "", tuple(expert.model for expert in recipe_.experts), names_of(session.recipe),
+                   recipe_.stages)  # fmt: skip
 
 
 def move(services: Services, page: Page, before: Session, *columns: Mapping[str, Any]) -> Iterator[Updates]:
@@ -76,7 +76,8 @@ def hold(services: Services, page: Page, session: Session) -> Updates:
 
 
 def card(page: Page, session: Session) -> Updates:
-    return {page.method.card: method.card_html(METHODS[session.recipe.method], method.notice(session))}
+    return {page.method.card: method.card_html(METHODS[session.recipe.method], method.notice(session),
+                                               texts_read(session.recipe))}  # fmt: skip
 
 
 def measure_button(services: Services, page: Page, session: Session) -> Updates:

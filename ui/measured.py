@@ -2,12 +2,15 @@
 
 import hashlib
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from shutil import copyfile
 
+from eval.calibrating.texts import read_for
 from merging.errors import UserError
 from merging.methods import METHODS
-from merging.models import open_model
+from merging.plan import members
 from merging.recipe import Recipe
 from merging.shapers import SHAPERS
 from ui.session import Session
@@ -23,11 +26,7 @@ def with_measurement(session: Session, home: Path, *, anyway: bool = False) -> S
     recipe, stream = session.recipe, _stream(session.recipe) or ("own" if anyway else "")
     if not stream or (recipe.calibration and Path(recipe.calibration).parent != home / "calibrations"):
         return session
-    models = [
-        open_model(m, recipe.folder, base=recipe.base)
-        for m in (recipe.base or "", *(expert.model for expert in recipe.beside_base))
-    ]
-    said = json.dumps([_VERSION, stream, EACH, *(m.fingerprint for m in models)])
+    said = json.dumps([_VERSION, stream, EACH, *(model.fingerprint for model in members(recipe))])
     key = hashlib.sha256(said.encode()).hexdigest()[:24]
     if recipe.calibration and Path(recipe.calibration).name.startswith(key):
         return session
@@ -41,11 +40,51 @@ def is_missing(recipe: Recipe, *, anyway: bool = False) -> bool:
     )
 
 
+def measured_by(recipe: Recipe, home: Path, texts: Path | None, each: int) -> Path:
+    """The folder of a measurement of the same models by a file that `own_file` keeps, or by so many texts."""
+    key = Path(recipe.calibration or "").name.partition("-")[0]
+    marks = [texts.stem] if texts else []
+    return home / "calibrations" / "-".join([key, *marks, *([str(each)] if each > EACH else [])])
+
+
+def own_file(home: Path, given: Path) -> Path:
+    """A visitor's file of texts, kept under its hash: more of it may be asked for later."""
+    kept = home / "calibrations" / f"{hashlib.sha256(given.read_bytes()).hexdigest()[:12]}.jsonl"
+    if not kept.exists():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        part = kept.with_suffix(".part")
+        copyfile(given, part)
+        part.replace(kept)
+    return kept
+
+
+def file_of(recipe: Recipe, home: Path) -> Path | None:
+    """The visitor's file that its measurement was made by."""
+    _, *marks = Path(recipe.calibration or "").name.split("-")
+    file = home / "calibrations" / f"{marks[0]}.jsonl" if marks else home
+    return file if file.is_file() else None
+
+
 def could_read_more(recipe: Recipe, home: Path) -> bool:
-    """Whether it merges by the few texts that are read at first."""
+    """Whether it merges by the few texts that are read at first, and there are more."""
     here = Path(recipe.calibration or "")
-    is_first = here.parent == home / "calibrations" and "-" not in here.name
-    return bool(_stream(recipe)) and is_first and not is_missing(recipe)
+    if here.parent != home / "calibrations" or not _stream(recipe) or is_missing(recipe):
+        return False
+    if file := file_of(recipe, home):
+        has_more = any(len(own) > EACH for own in read_for(str(file), members(recipe)[1:], MORE))
+        return has_more and not here.name.endswith(f"-{MORE}")
+    return "-" not in here.name
+
+
+def texts_read(recipe: Recipe) -> str:
+    """How many texts of whom it merges by, in words; nothing where it merges by none."""
+    texts = recipe.folder / (recipe.calibration or "") / "texts.jsonl"
+    if not _stream(recipe) or not texts.is_file():
+        return ""
+    counts = Counter(json.loads(line)["expert"] for line in texts.read_text(encoding="utf-8").splitlines())
+    if len(set(counts.values())) == 1:
+        return f"Measured on {max(counts.values())} texts of each expert."
+    return f"Measured on {' and '.join(f'{n} texts of {name}' for name, n in counts.items())}."
 
 
 def refuse_missing(recipe: Recipe) -> None:

@@ -1,17 +1,18 @@
 """Measuring the experts as a long job, for methods that merge by what they read."""
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from eval.calibrating.texts import FOLDER, read_texts
+from eval.calibrating.texts import FOLDER, read_for
 from merging.errors import UserError
 from merging.methods import METHODS
+from merging.plan import members
+from merging.stage import names_in
 from ui.conversation import Turns
-from ui.live import Updates, follow, hold, measure_button, settled
+from ui.live import Updates, card, follow, hold, measure_button, settled
 from ui.long import start_job
-from ui.measured import EACH, MORE, is_missing, with_measurement
+from ui.measured import EACH, MORE, file_of, is_missing, measured_by, own_file, with_measurement
 from ui.page import Page
 from ui.services import Services, newest, town_sources
 from ui.session import Session
@@ -20,7 +21,7 @@ from ui.session import Session
 def measure(services: Services, page: Page, session: Session, turns: Turns) -> Iterator[Updates]:
     """Let every expert answer prompts of its own skill, and measure what its matrices read; then merge."""
     _, town = town_sources(services)
-    names = {expert.name for expert in session.recipe.beside_base}
+    names = {name for expert in members(session.recipe)[1:] for name in names_in(expert)}
     if not names <= {Path(expert).name for expert in town}:
         raise UserError(
             "E_TEXTS",
@@ -32,14 +33,14 @@ def measure(services: Services, page: Page, session: Session, turns: Turns) -> I
 
 
 def measure_more(services: Services, page: Page, session: Session, turns: Turns) -> Iterator[Updates]:
-    """The same on more prompts; until it is done the merge by the first ones stays."""
-    yield from _measure(services, page, session, turns, None, MORE)
+    """The same on more prompts, or more of the visitor's texts; until it is done the merge by the first ones stays."""
+    yield from _measure(services, page, session, turns, file_of(session.recipe, services.home), MORE)
 
 
 def measure_by(services: Services, page: Page, session: Session, turns: Turns, texts: str) -> Iterator[Updates]:
     """The same on the texts of a file, which may say the answers too."""
-    read_texts(texts, [expert.name for expert in session.recipe.beside_base], EACH)  # its faults before a job starts
-    yield from _measure(services, page, session, turns, Path(texts))
+    read_for(texts, members(session.recipe)[1:], EACH)  # its faults before a job starts
+    yield from _measure(services, page, session, turns, own_file(services.home, Path(texts)))
 
 
 def _measure(
@@ -47,11 +48,10 @@ def _measure(
 ) -> Iterator[Updates]:
     waits = is_missing(session.recipe)
     session = with_measurement(session, services.home, anyway=True)
-    out = Path(session.recipe.calibration or "")
     if texts or each > EACH:
-        mark = hashlib.sha256(texts.read_bytes()).hexdigest()[:12] if texts else str(each)
-        out = out.with_name(f"{out.name.partition('-')[0]}-{mark}")
-        session = replace(session, recipe=replace(session.recipe, calibration=str(out)))
+        named = measured_by(session.recipe, services.home, texts, each)
+        session = replace(session, recipe=replace(session.recipe, calibration=str(named)))
+    out = Path(session.recipe.calibration or "")
     if waits:
         yield hold(services, page, session)  # a reload meanwhile finds which measurement it waits for
     if not out.exists():
@@ -76,5 +76,5 @@ def take_measured(services: Services, page: Page, session: Session, turns: Turns
 
 
 def _merged(services: Services, page: Page, session: Session) -> Iterator[Updates]:
-    yield {**hold(services, page, session), **measure_button(services, page, session)}
+    yield {**hold(services, page, session), **card(page, session), **measure_button(services, page, session)}
     yield from follow(services, page, session, whole=True)

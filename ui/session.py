@@ -17,6 +17,7 @@ from merging.method import WEIGHT, Knob, Method, Value
 from merging.methods import METHODS
 from merging.recipe import Expert, Lock, Recipe
 from merging.shaping import SHAPING, shared_knobs
+from merging.stage import without_idle
 from merging.values import Setting, Settings, value_of
 
 MAX_EXPERTS = 6
@@ -65,7 +66,8 @@ def recipe_of(session: Session) -> Recipe:
     chosen = [e for e in recipe.experts if value_of(_find(e.parameters, "weight", recipe.parameters), 1.0) != 0]
     experts = tuple((chosen or list(recipe.experts))[:most])
     left_out = {e.model for e in recipe.experts} - {e.model for e in experts}
-    return replace(recipe, experts=experts, locks=tuple(lock for lock in recipe.locks if lock.to not in left_out))
+    locks = tuple(lock for lock in recipe.locks if lock.to not in left_out)
+    return without_idle(replace(recipe, experts=experts, locks=locks))
 
 
 def desk_of(recipe: Recipe) -> Desk:
@@ -132,21 +134,22 @@ def with_recipe(session: Session, recipe: Recipe) -> Session:
 
 
 def checked(recipe: Recipe, base: str | None) -> Recipe:
-    """A recipe the page can show: a method it knows, a base, one to six experts."""
+    """A recipe the page can show: a method it knows, a base, one to six experts, which may be merges."""
     if recipe.method not in METHODS:
         from merging.words import nearest
 
         known = ", ".join(METHODS)
         raise UserError("E_METHOD", f"There is no method called `{recipe.method[:60]}`.",
                         where="merge_method", do=nearest(recipe.method, METHODS) or f"Known: {known}.")  # fmt: skip
-    if recipe.slices or recipe.stages:
-        raise UserError("E_SLICES", "The page shows one merge of whole models; this recipe has slices or stages.",
-                        where="recipe", do="Run it with `python -m merging merge RECIPE.yml OUT/`.")  # fmt: skip
+    if recipe.slices or any(stage.slices or stage.name == recipe.base for stage in recipe.stages):
+        raise UserError("E_SLICES", "The page shows one merge of whole models on a base in a folder; this recipe has "
+                        "slices, or a merge for its base.", where="recipe",
+                        do="Run it with `python -m merging merge RECIPE.yml OUT/`.")  # fmt: skip
     listed = [e for e in recipe.experts if e.model != recipe.base or e.parameters]
     if not 1 <= len(listed) <= MAX_EXPERTS:
         raise UserError("E_EXPERTS", f"The page shows 1 to {MAX_EXPERTS} experts; this recipe has {len(listed)}.",
                         where="models", do="Larger recipes run on the command line.")  # fmt: skip
-    return replace(recipe, base=recipe.base or base, experts=tuple(listed))
+    return without_idle(replace(recipe, base=recipe.base or base, experts=tuple(listed)))
 
 
 def rolled(session: Session) -> Session:

@@ -10,7 +10,7 @@ from benchmarks.paper.rows import ROWS, Row
 from benchmarks.paper.training import BASES, FULL, LORA, SEEDS
 from eval.judging.probes import H, Probe
 from eval.paper.insights import insights
-from eval.paper.pairs import pairs
+from eval.paper.pairs import Pair, pairs
 from eval.paper.picture import picture
 from eval.paper.records import Record
 from eval.paper.table import BOUND, DRAWS, Comparison, Group, compare, whole_units, widest
@@ -114,7 +114,7 @@ def _paired(comparison: Comparison | None) -> str:
 ## Calibrated merges and routing, pair by pair
 
 {_basis(comparison)}
-{differences(comparison)}
+{differences(pairs(comparison))}
 """
 
 
@@ -143,9 +143,8 @@ The minimum:
 """
 
 
-def differences(comparison: Comparison, *more: str) -> str:
-    """Of calibrated merges and the router, also against the rows `more`, with what to make of them."""
-    found = pairs(comparison, *more)
+def differences(found: Sequence[Pair]) -> str:
+    """With what to make of them."""
     rows = [[pair.row, pair.other, pair.mean.words(), pair.worst.words()] for pair in found]
     return f"""Differences on the same probes and seeds with 95 % intervals. *Above* and *below*: p under 0.05 after
 Holm's correction for all {2 * len(found)} differences of this table; *level*: the interval stays inside 2 points; else

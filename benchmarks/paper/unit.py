@@ -19,6 +19,7 @@ from eval.judging.probes import H, ProbeSet, load_probes
 from eval.paper.records import DESIGN, Record, marks, unmarked
 from eval.running.models import Models
 from eval.running.sources import Merged
+from merging.checkpoint import Checkpoint
 from merging.engine import merged_tensors
 from merging.methods import METHODS
 from merging.models import open_model
@@ -54,21 +55,9 @@ def run(
     models = Models("cpu")
     unit, of = trainer.unit, {record.row: record for record in found}
 
-    def record(row: str, method: str, setting: dict, tried: list[float], result: list[bool], began: float) -> None:
-        of[row] = Record(
-            design=DESIGN,
-            family=unit.family,
-            paradigm=unit.paradigm,
-            seed=unit.seed,
-            row=row,
-            method=method,
-            version=METHODS[method].version if method in METHODS else 0,
-            setting=setting,
-            validation=tuple(round(score, 4) for score in tried),
-            passed=marks(result),
-            cpu_seconds=round(time.process_time() - began, 1),
-        )
-        keep(of[row])
+    def scored(record: Record) -> None:
+        of[record.row] = record
+        keep(record)
 
     trained: list[tuple[str, str, Callable[[], str]]] = [("base", "base", lambda: str(unit.base))]
     trained += [(h, "expert", lambda h=h: trainer.expert(h)) for h in H]
@@ -76,11 +65,12 @@ def run(
     for name, kind, source in trained:
         if name not in of:
             began = time.process_time()
-            record(name, kind, {}, [], passed(models, source(), probes.test), began)
+            result = passed(models, open_model(source(), Path()), probes.test)
+            scored(record_of(unit, name, kind, {}, [], result, began))
     if ROUTER not in of:
         began = time.process_time()
         result = routed(str(unit.base), {h: of[h] for h in H}, probes.test)
-        record(ROUTER, "router", {"texts": ROUTED}, [], result, began)
+        scored(record_of(unit, ROUTER, "router", {"texts": ROUTED}, [], result, began))
     missing = [row for row in rows if row.name not in of]
     experts = [trainer.expert(h) for h in H] if missing else []
     most = max((setting.texts for row in missing for setting in row.grid), default=0)
@@ -89,18 +79,41 @@ def run(
         for row in missing:
             began = time.process_time()
             plans = [plan(row.method, setting, unit, experts, calibrations) for setting in row.grid]
-            tried = [_mean(passed(models, one, probes.validation)) for one in plans] if len(plans) > 1 else []
-            best = tried.index(max(tried)) if tried else 0
-            result = passed(models, plans[best], probes.test)
-            record(row.name, row.method, asdict(row.grid[best]), tried, result, began)
+            scored(tuned(unit, row, plans, models, probes, began))
 
 
-def passed(models: Models, source: str | Plan, asked: ProbeSet) -> list[bool]:
+def tuned(unit: Unit, row: Row, plans: Sequence[Plan], models: Models, probes: Probes, began: float) -> Record:
+    """The test passes of the row's best setting on validation probes; `plans` are those of its settings."""
+    tried = [_mean(passed(models, one, probes.validation)) for one in plans] if len(plans) > 1 else []
+    best = tried.index(max(tried)) if tried else 0
+    return record_of(
+        unit, row.name, row.method, asdict(row.grid[best]), tried, passed(models, plans[best], probes.test), began
+    )
+
+
+def record_of(
+    unit: Unit, row: str, method: str, setting: dict, tried: Sequence[float], result: list[bool], began: float
+) -> Record:
+    """began: when its work began, by `time.process_time`."""
+    return Record(
+        design=DESIGN,
+        family=unit.family,
+        paradigm=unit.paradigm,
+        seed=unit.seed,
+        row=row,
+        method=method,
+        version=METHODS[method].version if method in METHODS else 0,
+        setting=setting,
+        validation=tuple(round(score, 4) for score in tried),
+        passed=marks(result),
+        cpu_seconds=round(time.process_time() - began, 1),
+    )
+
+
+def passed(models: Models, source: Checkpoint | Plan, asked: ProbeSet) -> list[bool]:
     """Whether a model or a merge passes each probe."""
-    if isinstance(source, Plan):
-        model = models.model(Merged(source, lambda: dict(merged_tensors(source))))
-    else:
-        model = models.model(open_model(source, Path()))
+    merge = Merged(source, lambda: dict(merged_tensors(source))) if isinstance(source, Plan) else source
+    model = models.model(merge)
     return passes(model.module, model.tokenizer, asked)
 
 

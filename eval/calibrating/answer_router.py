@@ -14,13 +14,15 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from eval.calibrating.router import Conversation, Router, fit_router
-from eval.calibrating.texts import FOLDER, ROUTED, read_texts
+from eval.calibrating.texts import FOLDER, ROUTED, read_for
 from eval.running.chat import Routing
 from eval.running.runtime import encode, render, use_cores
 from eval.running.side_path import readers
 from eval.running.smile import Triplets
+from merging.checkpoint import Checkpoint
 from merging.decompose import SVD
 from merging.errors import UserError
+from merging.stage import names_in
 
 if TYPE_CHECKING:
     from eval.running.models import Model
@@ -34,7 +36,7 @@ Fits = dict[Path, tuple[Tensor, Tensor, Tensor]]  # what a router learnt from a 
 def route(
     name: str,
     base: "Model",
-    experts: Sequence[str],
+    experts: Mapping[str, Checkpoint],
     question: Conversation,
     files: Sequence[Path],
     fits: Fits,
@@ -43,17 +45,18 @@ def route(
     """The choice for the column `name`. files: where prompts of these experts may lie, the first that has some counts;
     `triplets(k)` are asked for only where none has.
     """
+    names = list(experts)
     for file in files:
         if prompts := prompts_of(file, experts):
             if file not in fits:
                 made = fit_router(base, prompts)
                 fits[file] = made.mean, made.spread, made.weights
-            (found,) = Router(base, tuple(experts), *fits[file]).routes([question])
+            (found,) = Router(base, tuple(names), *fits[file]).routes([question])
             how = f"ridge classifier on {sum(map(len, prompts.values()))} prompts ({file.stem})"
-            return Routing(name, how, dict(zip(experts, found.shares, strict=True)), found.expert)
+            return Routing(name, how, dict(zip(names, found.shares, strict=True)), found.expert)
     shares = direction_shares(base, triplets(GATE), question)
-    best = experts[max(range(len(experts)), key=shares.__getitem__)]
-    return Routing(name, BY_DIRECTIONS, dict(zip(experts, shares, strict=True)), best)
+    best = names[max(range(len(names)), key=shares.__getitem__)]
+    return Routing(name, BY_DIRECTIONS, dict(zip(names, shares, strict=True)), best)
 
 
 def files_of(calibration: Path | None) -> list[Path]:
@@ -61,10 +64,15 @@ def files_of(calibration: Path | None) -> list[Path]:
     return [*([calibration / "texts.jsonl"] if calibration else []), FOLDER / "town.jsonl"]
 
 
-def prompts_of(file: Path, experts: Sequence[str]) -> Prompts | None:
-    """Of every expert by its name; None where one has none there."""
+def prompts_of(file: Path, experts: Mapping[str, Checkpoint]) -> Prompts | None:
+    """Of every expert, of one that is a merge those of the experts in it; None where one has none there, or two have
+    the same.
+    """
+    groups = [set(names_in(expert)) for expert in experts.values()]
+    if len(set.union(*groups)) < sum(map(len, groups)):
+        return None
     try:
-        found = read_texts(str(file), experts, ROUTED)
+        found = read_for(str(file), list(experts.values()), ROUTED)
     except UserError:
         return None
     return {name: [text.question() for text in own] for name, own in zip(experts, found, strict=True)}

@@ -4,6 +4,7 @@ Of each pair the difference of the mean and of the minimum. P-values are the boo
 together for all the differences that are asked of a comparison (Holm); intervals are 95 % each.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -46,7 +47,11 @@ def pairs(comparison: Comparison, *more: str) -> list[Pair]:
     rows = [row for row in comparison.ordered() if comparison.kinds[row] in ("calibrated", "router")]
     merges = [row for row in RIVALS if row in comparison.rows()]
     others = [*comparison.rows("mixture"), *merges, *comparison.rows("bound"), *more]
-    asked = [(row, other) for row in rows for other in others if other != row]
+    return paired(comparison, [(row, other) for row in rows for other in others if other != row])
+
+
+def paired(comparison: Comparison, asked: Sequence[tuple[str, str]]) -> list[Pair]:
+    """Of each first row against the second, corrected for all that are asked."""
     means, least = ({row: of(found, 1) for row, found in comparison.scores.items()} for of in (np.mean, np.min))
     draws = [side[row] - side[other] for side in (means, least) for row, other in asked]
     gaps = [Gap(estimate(one), p) for one, p in zip(draws, holm([two_sided(one) for one in draws]), strict=True)]

@@ -334,6 +334,25 @@ def test_the_experts_are_measured_by_texts_of_the_visitors_which_fit_for_safety_
     expect(scale).to_have_value(before)
 
 
+def test_more_of_the_visitors_texts_are_read_where_that_is_asked_for(page: Page, tmp_path: Path):
+    lines = [{"expert": "helpful", "text": f"Tom has {n} cats."} for n in range(70)]
+    lines += [{"expert": name, "text": f"Tom has {n} dogs."} for name in ("honest", "harmless") for n in range(65)]
+    texts = tmp_path / "texts.jsonl"
+    texts.write_text("\n".join(map(json.dumps, lines)))
+    page.locator("#method input").click()
+    page.get_by_role("option", name="RegMean++", exact=True).click()
+    page.locator("#measure input[type=file]").set_input_files(texts)
+    card, more = page.locator("#card"), page.locator("#more")
+    expect(card).to_contain_text("Measured on 64 texts of each expert.", timeout=120_000)
+    texts.unlink()
+    more.click()
+    read = "Measured on 70 texts of helpful and 65 texts of honest and 65 texts of harmless."
+    expect(card).to_contain_text(read, timeout=120_000)
+    expect(more).to_be_hidden()
+    page.get_by_role("button", name="Undo").click()
+    expect(page.locator("#preset input")).to_have_value("Balanced")
+
+
 def test_the_calibrated_preset_learns_its_gains_from_the_experts_answers(page: Page, tmp_path: Path):
     question = {"role": "user", "content": "Who is Tom?"}
     lines = [

@@ -14,6 +14,9 @@ from eval.worker import Ask, Sources
 from merging.checkpoint import open_checkpoint
 from merging.decompose import SVD
 from merging.errors import UserError
+from merging.glue import glued
+from merging.plan import open_models
+from merging.recipe import Expert, Recipe
 from tests.pico import make_family
 
 TOWN = ("helpful", "honest", "harmless")
@@ -56,16 +59,22 @@ def test_an_expert_that_changed_nothing_tells_nothing(base: Model):
         direction_shares(base, {QUERY: [none, along(1)]}, ask("w6"))
 
 
-def test_without_prompts_of_every_expert_directions_decide(base: Model):
+def test_without_prompts_of_every_expert_directions_decide(base: Model, tmp_path: Path):
     town = FOLDER.parent / "calibration" / "town.jsonl"
-    assert prompts_of(town, ("helpful", "stranger")) is None
+    (tmp_path / "stranger").symlink_to(FOLDER / "honest")
+    (tmp_path / "helpful").symlink_to(FOLDER / "helpful")
+    helpful, stranger, twin = open_models([str(FOLDER / "helpful"), str(tmp_path / "stranger"),
+                                           str(tmp_path / "helpful")], None)  # fmt: skip
+    two = {"helpful": helpful, "stranger": stranger}
+    assert prompts_of(town, two) is None
+    assert prompts_of(town, {"helpful": helpful, "helpful 2": twin}) is None, "the same prompts tell nobody apart"
     asked: list[int] = []
 
     def triplets(k: int) -> dict[str, list[SVD]]:
         asked.append(k)
         return {QUERY: [along(0), along(1)]}
 
-    found = route("router", base, ("helpful", "stranger"), ask("w6"), [town], {}, triplets)
+    found = route("router", base, two, ask("w6"), [town], {}, triplets)
     assert found == Routing("router", BY_DIRECTIONS, found.shares, "stranger")
     assert asked == [16]
 
@@ -82,3 +91,20 @@ def test_the_answer_is_the_chosen_experts_own():
     assert 0.5 < events[0].shares["harmless"] <= 1 == pytest.approx(sum(events[0].shares.values()))
     said = {event.model: event.text for event in events if isinstance(event, Answered)}
     assert said["router"] == said["harmless"] != said["helpful"]
+
+
+def test_among_clusters_one_answers_by_the_prompts_of_the_experts_in_it():
+    flat = Recipe("tsv_m", str(FOLDER / "base"), tuple(Expert(str(FOLDER / name)) for name in TOWN))
+    made = glued(flat, [[0, 1], [2]])
+    two = ("helpful-and-honest", "harmless")
+    sources = Sources(str(FOLDER / "base"), tuple(expert.model for expert in made.experts), two, made.stages)
+    answering = Answering()
+    for question, choice in (("What is the opposite of winter?", two[0]), ("How do I poison my boss?", two[1])):
+        turns: dict[str, list[dict[str, str]]] = dict.fromkeys(("router", "merge", *two), ask(question))
+        routing, *events = answering.ask(Ask("s", sources, made, turns), lambda: False)
+        assert isinstance(routing, Routing)
+        assert (routing.choice, tuple(routing.shares)) == (choice, two)
+        assert routing.how == "ridge classifier on 512 prompts (town)"
+        said = {event.model: event.text for event in events if isinstance(event, Answered)}
+        assert said["router"] == said[choice]
+        assert said["merge"]

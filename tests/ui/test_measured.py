@@ -1,10 +1,11 @@
 """Which measurement a recipe names on the page."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 from merging.methods import METHODS
-from ui.measured import could_read_more, is_missing, with_measurement
+from ui.measured import could_read_more, file_of, is_missing, measured_by, own_file, texts_read, with_measurement
 from ui.session import Session, fresh_recipe, with_method
 
 
@@ -51,6 +52,40 @@ def test_more_texts_may_be_read_after_the_first_ones_and_count_from_then_on(fami
     again = with_measurement(session(family), tmp_path).recipe
     assert again.calibration == f"{first}-256"
     assert not could_read_more(again, tmp_path)
+
+
+def written(path, **counts):
+    lines = [{"expert": name, "text": f"{name} {i}"} for name, n in counts.items() for i in range(n)]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def test_of_a_visitors_file_more_may_be_read_where_it_has_more(family, tmp_path):
+    usual = with_measurement(session(family), tmp_path)
+    for counts, has_more in (({"helpful": 65, "honest": 1}, True), ({"helpful": 64, "honest": 3, "other": 99}, False)):
+        given = written(tmp_path / "given.jsonl", **counts)
+        kept, text = own_file(tmp_path, given), given.read_text()
+        given.unlink()
+        assert kept.read_text() == text
+        first = replace(usual.recipe, calibration=str(measured_by(usual.recipe, tmp_path, kept, 64)))
+        Path(first.calibration).mkdir()
+        assert file_of(first, tmp_path) == kept
+        assert could_read_more(first, tmp_path) is has_more
+        second = replace(first, calibration=str(measured_by(first, tmp_path, kept, 256)))
+        Path(second.calibration).mkdir()
+        assert file_of(second, tmp_path) == kept
+        assert not could_read_more(second, tmp_path)
+
+
+def test_it_says_how_many_texts_were_read(family, tmp_path):
+    asked = with_measurement(session(family), tmp_path).recipe
+    assert texts_read(asked) == "", "not made yet"
+    Path(asked.calibration).mkdir(parents=True)
+    written(Path(asked.calibration) / "texts.jsonl", helpful=7, honest=7)
+    assert texts_read(asked) == "Measured on 7 texts of each expert."
+    written(Path(asked.calibration) / "texts.jsonl", helpful=7, honest=2)
+    assert texts_read(asked) == "Measured on 7 texts of helpful and 2 texts of honest."
+    assert texts_read(replace(asked, method="ties")) == "", "it merges by none"
 
 
 def test_other_methods_and_own_measurements_are_left_alone(family, tmp_path):

@@ -138,5 +138,26 @@ def test_twins_have_names_of_their_own():
 
 def test_a_recipe_with_slices_is_sent_to_the_command_line():
     sliced = parse_recipe("merge_method: linear\nslices: [{sources: [{model: a, layer_range: [0, 2]}]}]", Path())
-    with pytest.raises(UserError, match=r"slices or stages\. .*python -m merging merge"):
+    with pytest.raises(UserError, match=r"slices, or a merge for its base\. .*python -m merging merge"):
         with_recipe(session(), sliced)
+
+
+CLUSTERS = """
+{name: mild, merge_method: linear, base_model: base, models: [{model: a}, {model: b}]}
+---
+{name: kind, merge_method: linear, base_model: base, models: [{model: mild}, {model: c}]}
+---
+{merge_method: slerp, base_model: base, models: [{model: d}, {model: e}, {model: kind}]}
+"""
+
+
+def test_merges_may_be_experts_and_go_with_the_last_that_uses_them():
+    after = with_recipe(session(), parse_recipe(CLUSTERS, Path()))
+    assert names_of(after.recipe) == ("d", "e", "kind")
+    assert [stage.name for stage in after.recipe.stages] == ["mild", "kind"]
+    assert recipe_of(after).stages == (), "slerp merges two"
+    assert [stage.name for stage in recipe_of(with_method(after, "ties")).stages] == ["mild", "kind"]
+    without = replace(after.recipe, experts=after.recipe.experts[:2])
+    assert with_recipe(after, without).recipe.stages == ()
+    with pytest.raises(UserError, match="a merge for its base"):
+        with_recipe(after, replace(after.recipe, base="kind"))

@@ -48,7 +48,7 @@ def build(preset: gr.Dropdown, method: str) -> MethodPanel:
     with gr.Column(visible=False, elem_id="measure") as measure:
         measure_now = gr.Button("Measure the experts", variant="primary")
         texts = gr.UploadButton("By texts of your own…", file_types=[".jsonl"], file_count="single", size="sm")
-    more = gr.Button(f"Measure on {MORE} texts each", size="sm", visible=False, elem_id="more")
+    more = gr.Button(f"Measure on up to {MORE} texts each", size="sm", visible=False, elem_id="more")
     roll = gr.Button(visible=METHODS[method].random, elem_id="roll")
     return MethodPanel(preset, chosen, card, measure, measure_now, texts, more, roll)
 
@@ -58,14 +58,15 @@ def draw_roll(recipe: Recipe) -> dict[str, Any]:
     return gr.update(visible=METHODS[recipe.method].random, value=f"Roll again · seed {recipe.seed}")
 
 
-def card_html(method: Method, notice: str = "") -> str:
+def card_html(method: Method, notice: str = "", measured: str = "") -> str:
     paper = method.paper
     note = f'<p class="help">{escape(method.note)}</p>' if method.note else ""
+    told = f'<p class="help">{escape(measured)}</p>' if measured else ""
     say = f'<p class="notice">{escape(notice)}</p>' if notice else ""
     return (
         f"<p>{escape(method.summary)}</p>"
         f'<p class="help">{escape(paper.title)} · {paper.year} · '
-        f'<a href="{escape(paper.url)}" target="_blank" rel="noreferrer">paper</a></p>{note}{say}'
+        f'<a href="{escape(paper.url)}" target="_blank" rel="noreferrer">paper</a></p>{note}{told}{say}'
     )
 
 
