@@ -47,7 +47,11 @@ function slider(row, name, expert, role) {
     number.value = short(now);
     range.style.setProperty("--at", `${(100 * (now - low)) / (high - low)}%`);
   };
+  const varies = expert === undefined ? row.varies : row.experts[expert].varies;
+  const title = "The recipe gives it by layer or tensor. Moving the slider makes it one number.";
+  const byLayer = varies ? [make("small", { class: "varies", title }, "by layer")] : [];
   const set = (now) => {
+    byLayer.forEach((mark) => mark.remove());
     show(now);
     say(row.key, expert, now);
   };
@@ -55,7 +59,7 @@ function slider(row, name, expert, role) {
   number.addEventListener("change", () => set(Math.min(high, Math.max(low, Number(number.value) || 0))));
   reset.addEventListener("click", () => set(row.start));
   show(value);
-  const head = make("div", { class: "head" }, make("span", { class: "name" }, name), reset, number);
+  const head = make("div", { class: "head" }, make("span", { class: "name" }, name, ...byLayer), reset, number);
   const help = expert === undefined && row.help ? [make("p", { class: "help" }, row.help)] : [];
   return make("div", { class: role ? `knob expert r-${role}` : "knob" }, head, ...help, range);
 }

@@ -15,6 +15,7 @@ from merging.plots.picture import roles
 from merging.recipe import Recipe
 from merging.shapers import SHAPERS
 from merging.shaping import SHAPING
+from merging.values import Setting
 from ui.knobs import Knobs
 from ui.pieces import static
 from ui.session import Desk, desk_of, names_of, settings_of
@@ -99,13 +100,22 @@ def _row(knob: Knob, said: Desk, recipe: Recipe) -> dict[str, Any]:
         row |= {"low": knob.low, "high": knob.high, "step": knob.step, "start": knob.screen}
     if knob.kind == "choice":
         row["choices"] = knob.choices
+    shared = dict(recipe.parameters).get(knob.key)
     if not knob.per_expert:
         value = said.knobs[knob.key]
-        return row | {"value": ", ".join(value) if isinstance(value, tuple) else value}
+        return row | _varies(knob, shared) | {"value": ", ".join(value) if isinstance(value, tuple) else value}
     names = names_of(recipe)
     role = roles(names)
-    experts = [{"name": name, "role": role[name]} for name in names]
+    experts = [
+        {"name": name, "role": role[name]} | _varies(knob, dict(expert.parameters).get(knob.key, shared))
+        for name, expert in zip(names, recipe.experts, strict=True)
+    ]
     return row | {"experts": experts, "value": said.per_expert[knob.key]}
+
+
+def _varies(knob: Knob, setting: Setting) -> dict[str, bool]:
+    """Marks a number that the recipe gives by layer or tensor: its slider shows one for all."""
+    return {"varies": True} if knob.kind == "number" and isinstance(setting, tuple) else {}
 
 
 def _read(knob: Knob, raw: Any, now: Value) -> Value:

@@ -37,4 +37,5 @@ def _densities(look: Look, gate: Gate) -> str:
             least, most = int(by_layer.argmin()), int(by_layer.argmax())
             parts.append(f"{label(name, colours[name])} layer {least} ({by_layer[least]:.2f}) to layer {most} "
                          f"({by_layer[most]:.2f})")  # fmt: skip
-    return finding(f"Densities differ by layer: {', '.join(parts)}.", "A mark is the share of a delta's entries kept.")
+    read = f"A mark is the share of a delta's entries kept; in each layer from the left {', '.join(look.family.kinds)}."
+    return finding(f"Densities differ by layer: {', '.join(parts)}.", read)

@@ -70,7 +70,7 @@ class Kept:
         tensors = {name: one.cpu() for name, one in (means | squares).items()} | dict(more or {})
         # A tied head stands under the name of the embedding, which is the tensor that the files hold.
         same = {name if name in self.base.tensors else self.embedding: kept for name, kept in grams.same_as.items()}
-        for name in same.keys() - {self.embedding}:
+        for name in (name for name in same if name != self.embedding):
             tensors[_PRODUCTS + name] = self._products(name, means[same[name]])
         self.keep(t, part, tensors, {"matrices": json.dumps(same, sort_keys=True)})
 
@@ -86,7 +86,8 @@ class Kept:
                     matrices |= {name: (part, kept) for name, kept in same.items()}
                     keys = file.keys()
                     norms |= {key.removeprefix(SQUARES): part for key in keys if key.startswith(SQUARES)}
-                    for name in same.keys() - {self.embedding}:
+                    # In their order: the calibration's digest, which names merge and scores, hashes this file.
+                    for name in (name for name in same if name != self.embedding):
                         products.setdefault(name, []).append(file.get_tensor(_PRODUCTS + name).tolist())
         return About.model_validate(
             {

@@ -398,6 +398,7 @@ def test_fit_scale_is_there_once_the_experts_are_measured_and_moves_the_slider_i
     page.get_by_role("button", name="LEWIS densities").click()
     expect(page.locator("#fits")).to_contain_text("by what each layer changes (LEWIS)", timeout=30_000)
     expect(page.locator("#gates").get_by_role("heading")).to_contain_text("Densities differ by layer")
+    expect(page.locator(".varies")).to_have_text(["by layer"] * 3)  # at the sliders that show one number
     page.get_by_text("Space and shaper", exact=True).click()
     before = curve(page)
     page.get_by_label("Shaper").select_option("aim")  # of what the base reads, which was measured too

@@ -274,7 +274,10 @@ def test_killed_it_goes_on_and_ends_alike(family):
     assert {name: (family / "cal" / name).stat().st_mtime_ns for name in kept} == kept, "nothing is measured twice"
     whole = open_calibration(family / "cal")
     run(calibrate(recipe(family, names, "regmean_pp"), family / "again", source, device="cpu"))
-    assert whole.about == open_calibration(family / "again").about
+    again = open_calibration(family / "again")
+    assert (whole.about, whole.digest) == (again.about, again.digest)
+    in_order = [name for name in whole.about.matrices if name != whole.about.embedding]
+    assert list(whole.about.products) == in_order, "in another process too: the digest is of the file's text"
 
 
 def test_texts_for_nobody_are_named(family):

@@ -46,6 +46,15 @@ def test_experts_stand_in_each_row_with_name_role_and_value():
     assert rows(knobs(recipe))["density"]["value"] == (0.2, 0.4)
 
 
+def test_a_number_that_the_recipe_gives_by_layer_is_marked():
+    recipe = parse_recipe(TIES.replace("density: 0.4", "density: [0.3, 0.8]"), Path())
+    density = rows(knobs(recipe))["density"]["experts"]
+    assert [one.get("varies") for one in density] == [None, True]
+    scaled = parse_recipe(TIES.replace("lambda: 1.0", "lambda: [{filter: q_proj, value: 0.5}, {value: 1.0}]"), Path())
+    assert rows(knobs(scaled))["lambda"]["varies"] is True
+    assert "varies" not in rows(knobs(recipe))["lambda"]
+
+
 def test_a_shapers_own_knobs_are_there_while_it_is_chosen():
     column = rows(knobs(parse_recipe(TIES, Path())))
     assert "when" not in column["shaper"]
