@@ -50,5 +50,5 @@ def test_clusters_are_on_the_map_and_the_router_chooses_among_them(page: Page):
     expect(page.locator("#card")).to_contain_text(
         "Measured on 32 texts of helpful and 32 texts of honest and 64 texts of harmless."
     )
-    expect(page.locator("#status .method")).to_have_text("Output fit (OSP)")
+    expect(page.locator("#status .method")).to_have_text("Output fit")
     expect(page.locator(".problem").and_(page.locator(":visible"))).to_have_count(0)
