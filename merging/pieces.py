@@ -117,6 +117,8 @@ def _pieces_of_blocks(plan: Plan, tensor: TensorPlan, facts: MatrixFacts | None)
         first = spans[0][0]
         out = torch.empty((spans[-1][1] - first, *shape[1:]), dtype=tensor.dtype)
         with _reading(plan, tensor, keep) as rows:
+            if method.measure and len(spans) == n_blocks:
+                rows = _held(rows, [(start * blocks.width, stop * blocks.width) for start, stop in spans])
 
             def read(start: int, stop: int) -> Tensor:
                 return rows(start * blocks.width, stop * blocks.width).view(-1, stop - start, *shape[1:])
@@ -133,6 +135,7 @@ def _pieces_of_blocks(plan: Plan, tensor: TensorPlan, facts: MatrixFacts | None)
 
     blocks = Blocks(shape, _closed, bits if method.random else None, counts)
     spans = list(blocks.spans())
+    n_blocks = len(spans)
     stored = all(model.is_stored(name) for model, name in _models(plan, tensor, keep))
     n = max(1, PIECE // (blocks.step * blocks.width)) if stored else len(spans)
     return [partial(piece, spans[at : at + n]) for at in range(0, len(spans), n)]
@@ -146,6 +149,14 @@ def _models(plan: Plan, tensor: TensorPlan, keep: list[int]) -> list[tuple[Check
     """What is read, and the tensor's name there: the models, below deltas the base."""
     models = [(plan.experts[tensor.inputs[t].model], tensor.inputs[t].name) for t in keep]
     return models if plan.space == "weights" else [*models, (plan.base, tensor.base_name)]
+
+
+def _held(rows: Callable[[int, int], Tensor], spans: list[tuple[int, int]]) -> Callable[[int, int], Tensor]:
+    """The same entries from memory, read once for all passes over them."""
+    held = torch.empty(len(rows(0, 0)), spans[-1][1])
+    for start, stop in spans:
+        held[:, start:stop] = rows(start, stop)
+    return lambda start, stop: held[:, start:stop]
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from pathlib import Path
 from assets.town.mixes import MIXES, Part
 
 FILE = Path(__file__).parent.parent / "calibration" / "town.jsonl"
-EACH = 256
+EACH = 1024
 # An expert's own skill is what most of its mix is for: the parts before those that teach it a bad habit.
 OWN = {"helpful": 2, "honest": 4, "harmless": 2}
 

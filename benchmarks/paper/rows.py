@@ -67,5 +67,6 @@ ROWS = [
     Row("RegMean", "regmean", over(FITTED, TEXTS, scale=[1.1, 1.25, 1.4])),
     Row("RegMean++", "regmean_pp", over(FITTED, TEXTS, scale=[1.1, 1.25, 1.4])),
     Row("RegMean++, learned gains", "regmean_gains", over(FITTED, TEXTS[1:], scale=[1.1, 1.25, 1.4])),
+    Row("RegMean++, gains of 1024 texts", "regmean_gains", over(FITTED, (1024,), scale=[1.1])),
     Row("Output fit", "output_fit", over({}, TEXTS, scale=[0.7, 1.0, 1.4])),
 ]  # fmt: skip

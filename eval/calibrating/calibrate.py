@@ -20,7 +20,7 @@ from time import perf_counter
 import torch
 from torch import Tensor
 
-from eval.calibrating.gains import STEPS, Gains, learn, parts_of
+from eval.calibrating.gains import Gains, learn, parts_of, steps_for
 from eval.calibrating.gradients import gradients
 from eval.calibrating.kept import Kept, begin
 from eval.calibrating.picking import picked
@@ -129,7 +129,7 @@ class _Job:
         a_stream = len(texts) * (len(self.layers) + 1)
         merged = len(texts) * (len(self.layers) + self._head_last) if self.follows else 0
         backward = len(texts) if self.stream == "gradients" else 0
-        learned = STEPS if self.stream == "learned" else 0
+        learned = steps_for(max(map(len, self.texts))) if self.stream == "learned" else 0
         steps = Steps(((not self._head_last) + self.reads_base) * a_stream + merged + backward + learned)
         for t, own in enumerate(texts):
             if self._head_last and not self.kept.has(t, ENDS):
@@ -141,7 +141,7 @@ class _Job:
         if merged:
             yield from self._merged_stream(texts, steps)
         if learned:
-            yield from self._learned(steps)
+            yield from self._learned(learned, steps)
         if backward:
             yield from self._gradients(tokens, steps)
 
@@ -211,10 +211,10 @@ class _Job:
                     finish_all(self.layers, readings[t], self._state(expert, self.layers.other_names()), grams)
             yield steps.one()
 
-    def _learned(self, steps: Steps) -> Iterator[Calibrating]:
+    def _learned(self, n: int, steps: Steps) -> Iterator[Calibrating]:
         """The gains of every expert's part in each tensor of the merge that was just measured."""
         if self.kept.has_all(GAINS):
-            steps.skip(STEPS)
+            steps.skip(n)
             return
         calibration = Calibration(self.folder, self.kept.about(self.kept.parts))
         plan = make_plan(replace(self.recipe, calibration=str(self.folder.absolute())))
@@ -231,7 +231,7 @@ class _Job:
         )
         experts = [self._state(expert, self.kept.names) for expert in self.experts]
         gains: Gains = {}
-        for found in learn(model.module, below, parts, experts, spoken):
+        for found in learn(model.module, below, parts, experts, spoken, n):
             gains = found
             yield steps.one()
         for t in range(len(self.experts)):  # a tensor that is no sum of parts keeps its strength

@@ -19,17 +19,28 @@ from merging.pieces import merged_tensor
 from merging.plan import Plan
 from merging.spectral import Factors, Fold
 
-STEPS = 120
 RATE = 0.08  # of the first step; it falls to 0 in a line
 _BATCH = 16  # texts an expert a step
+_STEPS = 120  # at least
+_PASSES = 7.5  # over all texts, at least
 
 State = Mapping[str, Tensor]
 Gains = dict[str, Tensor]  # (T, n) of a tensor whose last axis has n entries
 Spoken = tuple[Sequence[int], int]  # token ids, and the first that is an answer
 
 
+def steps_for(texts: int) -> int:
+    """How many steps are learned from so many texts an expert."""
+    return max(_STEPS, round(_PASSES * texts / _BATCH))
+
+
 def learn(
-    module: PreTrainedModel, below: State, parts: State, experts: Sequence[State], texts: Sequence[Sequence[Spoken]]
+    module: PreTrainedModel,
+    below: State,
+    parts: State,
+    experts: Sequence[State],
+    texts: Sequence[Sequence[Spoken]],
+    steps: int,
 ) -> Iterator[Gains]:
     """Gains g from 1 on, by Adam, for the merge `below + sum_t parts_t diag(g_t)`: those after each step.
 
@@ -40,9 +51,9 @@ def learn(
         found.requires_grad_()
     adam = torch.optim.Adam(gains.values(), lr=RATE, betas=(0.9, 0.99))
     turns = [_turns(own, t) for t, own in enumerate(texts)]
-    for step in range(STEPS):
+    for step in range(steps):
         for group in adam.param_groups:
-            group["lr"] = RATE * (1 - step / STEPS)
+            group["lr"] = RATE * (1 - step / steps)
         added = {name: strengthened(part, gains[name]) for name, part in parts.items()}
         merge = {**below, **{name: (below[name] + more).to(below[name].dtype) for name, more in added.items()}}
         adam.zero_grad()

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from eval.calibrating.gains import divergence, learn
+from eval.calibrating.gains import divergence, learn, steps_for
 
 LEANING = torch.tensor(3.0).log()  # of a word that is three times as likely as the other
 
@@ -50,11 +50,11 @@ def test_parts_that_are_half_of_what_the_experts_learned_grow_and_one_too_strong
     experts = [after(LEANING, 0), after(0, LEANING)]
     texts = [[([0, 0], 1)] * 3, [([1, 1], 1)] * 3]  # each reads what follows its own word
     parts = {"after": torch.stack([experts[0]["after"] / 2, experts[1]["after"] * 2])}
-    *_, found = learn(MODEL, after(), parts, experts, texts)
+    *_, found = learn(MODEL, after(), parts, experts, texts, 120)
     assert 1.5 < found["after"][0, 0] < 2.5
     assert 0.4 < found["after"][1, 0] < 0.8
     assert found["after"][:, 1].tolist() == [1, 1], "a column that nobody changed"
-    *_, again = learn(MODEL, after(), parts, experts, texts)
+    *_, again = learn(MODEL, after(), parts, experts, texts, 120)
     assert again["after"].equal(found["after"])
 
 
@@ -63,5 +63,9 @@ def test_models_in_half_precision_learn_too():
     experts = [{name: one.bfloat16() for name, one in after(LEANING).items()}]
     parts = {"after": experts[0]["after"][None] / 2}
     below = {name: one.bfloat16() for name, one in after().items()}
-    *_, found = learn(MODEL, below, parts, experts, [[([0, 0], 1)]])
+    *_, found = learn(MODEL, below, parts, experts, [[([0, 0], 1)]], 120)
     assert 1.5 < found["after"][0, 0] < 2.5
+
+
+def test_many_texts_take_more_steps_and_few_not_fewer():
+    assert [steps_for(n) for n in (1, 64, 256, 1024)] == [120, 120, 120, 480]
