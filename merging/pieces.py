@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
+from math import prod
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -117,7 +118,7 @@ def _pieces_of_blocks(plan: Plan, tensor: TensorPlan, facts: MatrixFacts | None)
         first = spans[0][0]
         out = torch.empty((spans[-1][1] - first, *shape[1:]), dtype=tensor.dtype)
         with _reading(plan, tensor, keep) as rows:
-            if method.measure and len(spans) == n_blocks:
+            if is_held:
                 rows = _held(rows, [(start * blocks.width, stop * blocks.width) for start, stop in spans])
 
             def read(start: int, stop: int) -> Tensor:
@@ -135,9 +136,9 @@ def _pieces_of_blocks(plan: Plan, tensor: TensorPlan, facts: MatrixFacts | None)
 
     blocks = Blocks(shape, _closed, bits if method.random else None, counts)
     spans = list(blocks.spans())
-    n_blocks = len(spans)
     stored = all(model.is_stored(name) for model, name in _models(plan, tensor, keep))
     n = max(1, PIECE // (blocks.step * blocks.width)) if stored else len(spans)
+    is_held = bool(method.measure) and n >= len(spans) and prod(shape) <= PIECE
     return [partial(piece, spans[at : at + n]) for at in range(0, len(spans), n)]
 
 

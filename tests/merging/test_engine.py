@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from merging.engine import merge, merged_pieces, merged_tensors
 from merging.layers import layer_of
 from merging.live import LiveMerge
 from merging.live_events import FocusReady, FoldedReady, LookReady, Stale, StateReady
+from merging.pieces import merged_tensor
 from merging.plan import check, make_plan
 from merging.recipe import Expert, Recipe, parse_recipe
 from merging.values import Case
@@ -100,6 +102,14 @@ def test_a_large_tensor_is_written_in_pieces_with_the_same_bytes(family, tmp_pat
     assert data[0] == data[1]
     journal = json.loads((tmp_path / "pieces" / "mergescope.json").read_text())
     assert journal["shards"]["model.safetensors"]["sha256"] == hashlib.sha256(data[1]).hexdigest()
+
+
+def test_a_tensor_of_one_piece_is_read_once_for_all_passes(family, monkeypatch):
+    plan, read, counts = make_plan(recipe(family, "ties", density=0.4)), os.preadv, []
+    monkeypatch.setattr(os, "preadv", lambda *place: counts.append(read(*place)) or counts[-1])
+    merged = merged_tensor(plan, plan.tensor(DOWN), None)
+    models = 1 + len(plan.experts)
+    assert sum(counts) == models * merged.nbytes
 
 
 @pytest.mark.parametrize("method", ["resm", "ties", "dare_ties", "della"])
