@@ -66,35 +66,39 @@ def read_models(plan: Plan, tensor: TensorPlan, device: str = "cpu") -> Tensor:
 
 def read_deltas(plan: Plan, tensor: TensorPlan, device: str = "cpu") -> tuple[Tensor, Factors]:
     """The base's tensor as stored, and the experts' float32 deltas (T, *shape) from it."""
-    base = onto(plan.base.read(tensor.base_name), device)
-    parts = [expert_delta(plan.experts[i.model], i.name, plan.base, tensor.base_name, base) for i in tensor.inputs]
-    return base, delta_factors(base, parts)
+    experts = [(plan.experts[part.model], part.name) for part in tensor.inputs]
+    return deltas_from(plan.base, tensor.base_name, experts, device)
 
 
-def family_deltas(
-    base: Checkpoint, experts: Sequence[Checkpoint], name: str, device: str = "cpu"
+def deltas_from(
+    below: Checkpoint, base_name: str, experts: Sequence[tuple[Checkpoint, str]], device: str | torch.device = "cpu"
 ) -> tuple[Tensor, Factors]:
-    """The same of one tensor that base and experts call by one name."""
-    below = onto(base.read(name), device)
-    return below, delta_factors(below, [expert_delta(expert, name, base, name, below) for expert in experts])
+    """The same of tensor `base_name` of `below` and of each expert's tensor that stands for it."""
+    base = onto(below.read(base_name), device)
+    wide, deltas = base.float(), torch.empty(len(experts), *base.shape, device=base.device)
+    low = tuple(
+        write_delta(out, expert, name, below, base_name, wide)
+        for out, (expert, name) in zip(deltas, experts, strict=True)
+    )
+    noise = noise_floor(base) if base.dim() >= 2 else 0.0
+    return base, Factors(deltas, noise, low=low)
 
 
-def expert_delta(
-    expert: Checkpoint, name: str, below: Checkpoint, base_name: str, base: Tensor
-) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
-    """One expert's float32 delta from `base`, which is tensor `base_name` of `below`; an adapter's two factors too."""
+def write_delta(
+    out: Tensor, expert: Checkpoint, name: str, below: Checkpoint, base_name: str, base: Tensor
+) -> tuple[Tensor, Tensor] | None:
+    """One expert's float32 delta from `base`, which is tensor `base_name` of `below`; of an adapter its two factors.
+
+    Into memory that is there: a new tensor costs more than the difference.
+    """
     if expert.over is not None and name == base_name and expert.over.fingerprint == below.fingerprint:
         low = expert.low_rank(name)
         if low is not None:
             b, a = (onto(part, base.device) for part in low)
-            return b @ a, (b, a)
-    return onto(expert.read(name), base.device).float() - base.float(), None
-
-
-def delta_factors(base: Tensor, parts: list[tuple[Tensor, tuple[Tensor, Tensor] | None]]) -> Factors:
-    """Stacked deltas of one tensor, as the start of any delta-space method."""
-    noise = noise_floor(base) if base.dim() >= 2 else 0.0
-    return Factors(torch.stack([delta for delta, _ in parts]), noise, low=tuple(low for _, low in parts))
+            out.copy_(b @ a)
+            return b, a
+    out.copy_(onto(expert.read(name), base.device)).sub_(base)
+    return None
 
 
 def across_layers(plan: Plan, factors: Callable[[TensorPlan], Factors]) -> Tensor | None:

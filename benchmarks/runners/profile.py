@@ -8,6 +8,7 @@ import torch
 from benchmarks.family import EXPERTS
 from benchmarks.runners.clock import done, ready
 from merging.checkpoint import open_checkpoint
+from merging.compute import deltas_from
 from merging.facts import Profile
 from merging.look import family_of
 from merging.sample import Sample
@@ -27,7 +28,6 @@ else:
     store = Store(Path(kept[0])) if kept else None
     profile = Profile(base, experts, [matrix.name for matrix in shown.matrices], store)
     for matrix in shown.matrices:
-        below = base.read(matrix.name)
-        deltas = torch.stack([expert.read(matrix.name).float() - below.float() for expert in experts])
-        profile.learn(matrix.name, below, deltas)
+        below, factors = deltas_from(base, matrix.name, [(expert, matrix.name) for expert in experts])
+        profile.learn(matrix.name, below, factors.deltas)
 done(start)

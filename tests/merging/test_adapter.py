@@ -11,7 +11,7 @@ from torch import Tensor
 
 from merging.__main__ import main
 from merging.adapter import AdapterCheckpoint
-from merging.compute import expert_delta
+from merging.compute import deltas_from
 from merging.engine import merge, merged_tensors
 from merging.errors import UserError
 from merging.live import LiveMerge
@@ -185,7 +185,8 @@ def delta_of(folder: Path, module: str, scale: float) -> Tensor:
 def test_over_a_bfloat16_base_the_delta_is_exact(home: Home):
     base, model = (open_model(source, home.folder) for source in ("bf16", "bf16+adapters/plain"))
     name = f"{Q0}.weight"
-    delta, low = expert_delta(model, name, base, name, base.read(name))
+    factors = deltas_from(base, name, [(model, name)])[1]
+    delta, low = factors.deltas[0], factors.low[0]
     wanted = delta_of(home.folder / "adapters" / "plain", Q0, 6 / 4)
     assert float((delta.double() - wanted).abs().max()) < 1e-6 * float(wanted.abs().max())
     assert low is not None
@@ -193,7 +194,7 @@ def test_over_a_bfloat16_base_the_delta_is_exact(home: Home):
     rounded = (base.read(name).float() + delta).bfloat16().float() - base.read(name).float()
     assert float((rounded.double() - wanted).abs().max()) > 1e-4  # what a merged bfloat16 copy would have kept
     for untouched in ("model.layers.0.mlp.up_proj.weight", "model.norm.weight"):
-        assert not expert_delta(model, untouched, base, untouched, base.read(untouched))[0].any()
+        assert not deltas_from(base, untouched, [(model, untouched)])[1].deltas.any()
 
 
 def merged(home: Home, method: str, models: list[str], **more: object) -> dict[str, Tensor]:
