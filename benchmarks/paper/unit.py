@@ -84,8 +84,8 @@ def run(
 
 def tuned(unit: Unit, row: Row, plans: Sequence[Plan], models: Models, probes: Probes, began: float) -> Record:
     """The test passes of the row's best setting on validation probes; `plans` are those of its settings."""
-    tried = [_mean(passed(models, one, probes.validation)) for one in plans] if len(plans) > 1 else []
-    best = tried.index(max(tried)) if tried else 0
+    tried = [_mean(passed(models, one, probes.validation)) for one in plans]
+    best = tried.index(max(tried))
     return record_of(
         unit, row.name, row.method, asdict(row.grid[best]), tried, passed(models, plans[best], probes.test), began
     )

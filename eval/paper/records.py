@@ -13,7 +13,7 @@ DESIGN = 1  # goes up when schedules, mixtures or probes change: records of anot
 class Record(Frozen):
     """A model's passes on the test probes, in their order. A unit is (family, paradigm, seed).
 
-    validation: mean score of each setting that was tried; empty where there was nothing to choose.
+    validation: mean score of each setting that was tried; empty where none was scored.
     """
 
     design: int

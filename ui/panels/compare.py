@@ -114,5 +114,6 @@ def pairs_html(found: list[Pair]) -> str:
     return ('<h3 class="pic">Calibrated and routed, pair by pair <small>differences on the same probes</small></h3>'
             '<table><thead><tr><td></td><th scope="col">against</th><th scope="col">mean</th><th scope="col">minimum'
             f'</th></tr></thead><tbody>{lines}</tbody></table><p class="help">Above and below: p under 0.05 after '
-            f"Holm’s correction for all {2 * len(found)} differences. Level: the interval stays inside 2 points.</p>"
+            f"Holm’s correction for all {2 * len(found)} differences. Level: the interval stays inside 2 points; level "
+            "or above: it stays above −2.</p>"
             )  # fmt: skip
