@@ -200,9 +200,11 @@ def _design(records: Sequence[Record]) -> str:
 - Merges: at most six settings each, the best by the mean over 360 validation probes, then 900 test probes once. The
   scale is always among them, but a weight average and a soup have none and Model Stock finds its own. Mixtures were
   not tuned. RESM's definition is reconstructed from abstracts; half of its tries emphasise layers with outliers.
-- Calibrated merges read prompts of each expert's own skill, 64 or 256, from the training side: no probe is among them.
+- Calibrated merges read prompts of each expert's own skill, 64 to 1024, from the training side: no probe is among them.
   The expert answers them itself. They come from the world that the probes ask about, and they say which expert answers
   what: more than the data-free merges know, less than the mixtures, which read the experts' training data.
+  Gains of 1024 texts were added after those of 256 had been scored on the same test probes; the number was chosen on
+  validation probes of the Llama's seed 0 full experts.
 - The router reads the question with the base and gives it to one expert; fitted on 256 of those prompts each, untuned.
   It keeps the base and all three experts.
 - The ranges of the grids come from earlier tuning on validation probes of the Llama's seed 0 full experts
