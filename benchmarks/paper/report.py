@@ -147,8 +147,8 @@ def differences(found: Sequence[Pair]) -> str:
     """With what to make of them."""
     rows = [[pair.row, pair.other, pair.mean.words(), pair.worst.words()] for pair in found]
     return f"""Differences on the same probes and seeds with 95 % intervals. *Above* and *below*: p under 0.05 after
-Holm's correction for all {2 * len(found)} differences of this table; *level*: the interval stays inside 2 points; else
-we cannot tell.
+Holm's correction for all {2 * len(found)} differences of this table; *level*: the interval stays inside 2 points,
+*level or above*: it stays above −2, *level or below*: under 2; else we cannot tell.
 
 {_table(["row", "against", "mean", "minimum"], rows)}"""
 

@@ -13,9 +13,9 @@ import numpy as np
 from eval.paper.table import Comparison, Estimate, estimate
 from eval.scoring.stats import holm
 
-Verdict = Literal["above", "below", "level", "cannot tell"]
+Verdict = Literal["above", "below", "level", "level or above", "level or below", "cannot tell"]
 SURE = 0.05
-LEVEL = 2.0  # points: an interval inside them says that the two are level
+LEVEL = 2.0  # points: an interval inside them says that the two are level, one above -2 that the row is not worse
 RIVALS = ("TSV-M", "RESM")
 
 
@@ -28,7 +28,14 @@ class Gap:
     def verdict(self) -> Verdict:
         if self.p < SURE:
             return "above" if self.found.value > 0 else "below"
-        return "level" if self.found.low > -LEVEL and self.found.high < LEVEL else "cannot tell"
+        match self.found.low > -LEVEL, self.found.high < LEVEL:
+            case True, True:
+                return "level"
+            case True, False:
+                return "level or above"
+            case False, True:
+                return "level or below"
+        return "cannot tell"
 
     def words(self) -> str:
         return f"{self.found.signed()}: {self.verdict}"

@@ -47,7 +47,9 @@ def test_p_counts_draws_on_the_other_side_twice() -> None:
         (Estimate(1, 0.2, 1.8), 0.04, "above"),
         (Estimate(-5, -9, -1), 0.04, "below"),
         (Estimate(1, 0.2, 1.8), 0.06, "level"),  # not sure to be above, sure to be near
-        (Estimate(1, -0.5, 2.5), 0.3, "cannot tell"),
+        (Estimate(1, -0.5, 2.5), 0.3, "level or above"),
+        (Estimate(-1, -2.5, 0.5), 0.3, "level or below"),
+        (Estimate(1, -2, 2.5), 0.3, "cannot tell"),
     ],
 )
 def test_the_words_for_a_difference(found: Estimate, p: float, verdict: Verdict) -> None:

@@ -61,7 +61,14 @@ def _others(found: Comparison) -> str:
     return text
 
 
-_FROM = {"above": "above", "below": "below", "level": "level with", "cannot tell": "not told from"}
+_FROM = {
+    "above": "above",
+    "below": "below",
+    "level": "level with",
+    "level or above": "level with or above",
+    "level or below": "level with or below",
+    "cannot tell": "not told from",
+}
 
 
 def _basis(found: Comparison) -> str:
