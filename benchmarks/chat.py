@@ -63,13 +63,13 @@ def placed(home: Path, n_bytes: int) -> Placed:
     base, *experts = (open_checkpoint(name, home) for name in ("base", *EXPERTS))
     shares = divide(n_bytes)
     live = LiveMerge(base, experts, EXPERTS, None, *limits(stored_bytes(base), shares.live))
-    folds = {m.name: _fold(m.shape, len(EXPERTS) * live._held.most(m.shape)) for m in live.family.matrices}
+    folds = {m.name: _fold(m.shape, len(EXPERTS) * live.held.most(m.shape)) for m in live.family.matrices}
     plan = make_plan(Recipe("resm", "base", tuple(map(Expert, EXPERTS)), folder=home))
     merge = Merged(plan, dict, Folded(plan.digest, folds, {}), written=False)
     sources: dict[str, Source] = {"base": base, **dict(zip(EXPERTS, experts, strict=True)), "merge": merge}
     room = Room(shares.chat, ITEM, swaps=True)
     groups = tuple(tuple(group) for group in room.groups(sources))
-    return Placed(groups, 0 if room.fits(base) else _fetched(base, shares.chat), live.n_bytes, live._held.share)
+    return Placed(groups, 0 if room.fits(base) else _fetched(base, shares.chat), live.n_bytes, live.held.share)
 
 
 def _fold(shape: tuple[int, ...], rank: int) -> Fold:

@@ -91,6 +91,11 @@ class LiveMerge:
         self._ready: deque[Recipe] = deque(maxlen=room)  # where it need not fold any more
         self._pool = ThreadPoolExecutor(cores() if device == "cpu" else 2)  # on a device one reads for the other
 
+    @property
+    def held(self) -> Resident:
+        """What of the family is in memory, and up to which rank."""
+        return self._held
+
     def move(
         self, plan: Plan, focus: str | None, cancelled: Callable[[], bool], *, outputs: bool = True,
         rest: Callable[[], object] = lambda: None,

@@ -90,6 +90,8 @@ def measure_button(services: Services, page: Page, session: Session) -> Updates:
 def follow(services: Services, page: Page, session: Session, *, whole: bool = False) -> Iterator[Updates]:
     """Ask the worker and draw what comes where the visitor looks by then; `whole` (or other locks) draws also what no
     slider changes."""
+    if (busy := services.busy.get(session.id)) and busy.over:
+        services.busy.pop(session.id)
     drawn = services.drawn.get(session.id)
     whole = whole or (drawn is not None and drawn.locks != session.recipe.locks)
     shown = services.looks.get(session.id)

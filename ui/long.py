@@ -166,7 +166,7 @@ def watch(services: Services, page: Page, session: Session, turns: Turns, job: J
         services.busy.pop(session.id, None)
     if services.jobs.stopped(job):
         kept_so_far = f"{sum(answered.values())} answers kept." if job.kind == "score" else _STOPPED[job.kind]
-        keep(services.busy, session.id, Busy("Stopped.", kept_so_far, 0.0))
+        keep(services.busy, session.id, Busy("Stopped.", kept_so_far, 0.0, over=True))  # until the next move
     latest = newest(services, session)
     look = services.looks.get(session.id)
     updates = {**_status(services, page, session), page.status.stop: gr.update(visible=False)}
@@ -174,7 +174,6 @@ def watch(services: Services, page: Page, session: Session, turns: Turns, job: J
         updates |= draw_search(services, page, latest)
     if look and latest.tab == "board":
         updates |= draw_board(services, page, latest, look)
-    services.busy.pop(session.id, None)  # the next move shows the scores again
     yield updates
 
 

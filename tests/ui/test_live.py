@@ -24,6 +24,7 @@ from ui.desk import apply_recipe, restored, start
 from ui.fitting import take_safest
 from ui.jobs import Jobs, LiveWorker
 from ui.live import change_method, draw_file, follow, hold, kept, move, settled
+from ui.long import watch
 from ui.looking import pick_matrix, pick_measure, select_tab
 from ui.measuring import take_measured
 from ui.page import Page
@@ -191,6 +192,19 @@ def test_the_status_line_speaks_of_the_merge_in_the_pictures_where_the_one_on_th
     assert "RESM" in drawn[page.status.line]
     with pytest.raises(UserError, match="not measured yet"):  # and the problem stays
         next(picking)
+
+
+def test_what_a_stop_kept_is_said_until_the_next_move(services, page, session):
+    hold(services, page, session)
+    list(follow(services, page, session, whole=True))
+    job = services.jobs.start(services.jobs.new_id(), "o", "save", "{}", [])
+    services.jobs.stop(job)
+    *_, stopped = watch(services, page, session, (), job)
+    late = next(pick_measure(services, page, newest(services, session), (), "kept"))  # of a click before the stop
+    for drawn in (stopped, late):
+        assert "<b>Stopped.</b> Nothing was saved." in drawn[page.status.line]
+    *_, moved = follow(services, page, newest(services, session), whole=True)
+    assert "Stopped" not in moved[page.status.line]
 
 
 def test_a_reload_keeps_a_desk_that_waits_for_its_measurement_behind_another_picture_of_its_models(

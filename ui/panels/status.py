@@ -26,12 +26,13 @@ class StatusPanel:
 
 @dataclass(frozen=True)
 class Busy:
-    """Long work under way: `Scoring 412 of 900 probes`, the share done, seconds left."""
+    """Long work under way: `Scoring 412 of 900 probes`, the share done, seconds left; or what it left, once `over`."""
 
     doing: str
     what: str
     share: float
     seconds_left: float | None = None
+    over: bool = False
 
 
 def build() -> StatusPanel:
