@@ -107,9 +107,13 @@ def _parser() -> argparse.ArgumentParser:
 
 def _export(args: argparse.Namespace) -> None:
     recipe = load_recipe(args.recipe)
-    from eval.scoring.reload import export
+    from merging.hub import this_machine
+    from merging.pins import plan_downloaded
 
-    follow(export(recipe, args.out, args.device, args.resume), args.json)
+    plan = follow(plan_downloaded(recipe, this_machine(), args.out), args.json)
+    from eval.scoring.reload import export  # transformers: seconds, which a plan with problems need not wait for
+
+    follow(export(plan, args.out, args.device, args.resume), args.json)
 
 
 def _reload(args: argparse.Namespace) -> None:
@@ -122,6 +126,9 @@ def _calibrate(args: argparse.Namespace) -> None:
     recipe = load_recipe(args.recipe)
     out = args.out or recipe.folder / (recipe.calibration or f"{args.recipe.stem}-calibration")
     refuse_existing(out)
+    from merging.plan import members
+
+    members(recipe)  # whether they open: not after seconds of importing transformers
     from eval.calibrating.calibrate import Calibrated, calibrate
 
     for event in calibrate(recipe, out, args.texts, args.each, args.device, args.pick, args.base):

@@ -28,12 +28,9 @@ from merging.device import choose_device, merges_on
 from merging.engine import merge, merged_tensors
 from merging.errors import UserError
 from merging.events import Event, Notice, Reloaded, Testing
-from merging.hub import this_machine
 from merging.manifest import n_parameters, plan_of, read_manifest
 from merging.model_files import TOKENIZER
-from merging.pins import plan_downloaded
 from merging.plan import Plan
-from merging.recipe import Recipe
 from merging.store import Store
 from merging.words import some
 
@@ -52,10 +49,9 @@ class Turn:
     n_tokens: int
 
 
-def export(recipe: Recipe, out: Path, device: str = "auto", resume: bool = False) -> Iterator[Event]:
-    """Merge a recipe into `out`, which appears only once the reload test has passed."""
+def export(plan: Plan, out: Path, device: str = "auto", resume: bool = False) -> Iterator[Event]:
+    """Merge into `out`, which appears only once the reload test has passed."""
     place = choose_device(device)
-    plan = yield from plan_downloaded(recipe, this_machine(), out)
     _check_template(plan)
 
     def accept(folder: Path) -> Iterator[Event]:

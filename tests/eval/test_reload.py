@@ -32,7 +32,7 @@ def recipe(family, monkeypatch):
 
 
 def run(recipe, **options):
-    return list(export(load_recipe(recipe), recipe.parent / "out", "cpu", **options))
+    return list(export(make_plan(load_recipe(recipe)), recipe.parent / "out", "cpu", **options))
 
 
 def found(events):

@@ -227,3 +227,13 @@ def test_what_costs_nothing_is_checked_before_torch_is_imported(family, recipe, 
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     found = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, env=environment)
     assert found.stdout == "2 False\n", found.stderr
+
+
+@pytest.mark.parametrize("words", [["export", "bad.yml", "out"], ["calibrate", "bad.yml", "out"]])
+def test_a_model_that_is_not_there_is_said_before_transformers_is_imported(family, monkeypatch, words):
+    monkeypatch.chdir(family)
+    (family / "bad.yml").write_text("merge_method: linear\nbase_model: base\nmodels: [{model: ./nowhere}]\n")
+    code = "import sys; from eval.__main__ import main; print(main(sys.argv[1:]), 'transformers' in sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    found = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, env=environment)
+    assert found.stdout == "2 False\n", found.stderr
