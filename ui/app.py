@@ -187,7 +187,7 @@ def _wire_pictures(services: Services, page: Page, tabs: dict[str, gr.Tab]) -> N
     pickers = [page.map.layer, page.map.kind]
     gr.on([p.input for p in pickers], _live(services, page, looking.pick_matrix), [*state, *pickers], **looks)
     page.map.scope.input(_live(services, page, looking.pick_scope), [*state, page.map.scope], **looks)
-    locks = {**looks, "outputs": [*page.pictures, page.method.preset, page.problem]}
+    locks = {**looks, "outputs": [*page.pictures, page.method.preset, page.method.card, page.problem]}
     taken = page.map.source.input(_live(services, page, looking.take_from), [*state, page.map.source], **locks)
     taken.then(**_settle(services, page))
     file = page.recipe.problem

@@ -145,7 +145,9 @@ def settled(services: Services, page: Page, session: Session, turns: Turns) -> I
             keep(services.ready, session.id, event.digest)
             if now.tab == "chat":
                 yield draw_rest(services, page, now, turns, look)
-    yield {page.browser: kept(services, newest(services, session))}
+    latest = newest(services, session)
+    # Recipe has its text before it is opened: what comes after that would take away what was typed at once.
+    yield {page.browser: kept(services, latest), **draw_file(services, page, latest)}
 
 
 def draw(services: Services, page: Page, session: Session, look: Look, before: Look | None) -> Updates:

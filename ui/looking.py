@@ -8,7 +8,7 @@ import gradio as gr
 
 from merging.plots import MEASURES
 from ui.conversation import Turns
-from ui.live import Updates, draw, draw_rest, follow, hold, settled
+from ui.live import Updates, card, draw, draw_rest, follow, hold, settled
 from ui.locking import taken_from
 from ui.measured import is_missing, refuse_missing, with_measurement
 from ui.page import Page
@@ -85,7 +85,12 @@ def take_from(services: Services, page: Page, session: Session, turns: Turns, so
         matrix = map.opened(look, session)
         locks = taken_from(session.recipe, look.family, matrix, session.scope, models[source])
         after = replace(with_locks(session, locks), focus=matrix.name)
-        yield {**hold(services, page, after), page.method.preset: method.preset_of(after.recipe, services.presets)}
+        yield {
+            **hold(services, page, after),
+            **card(page, after),
+            page.map.fitted: "",
+            page.method.preset: method.preset_of(after.recipe, services.presets),
+        }
         yield from follow(services, page, after)
 
 

@@ -49,13 +49,21 @@ def expect_redrawn(page: Page, before: str) -> None:
 
 def test_a_slider_moves_by_arrow_key_and_undo_takes_it_back(desk: Page):
     before, start, after = curve(desk), rank(desk), rank(desk, +1)
+    card, of_preset = desk.locator("#card"), "Keeps most of all three; needs no data."
+    expect(card).to_contain_text(of_preset)
     slider(desk, "Rank").focus()
     desk.keyboard.press("ArrowRight")
     expect_redrawn(desk, before)
     expect(desk.locator("#status .line")).to_contain_text(after)
+    expect(card).not_to_contain_text(of_preset)
     desk.get_by_role("button", name="Undo").click()
     expect(desk.locator("#status .line")).to_contain_text(start)
     expect(desk.locator("#preset input")).to_have_value("Balanced")
+    expect(card).to_contain_text(of_preset)
+    desk.locator(".drill .seg").get_by_text("base", exact=True).click()  # a matrix taken from elsewhere is a move too
+    expect(card).not_to_contain_text(of_preset)
+    desk.get_by_role("button", name="Undo").click()
+    expect(card).to_contain_text(of_preset)
 
 
 def test_a_shaper_brings_its_own_knobs_and_undo_takes_them_away(desk: Page):

@@ -178,6 +178,16 @@ def test_what_settles_after_one_move_takes_nothing_from_the_next(services, page,
     assert len(list(drawn)) == 3
 
 
+def test_recipe_has_its_text_before_it_is_opened_so_that_nothing_comes_over_what_is_typed_at_once(
+    services, page, session
+):
+    hold(services, page, session)
+    list(follow(services, page, session, whole=True))
+    *_, last = settled(services, page, session, ())
+    assert last[page.recipe.yaml] == session.recipe.to_yaml()
+    assert not [one for one in select_tab(services, page, "recipe", session, ()) if page.recipe.yaml in one]
+
+
 def test_the_status_line_speaks_of_the_merge_in_the_pictures_where_the_one_on_the_desk_does_not_merge(
     services, page, session
 ):

@@ -78,7 +78,7 @@ def build(experts: Sequence[str], method: str) -> ChatPanel:
         route_by = gr.Radio(
             get_args(RouteBy), value="prompts", label="Router chooses by", visible=False, interactive=True,
             info="Prompts of each expert's own skill, where there are; or the directions its delta acts on.",
-            elem_classes=["seg"],
+            elem_classes=["seg"], elem_id="route-by",
         )  # fmt: skip
         usual = Mixing()
         with gr.Row(elem_classes=["duo"], visible=False) as mixing_row:
