@@ -135,7 +135,8 @@ def settled(services: Services, page: Page, session: Session, turns: Turns) -> I
     look = services.looks.get(session.id)
     # No move changes what Search and Models say, and Models may speak of a family that was typed and does not open.
     shows = session.tab not in ("search", "models")
-    if look and shows and (updates := draw_rest(services, page, session, turns, look)):
+    updates = draw_rest(services, page, session, turns, look) if look and shows else {}
+    if updates and services.looks.get(session.id) is look:  # a later move may have drawn its own meanwhile
         yield updates
     for event in stream or ():
         look, now = services.looks.get(session.id), newest(services, session)

@@ -19,6 +19,7 @@ from merging.live import LiveMerge
 from merging.live_events import FocusReady
 from merging.plan import make_plan
 from merging.recipe import Expert, Recipe
+from ui import history
 from ui.app import _layout
 from ui.desk import apply_recipe, restored, start
 from ui.fitting import take_safest
@@ -176,6 +177,21 @@ def test_what_settles_after_one_move_takes_nothing_from_the_next(services, page,
     assert services.ready[session.id] == services.looks[session.id].digest
     assert first
     assert len(list(drawn)) == 3
+
+
+def test_what_settles_late_says_nothing_where_the_next_move_has_drawn_its_own(services, page, session, monkeypatch):
+    board = replace(session, tab="board")
+    hold(services, page, board)
+    list(follow(services, page, board, whole=True))
+    work_out = history.tried
+
+    def slowly(*asked: object) -> object:
+        keep(services.looks, board.id, replace(services.looks[board.id]))  # meanwhile
+        return work_out(*asked)
+
+    assert any(page.status.line in drawn for drawn in settled(services, page, board, ()))
+    monkeypatch.setattr(history, "tried", slowly)
+    assert not any(page.status.line in drawn for drawn in settled(services, page, board, ()))
 
 
 def test_recipe_has_its_text_before_it_is_opened_so_that_nothing_comes_over_what_is_typed_at_once(
