@@ -84,6 +84,13 @@ def deltas_from(
     return base, Factors(deltas, noise, low=low)
 
 
+def family_deltas(
+    base: Checkpoint, experts: Sequence[Checkpoint], name: str, device: str | torch.device = "cpu"
+) -> tuple[Tensor, Factors]:
+    """The same of one tensor that base and experts call by one name."""
+    return deltas_from(base, name, [(expert, name) for expert in experts], device)
+
+
 def write_delta(
     out: Tensor, expert: Checkpoint, name: str, below: Checkpoint, base_name: str, base: Tensor
 ) -> tuple[Tensor, Tensor] | None:

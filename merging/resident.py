@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from merging.checkpoint import DTYPES, Checkpoint
-from merging.compute import deltas_from
+from merging.compute import family_deltas
 from merging.decompose import SVD, rounding_noise
 from merging.layers import layer_of
 from merging.memo import Memo
@@ -114,7 +114,7 @@ class Resident:
         """The base's tensor and the experts' deltas themselves; of a lean family they are not kept."""
         if name in self._whole:
             return self._whole[name]
-        base, factors = deltas_from(self._base, name, [(expert, name) for expert in self._experts], self.place(name))
+        base, factors = family_deltas(self._base, self._experts, name, self.place(name))
         factors = replace(factors, sketched=self._sketched)
         if self.lean:
             return base, factors

@@ -8,7 +8,7 @@ import torch
 from benchmarks.family import EXPERTS
 from benchmarks.runners.clock import done, ready
 from merging.checkpoint import open_checkpoint
-from merging.compute import deltas_from
+from merging.compute import family_deltas
 from merging.facts import Profile
 from merging.look import family_of
 from merging.sample import Sample
@@ -28,6 +28,6 @@ else:
     store = Store(Path(kept[0])) if kept else None
     profile = Profile(base, experts, [matrix.name for matrix in shown.matrices], store)
     for matrix in shown.matrices:
-        below, factors = deltas_from(base, matrix.name, [(expert, matrix.name) for expert in experts])
+        below, factors = family_deltas(base, experts, matrix.name)
         profile.learn(matrix.name, below, factors.deltas)
 done(start)

@@ -13,7 +13,7 @@ from torch import Tensor
 from benchmarks.family import EXPERTS
 from benchmarks.runners.clock import done, ready
 from merging.checkpoint import open_checkpoint
-from merging.compute import deltas_from, merged_delta
+from merging.compute import family_deltas, merged_delta
 from merging.decompose import singular_values
 from merging.look import family_of
 from merging.plan import make_plan
@@ -30,7 +30,7 @@ plan = make_plan(Recipe("resm", "base", tuple(map(Expert, EXPERTS)), tuple(setti
 
 
 def factors_of(name: str) -> tuple[Tensor, Factors]:
-    below, found = deltas_from(base, name, [(expert, name) for expert in experts])
+    below, found = family_deltas(base, experts, name)
     return below, Factors(found.deltas, found.noise, sketched=True)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from eval.running.chat import Mixing
 from merging.checkpoint import Checkpoint
-from merging.compute import deltas_from
+from merging.compute import family_deltas
 from merging.cores import cores
 from merging.decompose import SVD
 from merging.engine import one_thread_a_matrix
@@ -59,7 +59,7 @@ def mixture_of(plan: Plan, mixing: Mixing) -> Mixed:
 
     def triplets(k: int) -> "Triplets":
         def of(name: str) -> list[SVD]:
-            factors = deltas_from(base, name, [(expert, name) for expert in experts])[1]
+            factors = family_deltas(base, experts, name)[1]
             return [factors.svd(t, k) for t in range(len(experts))]
 
         with one_thread_a_matrix(), ThreadPoolExecutor(cores()) as pool:
