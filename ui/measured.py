@@ -16,7 +16,7 @@ from merging.shapers import SHAPERS
 from ui.session import Session
 
 EACH, MORE = 64, 256  # texts an expert: at first, and on a second press
-_VERSION = 3  # of what a measurement holds
+_VERSION = 4  # of what a measurement holds
 
 
 def with_measurement(session: Session, home: Path, *, anyway: bool = False) -> Session:

@@ -5,9 +5,8 @@ reads is the expert's own, or for RegMean++ the merge's: then every layer is mer
 on it, and all texts go on through the merged layer. Gains of that merge's parts are learned last (`gains.py`).
 Everything is kept as it comes (`kept.py`).
 
-The experts' own streams are one reading of all texts. The merge's is two, the first short of each layer's last matrix,
-and one more where head and embedding are one tensor: that is merged first, by the experts' own. The base's is one more.
-What comes on top is in `benchmarks/calibration.md`.
+The experts' own streams are one reading of all texts. The merge's is two, the first short of each layer's last matrix.
+The base's is one more. What comes on top is in `benchmarks/calibration.md`.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -124,28 +123,23 @@ class _Job:
             self.folder, self.base, self.experts, self.stream, n_tokens, self.layers, embedding, names, self.device
         )
         texts = [batches(own, pad if isinstance(pad, int) else 0, self.device) for own in tokens]
-        head = self.layers.name_of(skeleton.module.get_output_embeddings())
-        self._head_last = self.follows and head != embedding and head in self.base.tensors
         a_stream = len(texts) * (len(self.layers) + 1)
-        merged = len(texts) * (len(self.layers) + self._head_last) if self.follows else 0
         backward = len(texts) if self.stream == "gradients" else 0
         learned = steps_for(max(map(len, self.texts))) if self.stream == "learned" else 0
-        steps = Steps(((not self._head_last) + self.reads_base) * a_stream + merged + backward + learned)
+        steps = Steps((1 + self.reads_base) * a_stream + backward + learned)
         for t, own in enumerate(texts):
-            if self._head_last and not self.kept.has(t, ENDS):
-                self.kept.keep(t, ENDS, {COUNTS: self._counts(own)}, {"matrices": "{}"})
-            elif not self._head_last:
-                yield from self._own_stream(t, own, steps, measured=not merged)
+            if not self.follows:
+                yield from self._own_stream(t, own, steps)
             if self.reads_base:
                 yield from self._base_stream(t, own, steps)
-        if merged:
+        if self.follows:
             yield from self._merged_stream(texts, steps)
         if learned:
             yield from self._learned(learned, steps)
         if backward:
             yield from self._gradients(tokens, steps)
 
-    def _own_stream(self, t: int, own: list[Batch], steps: Steps, measured: bool) -> Iterator[Calibrating]:
+    def _own_stream(self, t: int, own: list[Batch], steps: Steps) -> Iterator[Calibrating]:
         if self.kept.has(t, ENDS):
             steps.skip(len(self.layers) + 1)
             return
@@ -154,11 +148,11 @@ class _Job:
         readings = start_all(self.layers, own, ends)
         for i in range(len(self.layers)):
             state = self._state(expert, self.layers.names(i).values())
-            if measured and not self.kept.has(t, str(i)):
+            if self.kept.has(t, str(i)):
+                readings = through(self.layers, i, readings, state)
+            else:
                 with self._kept_grams(t, str(i)) as grams:
                     readings = through(self.layers, i, readings, state, grams)
-            else:
-                readings = through(self.layers, i, readings, state)
             yield steps.one()
         with self._kept_grams(t, ENDS, {COUNTS: self._counts(own)}) as grams:
             finish_all(self.layers, readings, ends, grams)
@@ -189,10 +183,15 @@ class _Job:
         self.kept.keep(t, BASE, found)
 
     def _merged_stream(self, texts: list[list[Batch]], steps: Steps) -> Iterator[Calibrating]:
-        """Where head and embedding are one tensor it was measured on the experts' own streams: it is merged first."""
+        """Where head and embedding are one tensor the layers read it as merged by what is looked up in it alone; what
+        the head reads comes last.
+        """
+        for t, own in enumerate(texts):
+            if not self.kept.has(t, ENDS):
+                self.kept.keep(t, ENDS, {COUNTS: self._counts(own)}, {"matrices": "{}"})
         self.kept.write_about(self.kept.about([ENDS]))
         plan = make_plan(replace(self.recipe, calibration=str(self.folder.absolute())))
-        ends = self._merged(plan, self.layers.other_names(but_head=self._head_last))
+        ends = self._merged(plan, self.layers.other_names(but_head=True))
         readings = [start_all(self.layers, own, ends) for own in texts]
         for i in range(len(self.layers)):
             for t, expert in enumerate(self.experts):
@@ -200,12 +199,10 @@ class _Job:
                     with self._kept_grams(t, str(i)) as grams:
                         measure(self.layers, i, readings[t], self._state(expert, self.layers.names(i).values()), grams)
                 yield steps.one()
-            if i + 1 == len(self.layers) and not self._head_last:
-                return  # nobody reads what the last layer puts out
             calibration = Calibration(self.folder, self.kept.about([ENDS, str(i)]))
             merged = self._merged(replace(plan, calibration=calibration), self.layers.names(i).values())
             readings = [through(self.layers, i, own, merged) for own in readings]
-        for t, expert in enumerate(self.experts if self._head_last else ()):
+        for t, expert in enumerate(self.experts):
             if not self.kept.has(t, HEAD):
                 with self._kept_grams(t, HEAD) as grams:
                     finish_all(self.layers, readings[t], self._state(expert, self.layers.other_names()), grams)
