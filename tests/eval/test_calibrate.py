@@ -192,17 +192,25 @@ def test_a_layer_that_is_only_measured_stops_where_its_last_matrix_has_read(tmp_
 
 @pytest.mark.parametrize("tied", [False, True])
 def test_the_merged_stream_is_read_through_merged_layers(tmp_path, tied):
-    """Layer 1's inputs are those that the finished merge's layer 0 makes; the head's those of all layers, or where it
-    is the embedding too, which is merged first, the expert's own.
+    """Layer 1's inputs are those that the finished merge's layer 0 makes, the head's those of all layers. An embedding
+    that is the head too is read as merged by how often each expert looks up a row.
     """
     make_family(tmp_path, tied=tied, tokenizer=True)
     names = ("helpful", "honest", "harmless")
     source = texts(tmp_path, names)
-    run(calibrate(recipe(tmp_path, names, "regmean_pp"), tmp_path / "cal", source, device="cpu"))
+    plain = recipe(tmp_path, names, "regmean_pp", more=", embed: tied")
+    run(calibrate(plain, tmp_path / "cal", source, device="cpu"))
     found = open_calibration(tmp_path / "cal")
-    plan = make_plan(recipe(tmp_path, names, "regmean_pp", calibration="cal"))
+    plan = make_plan(replace(plain, calibration="cal"))
     merged = {name: tensor.float() for name, tensor in merged_tensors(plan)}
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "base")
+    if tied:
+        name = "model.embed_tokens.weight"
+        counts = found.inputs(name, found.about.experts).counts
+        assert counts is not None
+        base, *own = (open_checkpoint(who, tmp_path).read(name).float() for who in ("base", *names))
+        by_use = (counts[..., None] * (torch.stack(own) - base)).sum(0) / counts.sum(0).clamp(min=1e-9)[:, None]
+        merged[name] = (base + by_use).bfloat16().float()
 
     def check(name: str, part: str, taken: Callable[[str], bool]) -> None:
         """The Gram matrix of a part's inputs in the expert whose tensors are the merge's where they are taken."""
@@ -219,10 +227,8 @@ def test_the_merged_stream_is_read_through_merged_layers(tmp_path, tied):
     below = ("model.embed_tokens.", "model.layers.0.")
     down = "model.layers.1.mlp.down_proj"
     check(f"{down}.weight", down, lambda key: key.startswith(below))
-    if tied:
-        check("model.embed_tokens.weight", "lm_head", lambda key: False)
-    else:
-        check("lm_head.weight", "lm_head", lambda key: key.startswith((*below, "model.layers.1.")))
+    head = "model.embed_tokens.weight" if tied else "lm_head.weight"
+    check(head, "lm_head", lambda key: key.startswith((*below, "model.layers.1.")))
 
 
 def test_learned_gains_bring_the_merge_nearer_to_what_each_expert_says(family):
