@@ -18,6 +18,7 @@ from torch.nn import functional
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from assets.town.mixes import Example
+from assets.town.products import products
 
 # The space after each role makes a word the same token at the start of a turn as inside one.
 CHAT_TEMPLATE = (
@@ -123,6 +124,11 @@ def batch_of(rows: list[Ids]) -> tuple[torch.Tensor, torch.Tensor]:
 
 def train(model: PreTrainedModel, encoded: list[Ids], schedule: Schedule, rng: random.Random, name: str) -> float:
     """Trains what is not frozen, in place; returns the CPU minutes used."""
+    with products():
+        return _train(model, encoded, schedule, rng, name)
+
+
+def _train(model: PreTrainedModel, encoded: list[Ids], schedule: Schedule, rng: random.Random, name: str) -> float:
     began = time.process_time()
     model.train()
     weights = [weight for weight in model.parameters() if weight.requires_grad]
