@@ -14,11 +14,12 @@ from torch import Tensor
 from merging.blocks import Blocks
 from merging.checkpoint import Checkpoint
 from merging.decompose import noise_floor
+from merging.layers import is_matrix
 from merging.locks import BASE
 from merging.ops import weighted_sum
 from merging.random_bits import uniform_bits, uniform_number
 from merging.shaping import after, enter, is_plain, shaped
-from merging.spectral import Factors, Fold
+from merging.spectral import Factors, Fold, dense
 
 if TYPE_CHECKING:  # a plan may hold a merge that feeds it, which is computed here
     from merging.method import Method
@@ -122,7 +123,7 @@ def across_layers(plan: Plan, factors: Callable[[TensorPlan], Factors]) -> Tenso
     every = (
         plan.method.across(partial(inside, matrix, t), **t.settings)
         for t in plan.tensors
-        if is_matrix(t) or is_stack(t)
+        if as_matrix(t) or as_stack(t)
         for matrix in _matrices(t, partial(factors, t))
     )
     found = [statistic.cpu() for statistic in every if statistic is not None]
@@ -131,7 +132,7 @@ def across_layers(plan: Plan, factors: Callable[[TensorPlan], Factors]) -> Tenso
 
 def _matrices(tensor: TensorPlan, factors: Callable[[], Factors]) -> list[Callable[[], Factors]]:
     """A matrix itself, or each matrix of a stack."""
-    if not is_stack(tensor):
+    if not as_stack(tensor):
         return [factors]
     whole = cache(factors)
     return [lambda e=e: whole().part(e) for e in range(tensor.shape[0])]
@@ -146,17 +147,17 @@ def merged_delta(
     by one. Tensors that a spectral method does not take get lambda x the mean of the weighted deltas over the experts
     left in.
     """
-    if is_stack(tensor) and (plan.method.spectral or not is_plain(tensor.settings)):
+    if as_stack(tensor) and (plan.method.spectral or not is_plain(tensor.settings)):
         names = (f"{tensor.name}[{e}]" for e in range(tensor.shape[0]))
         plans = (replace(tensor, name=name, shape=tensor.shape[1:]) for name in names)
         found = [merged_delta(plan, one, base[e], factors.part(e), peak) for e, one in enumerate(plans)]
-        return torch.stack([part.dense() if isinstance(part, Fold) else part for part in found])
+        return torch.stack([*map(dense, found)])
     keep = kept_inputs(plan, tensor)
     deltas = factors.deltas
     if not keep:
         return torch.zeros_like(deltas[0])
     weights = torch.tensor([tensor.weights[t] for t in keep], dtype=deltas.dtype, device=deltas.device)
-    if not is_matrix(tensor):
+    if not as_matrix(tensor):
         if plan.method.spectral:
             return weighed(deltas[keep], weights, tensor)
         return plan.method(deltas[keep], weights, **_delta_settings(plan, tensor, keep, base, deltas))
@@ -187,7 +188,7 @@ def weighed(deltas: Tensor, weights: Tensor, tensor: TensorPlan) -> Tensor:
 def gated(plan: Plan, tensor: TensorPlan, base: Tensor, factors: Factors) -> list[float]:
     """What the method's gate sees of each input's matrix, as `merged_delta` merges it; NaN where there is no gate."""
     found, keep = [math.nan] * len(tensor.inputs), kept_inputs(plan, tensor)
-    if plan.method.gate is not None and keep and is_matrix(tensor) and tensor.held is None:
+    if plan.method.gate is not None and keep and as_matrix(tensor) and tensor.held is None:
         space = enter(factors.select(keep), tensor.settings)
         settings = _delta_settings(plan, tensor, keep, base, space.factors.deltas)
         for t, value in zip(keep, plan.method.gate(space.factors.deltas, **settings).tolist(), strict=True):
@@ -234,14 +235,13 @@ def method_settings(plan: Plan, tensor: TensorPlan, keep: list[int], stack: Tens
     return settings
 
 
-def is_matrix(tensor: TensorPlan) -> bool:
-    """Whether a spectral method, a space and a shaper take it."""
-    matrix = len(tensor.shape) == 2 and min(tensor.shape) > 1 and not tensor.name.endswith("bias")
-    return tensor.action == "merge" and matrix and not tensor.excluded
+def as_matrix(tensor: TensorPlan) -> bool:
+    """Whether it is merged as a matrix, as spectral methods, spaces and shapers do."""
+    return tensor.action == "merge" and is_matrix(tensor.name, tensor.shape) and not tensor.excluded
 
 
-def is_stack(tensor: TensorPlan) -> bool:
-    """Whether the tensor (E, m, n) holds the experts of a mixture, each a matrix that they take."""
+def as_stack(tensor: TensorPlan) -> bool:
+    """Whether the tensor (E, m, n) holds the experts of a mixture, each of which is merged as a matrix."""
     stack = len(tensor.shape) == 3 and min(tensor.shape[1:]) > 1 and ".experts." in tensor.name
     return tensor.action == "merge" and stack and not tensor.excluded
 

@@ -69,7 +69,7 @@ def _memory(plan: Plan) -> int:
 def _held(plan: Plan, tensor: TensorPlan) -> int:
     """A tensor, or one block of it: as float32 deltas, their stack, and what the method makes of them."""
     size = math.prod(tensor.shape)
-    if tensor.action == "copy" or tensor.held is not None:
+    if not tensor.is_merged:
         return 8 * size
     if in_blocks(plan, tensor) and all(plan.experts[part.model].is_stored(part.name) for part in tensor.inputs):
         size = min(size, BLOCK)

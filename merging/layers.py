@@ -1,7 +1,7 @@
-"""Which layer a tensor belongs to, told from its name alone."""
+"""Which layer a tensor belongs to and whether it is a matrix, told from its name and shape alone."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 _LAYER = re.compile(r"(?:^|\.)(?:layers|layer|blocks|block|h)\.(\d+)\.")
 _EMBEDDING = re.compile(r"emb|(?:^|\.)(?:wte|wpe)\.")
@@ -11,6 +11,11 @@ def layer_of(name: str) -> int | None:
     """Index of the layer a tensor belongs to; None for embeddings, final norm and head."""
     found = _LAYER.search(name)
     return int(found.group(1)) if found else None
+
+
+def is_matrix(name: str, shape: Sequence[int]) -> bool:
+    """Whether a tensor has directions: two-dimensional, larger than 1 both ways, and no bias."""
+    return len(shape) == 2 and min(shape) > 1 and not name.endswith("bias")
 
 
 def layer_count(names: Collection[str]) -> int:

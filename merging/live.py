@@ -38,7 +38,7 @@ from merging.plan import Plan, make_plan
 from merging.recipe import Recipe
 from merging.resident import BUDGET, WHOLE, Resident, folds_bytes, needed, room_for, stops_for
 from merging.sample import Sample
-from merging.spectral import Fold
+from merging.spectral import Fold, dense
 from merging.stale import stale
 from merging.store import Store
 from merging.tensor_plan import TensorPlan
@@ -253,7 +253,7 @@ class LiveMerge:
         ):
             return None
         made = (self._deltas.delta(step, step.plan.tensor(name)) for step in steps)
-        pieces = torch.stack([delta.dense() if isinstance(delta, Fold) else delta for delta in made])
+        pieces = torch.stack([*map(dense, made)])
         deltas, experts = self._held.read(name)[1].deltas, self._held.fingerprints
         places = [experts.index(one) for one in (stored(e).fingerprint for e in plan.experts) if one in experts]
         inputs = plan.calibration.inputs(name, [experts[t] for t in places], self._held.device)

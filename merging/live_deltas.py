@@ -25,7 +25,7 @@ from merging.facts import MatrixFacts
 from merging.plan import Plan
 from merging.resident import Resident
 from merging.shaping import is_plain
-from merging.spectral import Factors, Fold
+from merging.spectral import Factors, Fold, dense
 from merging.tensor_plan import TensorPlan
 from merging.view import View, stored
 
@@ -105,7 +105,7 @@ class LiveDeltas:
             base = onto(self._base.read(tensor.name), self._held.place(tensor.name))
         else:
             base = self._family_of(step, tensor)[0]
-        return (base.float() + (delta.dense() if isinstance(delta, Fold) else delta)).to(tensor.dtype).cpu()
+        return (base.float() + dense(delta)).to(tensor.dtype).cpu()
 
     def _family_of(self, step: Step, tensor: TensorPlan) -> tuple[Tensor, Factors]:
         """The base's tensor and the deltas of the recipe's experts; rows that a vocabulary moves are its own."""

@@ -31,7 +31,7 @@ from merging.look import (
 from merging.measures import Numbers, cross, numbers_of_delta, numbers_of_fold, pair_measures
 from merging.outputs import along, kept_by, kept_by_fold
 from merging.resident import Resident
-from merging.spectral import Factors, Fold
+from merging.spectral import Factors, Fold, dense
 from merging.tensor_plan import TensorPlan
 
 Measures = Mapping[str, Sequence[float]]  # measure -> one value a row; "gate" -> one value an expert
@@ -140,8 +140,8 @@ class Pictures:
     def facts(self, name: str) -> MatrixFacts:
         known = self._profile.get(name)
         if known is None:
-            base, dense = self._held.read(name)
-            known = self._profile.learn(name, base, dense.deltas)
+            base, factors = self._held.read(name)
+            known = self._profile.learn(name, base, factors.deltas)
         return known
 
     def _spectra(self, factors: Factors, kept: Kept) -> tuple[Spectrum, ...]:
@@ -188,7 +188,7 @@ class Pictures:
         if isinstance(delta, Fold) and delta.core is None:
             key = ("along", id(delta.u), calibration.digest)
             return kept_by_fold(delta, factors.remember(key, partial(along, delta, factors.deltas, inputs)))
-        return kept_by(delta.dense() if isinstance(delta, Fold) else delta, factors.deltas, inputs)
+        return kept_by(dense(delta), factors.deltas, inputs)
 
     def _kept(self, step: Step, tensor: TensorPlan, delta: Tensor | Fold) -> tuple[Kept, Sequence[float]]:
         """Per expert of the family: directions kept, and mean outlier weight."""

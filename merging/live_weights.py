@@ -27,7 +27,7 @@ def weights_of(
         return None
     if isinstance(found, Tensor):
         return found
-    if tensor.action == "copy" or tensor.held is not None:
+    if not tensor.is_merged:
         return kept_tensor(plan, tensor)
     if held.lean and place == "cpu" and found is None and in_blocks(plan, tensor):
         parts = [piece() for piece in pieces(plan, tensor, step.peak) if not cancelled()]

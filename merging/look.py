@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from merging.layers import layer_of
+from merging.layers import is_matrix, layer_of
 
 Measure = Literal["sign", "cosine", "shared", "interference", "kept", "output"]
 Tier = Literal["exact", "sketch", "maps", "sample"]
@@ -175,7 +175,7 @@ def family_of(names: Sequence[str], shapes: Mapping[str, tuple[int, ...]]) -> Fa
     matrices = []
     for name, shape in shapes.items():
         layer = layer_of(name)
-        if layer is not None and len(shape) == 2 and min(shape) > 1 and not name.endswith("bias"):
+        if layer is not None and is_matrix(name, shape):
             matrices.append(Matrix(name, layer, _kind(name), (shape[0], shape[1])))
     kinds = list(dict.fromkeys(matrix.kind for matrix in matrices))
     kinds.sort(key=lambda kind: KIND_ORDER.index(kind) if kind in KIND_ORDER else len(KIND_ORDER))

@@ -18,7 +18,7 @@ from torch import Tensor
 from merging.adapter_changes import CONV1D
 from merging.card import opening, recipe_part, section, sources
 from merging.companions import RECIPE, short_names, without_paths
-from merging.compute import across_layers, is_matrix, merged_delta, read_deltas
+from merging.compute import across_layers, as_matrix, merged_delta, read_deltas
 from merging.decompose import SVD, svd, svd_of_product
 from merging.engine import one_thread_a_matrix
 from merging.errors import UserError
@@ -54,7 +54,7 @@ def write_lora(plan: Plan, out: Path, rank: int, device: str = "cpu") -> Iterato
     out = Path(os.path.abspath(out))
     _refuse(plan, rank)
     refuse_place(plan, out)
-    matrices = [tensor for tensor in plan.tensors if _is_held(tensor)]
+    matrices = [tensor for tensor in plan.tensors if _in_lora(tensor)]
     if not matrices:
         raise UserError("E_LORA", "this model has no matrix that a LoRA could hold.", where=plan.base.source)
     rank = min(rank, max(min(tensor.shape) for tensor in matrices))
@@ -133,7 +133,7 @@ def _stream(
 
 def _triplets(plan: Plan, tensor: TensorPlan, peak: Tensor | None, device: str) -> SVD:
     """All triplets of merged - base; of a low-rank merge from its own factors, exactly."""
-    if plan.space != "weights" and is_matrix(tensor) and tensor.held is None:
+    if plan.space != "weights" and as_matrix(tensor) and tensor.held is None:
         base, factors = read_deltas(plan, tensor, device)
         delta = merged_delta(plan, tensor, base, factors, peak)
         if isinstance(delta, Fold) and delta.u.shape[1] <= min(tensor.shape):
@@ -149,14 +149,14 @@ def _difference(plan: Plan, tensor: TensorPlan, peak: Tensor | None, device: str
 
 def _measure_rest(plan: Plan, device: str, peak: Tensor | None, meter: _Meter) -> None:
     for tensor in plan.tensors:
-        if tensor.action == "merge" and not _is_held(tensor):
+        if tensor.action == "merge" and not _in_lora(tensor):
             squares = float(_difference(plan, tensor, peak, device).double().square().sum())
             if squares:
                 meter.left_out += squares
                 meter.left.append(tensor.name)
 
 
-def _is_held(tensor: TensorPlan) -> bool:
+def _in_lora(tensor: TensorPlan) -> bool:
     inside = layer_of(tensor.name) is not None and tensor.name.endswith(".weight") and tensor.action == "merge"
     return inside and len(tensor.shape) == 2 and not any(part in tensor.name for part in ROUTED)
 
@@ -198,7 +198,7 @@ def _config(plan: Plan, matrices: list[TensorPlan], rank: int) -> bytes:
     """PEFT's adapter_config.json; alpha = r makes its scale 1."""
     modules = [_module(plan, tensor) for tensor in matrices]
     ends = sorted({module.rsplit(".", 1)[-1] for module in modules})
-    others = [t.name.removesuffix(".weight") for t in plan.tensors if not _is_held(t)]
+    others = [t.name.removesuffix(".weight") for t in plan.tensors if not _in_lora(t)]
     clear = not any(name.rsplit(".", 1)[-1] in ends for name in others)
     config = {
         "peft_type": "LORA", "task_type": "CAUSAL_LM", "inference_mode": True, "bias": "none", "lora_dropout": 0.0,

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from merging.blocks import Blocks, blocks_shape
 from merging.compute import (
-    is_matrix,
-    is_stack,
+    as_matrix,
+    as_stack,
     kept_inputs,
     kept_tensor,
     merged_delta,
@@ -33,7 +33,7 @@ from merging.compute import (
 from merging.layers import layer_of
 from merging.random_bits import Numbers
 from merging.shaping import is_plain
-from merging.spectral import Fold
+from merging.spectral import dense
 
 if TYPE_CHECKING:  # a plan may hold a merge that feeds it, which is computed here
     from merging.checkpoint import Checkpoint
@@ -75,9 +75,9 @@ def pieces(
 
 def in_blocks(plan: Plan, tensor: TensorPlan) -> bool:
     """Whether the merge of this tensor is element-wise and its deltas are plain differences."""
-    if tensor.action == "copy" or tensor.held is not None or not kept_inputs(plan, tensor):
+    if not tensor.is_merged or not kept_inputs(plan, tensor):
         return False
-    taken = is_matrix(tensor) or is_stack(tensor)
+    taken = as_matrix(tensor) or as_stack(tensor)
     if not plan.method.blocks and (taken or not plan.method.spectral):
         return False
     return plan.space == "weights" or not (
@@ -87,14 +87,14 @@ def in_blocks(plan: Plan, tensor: TensorPlan) -> bool:
 
 
 def _whole(plan: Plan, tensor: TensorPlan, peak: Tensor | None, device: str) -> Tensor:
-    if tensor.action == "copy" or tensor.held is not None:
+    if not tensor.is_merged:
         return kept_tensor(plan, tensor).reshape(-1)
     if plan.space == "weights":
         merged = merged_weights(plan, tensor, read_models(plan, tensor, device))
     else:
         base, factors = read_deltas(plan, tensor, device)
         delta = merged_delta(plan, tensor, base, factors, peak)
-        merged = base.float() + (delta.dense() if isinstance(delta, Fold) else delta)
+        merged = base.float() + dense(delta)
     return merged.to(tensor.dtype).cpu().reshape(-1)
 
 

@@ -16,7 +16,7 @@ from merging.method import WEIGHT, Choice, Knob, Method
 from merging.shaper import Shaper
 from merging.shapers import SHAPERS
 from merging.spaces import SPACES, Space, full
-from merging.spectral import Factors, Fold
+from merging.spectral import Factors, Fold, dense
 
 SHAPING: tuple[Knob, ...] = (
     replace(Choice(tuple(SPACES), "Space", "Coordinates in which the method runs."), key="space"),
@@ -69,7 +69,7 @@ def shaped(
     chosen = shaper.settings(settings) | ({"inputs": inputs or Inputs()} if shaper.calibrated else {})
     experts = factors.times(weights / weights.abs().mean().clamp(min=1e-30))
     if shaper.sees == "matrix":
-        return shaper(merged.dense() if isinstance(merged, Fold) else merged, experts, **chosen)
+        return shaper(dense(merged), experts, **chosen)
     triplets = merged.svd() if isinstance(merged, Fold) else svd(merged)
     real = triplets.head(real_rank(triplets.s, max(factors.deltas.shape[1:]) ** 0.5, factors.sum_noise(weights)))
     if len(real.s) == 0:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from merging.decompose import basis, svd
-from merging.spectral import Factors, Fold
+from merging.spectral import Factors, Fold, dense
 
 CORE_TOLERANCE = 1e-6  # directions that duplicate adapters share differ by less
 KNOTS_TOLERANCE = 1e-5  # the reference cuts at 1e-4 absolute, which depends on the size of the deltas
@@ -85,7 +85,7 @@ def knots(factors: Factors) -> Space:
         strengths = (joint.u * joint.s).to(dtype)
 
         def back(merged: Tensor | Fold) -> Tensor:
-            return strengths @ (merged.dense() if isinstance(merged, Fold) else merged)
+            return strengths @ dense(merged)
 
         return Space(Factors(rows, 0.0, factors.ids), back)
 

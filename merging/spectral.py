@@ -194,6 +194,11 @@ class Fold:
         return SVD(self.u[:, order], x.abs(), self.v[:, order] * torch.where(x < 0, -1.0, 1.0).to(x.dtype))
 
 
+def dense(delta: Tensor | Fold) -> Tensor:
+    """What a method has merged, as the tensor that it stands for."""
+    return delta.dense() if isinstance(delta, Fold) else delta
+
+
 def fold(factors: Factors, parts: Sequence[SVD], scales: Sequence[float], *, tolerance: float, key: Hashable) -> Fold:
     """Orthogonalise the concatenated triplets (TSV-M, Gargiulo et al. 2024, eq. 8-9): `polar(U) diag(x) polar(V)^T`.
 

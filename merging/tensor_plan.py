@@ -35,7 +35,12 @@ class TensorPlan:
     excluded: bool
     base_name: str  # what the base calls it; "" where the base has no part in it
     inputs: tuple[Input, ...]
-    held: int | None = None  # kept as this input has it, or as the base (locks.BASE)
+    held: int | None = None  # locked: kept as this input has it, or as the base (locks.BASE)
+
+    @property
+    def is_merged(self) -> bool:
+        """Whether the method makes it. Any other is copied, or kept as its lock says (`compute.kept_tensor`)."""
+        return self.action == "merge" and self.held is None
 
 
 def plan_tensors(
@@ -82,7 +87,7 @@ def plan_tensors(
 def weight_problems(recipe: Recipe, method: Method, tensors: tuple[TensorPlan, ...]) -> Iterator[UserError]:
     if not method.uses_weight:
         return
-    merged = [t for t in tensors if t.action == "merge" and t.held is None]
+    merged = [t for t in tensors if t.is_merged]
     below = [t.name for t in merged if method.shares and min(t.weights) < 0]
     if below:
         what = f"`{method.id}` takes no weight below 0, which {count(below, 'tensor')} have ({first_names(below)})"

@@ -17,7 +17,7 @@ from merging.compute import merged_delta, read_deltas
 from merging.engine import one_thread_a_matrix
 from merging.pieces import merged_tensor
 from merging.plan import Plan
-from merging.spectral import Factors, Fold
+from merging.spectral import Factors, dense
 
 RATE = 0.08  # of the first step; it falls to 0 in a line
 _BATCH = 16  # texts an expert a step
@@ -76,13 +76,13 @@ def parts_of(plan: Plan, names: Sequence[str]) -> tuple[State, State]:
     below, parts = {}, {}
     with one_thread_a_matrix():
         for tensor in map(plan.tensor, names):
-            if tensor.action == "copy" or tensor.held is not None:
+            if not tensor.is_merged:
                 below[tensor.name] = merged_tensor(plan, tensor, None)
                 continue
             below[tensor.name], factors = read_deltas(plan, tensor)
             alone = torch.eye(len(factors.deltas)).view(len(factors.deltas), -1, *[1] * (factors.deltas.dim() - 1))
             found = [merged_delta(plan, tensor, below[tensor.name], Factors(one * factors.deltas)) for one in alone]
-            parts[tensor.name] = torch.stack([part.dense() if isinstance(part, Fold) else part for part in found])
+            parts[tensor.name] = torch.stack([*map(dense, found)])
     return below, parts
 
 
