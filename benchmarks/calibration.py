@@ -70,7 +70,7 @@ def _table(folder: Path, home: Path, texts: Path, each: int) -> list[str]:
         f"{len(EXPERTS)} experts, {tokens} tokens;",
         f"reading them takes {read.cpu:.0f} s of CPU, answering their prompts in 48 tokens {answered.cpu:.0f} s. "
         "Anonymous memory above imports.",
-        "Head and embedding are two tensors here; where they are one, `regmean_pp` reads once more.",
+        "Head and embedding are two tensors here; where they are one, as much is read.",
         "",
         "| | CPU, times reading | MB in memory | MB kept |",
         "|---|---|---|---|",
