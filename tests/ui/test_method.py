@@ -5,7 +5,7 @@ from pathlib import Path
 
 from merging.recipe import Recipe, parse_recipe
 from ui.panels.method import apply_preset, notice
-from ui.session import Session
+from ui.session import Session, rolled
 
 
 def recipe(method: str, *experts: str) -> Recipe:
@@ -24,6 +24,12 @@ def test_the_card_says_what_a_preset_is_and_which_weights_or_experts_do_not_coun
     assert said(recipe("m3", *three)) == "The weights above change nothing here."
     assert said(recipe("slerp", *three)).startswith("Merges one expert only, here helpful.")
     assert said(recipe("slerp", "helpful")) == "The weights above change nothing here."
+
+
+def test_a_step_away_from_a_preset_leaves_a_line_where_its_note_was():
+    preset = replace(recipe("task_arithmetic", "helpful", "honest"), note="Half of it.")
+    moved = rolled(Session(preset, "o"))
+    assert notice(moved) == "Undo takes back the last step."
 
 
 def test_a_presets_numbers_are_for_the_experts_of_its_names_and_else_for_those_in_their_place():

@@ -16,6 +16,7 @@ from ui.pieces import static
 from ui.session import Session, names_of, recipe_of
 
 _OWN = "Own settings"
+_UNDO = "Undo takes back the last step."
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,9 @@ def notice(session: Session) -> str:
     """What the recipe says of itself, as a preset does; then what the method does not take of the desk: some of the
     experts, or their weights.
     """
-    return f"{session.recipe.note} {_left_out(session)}".strip()
+    # A line that went with the first step away from a preset would move the slider under the pointer.
+    note = session.recipe.note or (_UNDO if session.past else "")
+    return f"{note} {_left_out(session)}".strip()
 
 
 def _left_out(session: Session) -> str:
