@@ -14,7 +14,7 @@ from merging.plan import check
 from merging.sources import spelled_out
 from ui import controls, history
 from ui.conversation import Turns
-from ui.measured import could_read_more, is_missing, refuse_missing, texts_read, with_measurement
+from ui.measured import is_missing, next_step, refuse_missing, texts_read, with_measurement
 from ui.page import Page
 from ui.panels import board, chat, health, map, method, passports, recipe, search, spectra, status, tried
 from ui.services import Services, board_of, exams_of, keep, newest
@@ -83,7 +83,7 @@ def card(page: Page, session: Session) -> Updates:
 def measure_button(services: Services, page: Page, session: Session) -> Updates:
     return {
         page.method.measure: gr.update(visible=is_missing(session.recipe)),
-        page.method.more: gr.update(visible=could_read_more(session.recipe, services.home)),
+        page.method.more: method.draw_more(next_step(session.recipe, services.home)),
     }
 
 

@@ -15,23 +15,22 @@ from merging.recipe import Recipe
 from merging.shapers import SHAPERS
 from ui.session import Session
 
-EACH, MORE = 64, 256  # texts an expert: at first, and on a second press
+STEPS = (64, 256, 1024)  # texts an expert: at first, and on each further press
 _VERSION = 4  # of what a measurement holds
 
 
 def with_measurement(session: Session, home: Path, *, anyway: bool = False) -> Session:
     """Names the measurement of these models, made or not, where method or shaper needs one (or `anyway`) and the recipe
-    names no other. One by the texts of a file has the file's hash behind its name, one of more texts their number.
+    names no other; of several the one of most texts.
     """
-    recipe, stream = session.recipe, _stream(session.recipe) or ("own" if anyway else "")
-    if not stream or (recipe.calibration and Path(recipe.calibration).parent != home / "calibrations"):
+    recipe, folder = session.recipe, home / "calibrations"
+    if not (_stream(recipe) or anyway) or (recipe.calibration and Path(recipe.calibration).parent != folder):
         return session
-    said = json.dumps([_VERSION, stream, EACH, *(model.fingerprint for model in members(recipe))])
-    key = hashlib.sha256(said.encode()).hexdigest()[:24]
-    if recipe.calibration and Path(recipe.calibration).name.startswith(key):
+    if recipe.calibration and Path(recipe.calibration).name.startswith(_key(recipe)):
         return session
-    first, more = (home / "calibrations" / name for name in (key, f"{key}-{MORE}"))
-    return replace(session, recipe=replace(recipe, calibration=str(more if more.is_dir() else first)))
+    first, *more = (measured_by(recipe, home, None, each) for each in STEPS)
+    named = next((one for one in reversed(more) if one.is_dir()), first)
+    return replace(session, recipe=replace(recipe, calibration=str(named)))
 
 
 def is_missing(recipe: Recipe, *, anyway: bool = False) -> bool:
@@ -41,10 +40,8 @@ def is_missing(recipe: Recipe, *, anyway: bool = False) -> bool:
 
 
 def measured_by(recipe: Recipe, home: Path, texts: Path | None, each: int) -> Path:
-    """The folder of a measurement of the same models by a file that `own_file` keeps, or by so many texts."""
-    key = Path(recipe.calibration or "").name.partition("-")[0]
-    marks = [texts.stem] if texts else []
-    return home / "calibrations" / "-".join([key, *marks, *([str(each)] if each > EACH else [])])
+    """The folder of a measurement of these models by so many texts each, of a file that `own_file` keeps or of Town."""
+    return home / "calibrations" / "-".join([_key(recipe), *([texts.stem] if texts else []), str(each)])
 
 
 def own_file(home: Path, given: Path) -> Path:
@@ -65,15 +62,19 @@ def file_of(recipe: Recipe, home: Path) -> Path | None:
     return file if file.is_file() else None
 
 
-def could_read_more(recipe: Recipe, home: Path) -> bool:
-    """Whether it merges by the few texts that are read at first, and there are more."""
+def next_step(recipe: Recipe, home: Path) -> int:
+    """How many texts of each expert it could be measured on next; 0 where it merges by no measurement that is made
+    here, or there are no more.
+    """
     here = Path(recipe.calibration or "")
     if here.parent != home / "calibrations" or not _stream(recipe) or is_missing(recipe):
-        return False
-    if file := file_of(recipe, home):
-        has_more = any(len(own) > EACH for own in read_for(str(file), members(recipe)[1:], MORE))
-        return has_more and not here.name.endswith(f"-{MORE}")
-    return "-" not in here.name
+        return 0
+    read = next((each for each in STEPS if here.name.endswith(f"-{each}")), 0)
+    after = next((each for each in STEPS if each > read), 0)
+    if after and (file := file_of(recipe, home)):
+        has_more = any(len(own) > read for own in read_for(str(file), members(recipe)[1:], after))
+        return after if has_more else 0
+    return after
 
 
 def texts_read(recipe: Recipe) -> str:
@@ -105,3 +106,9 @@ def _stream(recipe: Recipe) -> str:
     """What must be measured: for the method, else for a shaper of all matrices."""
     shaper = SHAPERS.get(str(dict(recipe.parameters).get("shaper")))
     return METHODS[recipe.method].calibrated or ("own" if shaper and shaper.calibrated else "")
+
+
+def _key(recipe: Recipe) -> str:
+    """Of what is measured: the stream and the models."""
+    said = [_VERSION, _stream(recipe) or "own", *(model.fingerprint for model in members(recipe))]
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:24]

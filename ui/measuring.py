@@ -12,7 +12,7 @@ from merging.stage import names_in
 from ui.conversation import Turns
 from ui.live import Updates, card, follow, hold, measure_button, settled
 from ui.long import start_job
-from ui.measured import EACH, MORE, file_of, is_missing, measured_by, own_file, with_measurement
+from ui.measured import STEPS, file_of, is_missing, measured_by, next_step, own_file, with_measurement
 from ui.page import Page
 from ui.services import Services, newest, town_sources
 from ui.session import Session
@@ -34,24 +34,22 @@ def measure(services: Services, page: Page, session: Session, turns: Turns) -> I
 
 def measure_more(services: Services, page: Page, session: Session, turns: Turns) -> Iterator[Updates]:
     """The same on more prompts, or more of the visitor's texts; until it is done the merge by the first ones stays."""
-    yield from _measure(services, page, session, turns, file_of(session.recipe, services.home), MORE)
+    texts, each = file_of(session.recipe, services.home), next_step(session.recipe, services.home)
+    yield from _measure(services, page, session, turns, texts, each or STEPS[0])
 
 
 def measure_by(services: Services, page: Page, session: Session, turns: Turns, texts: str) -> Iterator[Updates]:
     """The same on the texts of a file, which may say the answers too."""
-    read_for(texts, members(session.recipe)[1:], EACH)  # its faults before a job starts
+    read_for(texts, members(session.recipe)[1:], STEPS[0])  # its faults before a job starts
     yield from _measure(services, page, session, turns, own_file(services.home, Path(texts)))
 
 
 def _measure(
-    services: Services, page: Page, session: Session, turns: Turns, texts: Path | None, each: int = EACH
+    services: Services, page: Page, session: Session, turns: Turns, texts: Path | None, each: int = STEPS[0]
 ) -> Iterator[Updates]:
     waits = is_missing(session.recipe)
-    session = with_measurement(session, services.home, anyway=True)
-    if texts or each > EACH:
-        named = measured_by(session.recipe, services.home, texts, each)
-        session = replace(session, recipe=replace(session.recipe, calibration=str(named)))
-    out = Path(session.recipe.calibration or "")
+    out = measured_by(session.recipe, services.home, texts, each)
+    session = replace(session, recipe=replace(session.recipe, calibration=str(out)))
     if waits:
         yield hold(services, page, session)  # a reload meanwhile finds which measurement it waits for
     if not out.exists():

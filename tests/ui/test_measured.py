@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from merging.methods import METHODS
-from ui.measured import could_read_more, file_of, is_missing, measured_by, own_file, texts_read, with_measurement
+from ui.measured import file_of, is_missing, measured_by, next_step, own_file, texts_read, with_measurement
 from ui.session import Session, fresh_recipe, with_method
 
 
@@ -26,7 +26,7 @@ def test_it_is_named_by_models_and_stream(family, tmp_path):
 
 def test_one_by_a_files_texts_stays_named_and_goes_with_the_models(family, tmp_path):
     usual = with_measurement(session(family), tmp_path)
-    named = f"{usual.recipe.calibration}-0123456789ab"
+    named = str(measured_by(usual.recipe, tmp_path, Path("0123456789ab.jsonl"), 64))
     own = replace(usual, recipe=replace(usual.recipe, calibration=named))
     assert with_measurement(own, tmp_path) is own
     assert with_measurement(with_method(own, "regmean_pp"), tmp_path).recipe.calibration != named
@@ -42,16 +42,15 @@ def test_it_is_missing_until_its_folder_is_there(family, tmp_path):
 
 def test_more_texts_may_be_read_after_the_first_ones_and_count_from_then_on(family, tmp_path):
     asked = with_measurement(session(family), tmp_path)
-    first = Path(str(asked.recipe.calibration))
-    assert not could_read_more(asked.recipe, tmp_path), "the first ones come first"
-    first.mkdir(parents=True)
-    assert could_read_more(asked.recipe, tmp_path)
-    assert not could_read_more(with_method(asked, "tsv_m").recipe, tmp_path), "it merges by none"
-    first.with_name(f"{first.name}-256").mkdir()
-    assert with_measurement(asked, tmp_path) is asked, "named as it was"
-    again = with_measurement(session(family), tmp_path).recipe
-    assert again.calibration == f"{first}-256"
-    assert not could_read_more(again, tmp_path)
+    assert next_step(asked.recipe, tmp_path) == 0, "the first ones come first"
+    for each, then in ((64, 256), (256, 1024), (1024, 0)):
+        made = measured_by(asked.recipe, tmp_path, None, each)
+        made.mkdir(parents=True)
+        assert with_measurement(asked, tmp_path) is asked, "named as it was"
+        again = with_measurement(session(family), tmp_path)
+        assert again.recipe.calibration == str(made)
+        assert next_step(again.recipe, tmp_path) == then
+        assert next_step(with_method(again, "tsv_m").recipe, tmp_path) == 0, "it merges by none"
 
 
 def written(path, **counts):
@@ -60,30 +59,31 @@ def written(path, **counts):
     return path
 
 
-def test_of_a_visitors_file_more_may_be_read_where_it_has_more(family, tmp_path):
+def test_of_a_visitors_file_more_is_read_as_far_as_it_has_more(family, tmp_path):
     usual = with_measurement(session(family), tmp_path)
-    for counts, has_more in (({"helpful": 65, "honest": 1}, True), ({"helpful": 64, "honest": 3, "other": 99}, False)):
+    cases = (({"helpful": 257, "honest": 1}, [256, 1024, 0]), ({"helpful": 65, "honest": 1}, [256, 0, 0]),
+             ({"helpful": 64, "honest": 3, "other": 99}, [0, 0, 0]))  # fmt: skip
+    for counts, steps in cases:
         given = written(tmp_path / "given.jsonl", **counts)
         kept, text = own_file(tmp_path, given), given.read_text()
         given.unlink()
         assert kept.read_text() == text
-        first = replace(usual.recipe, calibration=str(measured_by(usual.recipe, tmp_path, kept, 64)))
-        Path(first.calibration).mkdir()
-        assert file_of(first, tmp_path) == kept
-        assert could_read_more(first, tmp_path) is has_more
-        second = replace(first, calibration=str(measured_by(first, tmp_path, kept, 256)))
-        Path(second.calibration).mkdir()
-        assert file_of(second, tmp_path) == kept
-        assert not could_read_more(second, tmp_path)
+        for each, then in zip((64, 256, 1024), steps, strict=True):
+            folder = measured_by(usual.recipe, tmp_path, kept, each)
+            folder.mkdir()
+            made = replace(usual.recipe, calibration=str(folder))
+            assert file_of(made, tmp_path) == kept
+            assert next_step(made, tmp_path) == then
 
 
 def test_it_says_how_many_texts_were_read(family, tmp_path):
     asked = with_measurement(session(family), tmp_path).recipe
     assert texts_read(asked) == "", "not made yet"
-    Path(asked.calibration).mkdir(parents=True)
-    written(Path(asked.calibration) / "texts.jsonl", helpful=7, honest=7)
+    made = Path(str(asked.calibration))
+    made.mkdir(parents=True)
+    written(made / "texts.jsonl", helpful=7, honest=7)
     assert texts_read(asked) == "Measured on 7 texts of each expert."
-    written(Path(asked.calibration) / "texts.jsonl", helpful=7, honest=2)
+    written(made / "texts.jsonl", helpful=7, honest=2)
     assert texts_read(asked) == "Measured on 7 texts of helpful and 2 texts of honest."
     assert texts_read(replace(asked, method="ties")) == "", "it merges by none"
 

@@ -11,7 +11,6 @@ from merging.method import Method
 from merging.methods import METHODS
 from merging.plots import roles
 from merging.recipe import Expert, Recipe
-from ui.measured import MORE
 from ui.pieces import static
 from ui.session import Session, names_of, recipe_of
 
@@ -27,7 +26,7 @@ class MethodPanel:
     measure: gr.Column  # there while the method needs a measurement that is not made
     measure_now: gr.Button
     texts: gr.UploadButton  # the same by texts of the visitor's
-    more: gr.Button  # there while it merges by the few texts that are read at first
+    more: gr.Button  # there while it could merge by more texts than it does
     roll: gr.Button  # there for a method that draws at random
 
 
@@ -49,9 +48,14 @@ def build(preset: gr.Dropdown, method: str) -> MethodPanel:
     with gr.Column(visible=False, elem_id="measure") as measure:
         measure_now = gr.Button("Measure the experts", variant="primary")
         texts = gr.UploadButton("By texts of your own…", file_types=[".jsonl"], file_count="single", size="sm")
-    more = gr.Button(f"Measure on up to {MORE} texts each", size="sm", visible=False, elem_id="more")
+    more = gr.Button(size="sm", visible=False, elem_id="more")
     roll = gr.Button(visible=METHODS[method].random, elem_id="roll")
     return MethodPanel(preset, chosen, card, measure, measure_now, texts, more, roll)
+
+
+def draw_more(each: int) -> dict[str, Any]:
+    """How many texts it would be measured on next; none: nothing to press."""
+    return gr.update(visible=bool(each), value=f"Measure on up to {each} texts each")
 
 
 def draw_roll(recipe: Recipe) -> dict[str, Any]:
