@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import torch
@@ -30,8 +30,14 @@ def m3(
     Beta(alpha, alpha) for two models, Dirichlet(alpha) for more, as normalised Gamma(alpha) draws: one a model for the
     whole merge, keyed by seed and model, so that order and tensor do not matter. models (T, *shape).
     """
-    draws = torch.stack([_gamma_quantile(bits(t, once=True), alpha) for t in range(len(models))])
-    return weighted_sum(models, (draws / draws.sum()).to(models), normalize=False)
+    found = shares([bits(t, once=True) for t in range(len(models))], alpha)
+    return weighted_sum(models, found.to(models), normalize=False)
+
+
+def shares(bits: Sequence[Tensor], alpha: float) -> Tensor:
+    """What each model gets for its number in [0, 1), in all 1: float64 (T,)."""
+    draws = torch.stack([_gamma_quantile(one, alpha) for one in bits])
+    return draws / draws.sum()
 
 
 def _gamma_quantile(u: Tensor, shape: float) -> Tensor:

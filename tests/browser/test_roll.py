@@ -13,8 +13,12 @@ def test_a_roll_is_another_seed_is_kept_as_a_try_and_comes_back(page: Page):
     page.get_by_role("option", name="Mixup Model Merge (M3)").click()
     expect(roll).to_have_text("Roll again · seed 0", timeout=30_000)
     expect(page.locator("#status")).to_contain_text("mixing α", timeout=30_000)  # the method has come
+    drawn = page.locator("#card .notice")
+    expect(drawn).to_contain_text("Shares drawn, of 100: helpful ")
+    first = drawn.inner_text()
     roll.click()
     expect(roll).to_have_text("Roll again · seed 1", timeout=30_000)
+    expect(drawn).not_to_have_text(first)
     page.get_by_role("tab", name="Board", exact=True).click()
     page.get_by_role("button", name="Score this merge").click()
     expect(page.locator("#status .score")).to_have_count(3, timeout=120_000)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import tensor
 
+from merging.drawn import drawn_shares
 from merging.engine import merged_tensors
 from merging.masks import keep_chances
 from merging.methods import METHODS
@@ -235,6 +236,9 @@ def test_m3_mixes_every_tensor_alike_and_another_seed_differently():
 
     (_, share), *others = set(shares(1, ("helpful", "honest")))
     assert not others, "one draw for the whole merge"
+    drawn = drawn_shares(make_plan(recipe("m3", {"helpful": 1, "honest": 1}, extra="seed: 1")))
+    assert drawn == pytest.approx([1 - share, share], abs=2e-4)
+    assert drawn_shares(make_plan(recipe("linear", {"helpful": 1, "honest": 1}))) == []
     ((_, turned),) = set(shares(1, ("honest", "helpful")))
     assert share + turned == pytest.approx(1.0, abs=2e-4)
     assert set(shares(2, ("helpful", "honest"))) != {("helpful", share)}

@@ -1,9 +1,10 @@
 """The method's panel: what its card says of a recipe, and whose numbers a preset's are."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
-from merging.recipe import Recipe, parse_recipe
+from merging.recipe import Expert, Recipe, parse_recipe
 from ui.panels.method import apply_preset, notice
 from ui.session import Session, rolled
 
@@ -30,6 +31,16 @@ def test_a_step_away_from_a_preset_leaves_a_line_where_its_note_was():
     preset = replace(recipe("task_arithmetic", "helpful", "honest"), note="Half of it.")
     moved = rolled(Session(preset, "o"))
     assert notice(moved) == "Undo takes back the last step."
+
+
+def test_the_card_says_what_a_roll_has_drawn(family):
+    mixed = replace(recipe("m3", "x", "y"), base="base", folder=family, experts=(Expert("helpful"), Expert("honest")))
+    idle = "The weights above change nothing here."
+    rolls = [said(replace(mixed, seed=seed)) for seed in range(3)]
+    drawn = [re.fullmatch(rf"{idle} Shares drawn, of 100: helpful (\d+), honest (\d+)\.", one) for one in rolls]
+    assert [sum(map(int, one.groups())) if one else 0 for one in drawn] == [100, 100, 100]
+    assert len(set(rolls)) == 3
+    assert said(replace(mixed, parameters=(("alpha", (0.1, 0.5)),))) == idle, "drawn anew for each layer"
 
 
 def test_a_presets_numbers_are_for_the_experts_of_its_names_and_else_for_those_in_their_place():

@@ -7,8 +7,10 @@ from typing import Any
 
 import gradio as gr
 
+from merging.drawn import drawn_shares
 from merging.method import Method
 from merging.methods import METHODS
+from merging.plan import check
 from merging.plots import roles
 from merging.recipe import Expert, Recipe
 from ui.pieces import static
@@ -77,11 +79,11 @@ def card_html(method: Method, notice: str = "", measured: str = "") -> str:
 
 def notice(session: Session) -> str:
     """What the recipe says of itself, as a preset does; then what the method does not take of the desk: some of the
-    experts, or their weights.
+    experts, or their weights; and what it has drawn instead.
     """
     # A line that went with the first step away from a preset would move the slider under the pointer.
     note = session.recipe.note or (_UNDO if session.past else "")
-    return f"{note} {_left_out(session)}".strip()
+    return " ".join(said for said in (note, _left_out(session), _drawn(session)) if said)
 
 
 def _left_out(session: Session) -> str:
@@ -91,6 +93,15 @@ def _left_out(session: Session) -> str:
     names = " and ".join(expert.name for expert in merged.experts)
     count = "one expert" if len(merged.experts) == 1 else f"{len(merged.experts)} experts"
     return f"Merges {count} only, here {names}. Give weight 0 to those to leave out."
+
+
+def _drawn(session: Session) -> str:
+    plan = check(recipe_of(session)).plan if session.recipe.method == "m3" else None
+    shares, names = drawn_shares(plan) if plan else [], names_of(session.recipe)
+    if len(shares) != len(names):  # the base may stand among the models
+        return ""
+    said = ", ".join(f"{name} {round(100 * share)}" for name, share in zip(names, shares, strict=True))
+    return f"Shares drawn, of 100: {said}."
 
 
 def apply_preset(recipe: Recipe, preset: Recipe) -> Recipe:
