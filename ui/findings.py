@@ -1,23 +1,18 @@
-"""What a picture says, in one sentence of at most 15 words computed from its data, then one grey line: how to read it.
+"""What a picture of the weights says: one sentence of at most 15 words, then one grey line on how to read it.
 
-One function a picture; each writes out every case, the dull ones too. Returns HTML; knows nothing of Gradio.
+Both are computed from the picture's data: one function for each picture, which writes out every case, the dull ones
+too. Returns HTML; knows nothing of Gradio. What scores say is in `score_findings.py`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from html import escape
-from math import hypot
 
 import numpy as np
 
-from eval.judging.probes import H
-from eval.scoring.board import HScore, Scores
-from eval.scoring.health import Health
-from eval.scoring.plots import keeps
-from eval.scoring.tries import Try, luck
 from merging.look import Conflict, Look, Matrix, MatrixView, Measure
 from merging.plots.maps import per_matrix
 from merging.plots.picture import roles
-from ui.found import Found
+from merging.plots.scale import hundredths
 from ui.marks import finding, label
 
 _CHANCE = 0.5
@@ -45,12 +40,12 @@ def map_finding(look: Look, measure: Measure) -> str:
 def _sign(look: Look, conflict: Conflict) -> str:
     names, where, worst = _extreme(look, conflict, np.nanargmax)
     mean = float(np.nanmean(conflict.values))
-    at_worst = f"{_hundredths(worst)} of 100 weights there are pushed in opposite directions (chance: 50)."
+    at_worst = f"{hundredths(worst)} of 100 weights there are pushed in opposite directions (chance: 50)."
     if worst > _CHANCE + 0.05:
         return finding(f"{names} clash most in {where}.", at_worst)
     if worst > _CHANCE + 0.02:
         return finding(f"{names} clash a little, most of all in {where}.", at_worst)
-    highest = f"At most {_hundredths(worst)} of 100 weights are pushed in opposite directions (chance: 50), in {where}."
+    highest = f"At most {hundredths(worst)} of 100 weights are pushed in opposite directions (chance: 50), in {where}."
     if mean > _CHANCE - 0.02:
         return finding("No pair clashes: signs agree about as often as chance.", highest)
     little = "a little more than chance" if mean > _CHANCE - 0.1 else "far more than chance"
@@ -60,18 +55,18 @@ def _sign(look: Look, conflict: Conflict) -> str:
 def _cosine(look: Look, conflict: Conflict) -> str:
     names, where, lowest = _extreme(look, conflict, np.nanargmin)
     if lowest < -0.02:
-        read = f"Cosine × 100 is {_hundredths(lowest)} there; 0 is unrelated, 100 the same way."
+        read = f"Cosine × 100 is {hundredths(lowest)} there; 0 is unrelated, 100 the same way."
         return finding(f"{names} pull apart most in {where}.", read)
     closest, there, highest = _extreme(look, conflict, np.nanargmax, opens=False)
     if highest < 0.02:
         return finding("The experts’ changes are unrelated everywhere.", "Cosine × 100: 0 unrelated, 100 the same way.")
-    read = f"Cosine × 100 is {_hundredths(highest)} in {there}; 0 is unrelated, 100 the same way."
+    read = f"Cosine × 100 is {hundredths(highest)} in {there}; 0 is unrelated, 100 the same way."
     return finding(f"No pair pulls apart; {closest} come closest.", read)
 
 
 def _shared(look: Look, conflict: Conflict) -> str:
     names, where, most = _extreme(look, conflict, np.nanargmax)
-    read = f"{_hundredths(most)} of 100 of their strongest directions overlap there. Shared directions are fought over."
+    read = f"{hundredths(most)} of 100 of their strongest directions overlap there. Shared directions are fought over."
     if most < 0.1:
         return finding("Each expert uses directions of its own.", f"At most {read[0].lower()}{read[1:]}")
     return finding(f"{names} share most directions in {where}.", read)
@@ -79,7 +74,7 @@ def _shared(look: Look, conflict: Conflict) -> str:
 
 def _interference(look: Look, conflict: Conflict) -> str:
     names, where, most = _extreme(look, conflict, np.nanargmax)
-    read = f"Interference × 100 is {_hundredths(most)} there; 0 means that a plain sum loses nothing."
+    read = f"Interference × 100 is {hundredths(most)} there; 0 means that a plain sum loses nothing."
     if most < 0.05:
         return finding("The experts hardly get in each other’s way.", read.replace("there", f"at most, in {where}"))
     return finding(f"{names} interfere most in {where}.", read)
@@ -89,12 +84,12 @@ def _kept(look: Look, conflict: Conflict) -> str:
     colours = roles(look.family.experts)
     means = _means(conflict)
     _, where, lowest = _extreme(look, conflict, np.nanargmin)
-    read = f"100: the merge moves as that expert did; 0: not at all. Lowest is {_hundredths(lowest)}, in {where}."
+    read = f"100: the merge moves as that expert did; 0: not at all. Lowest is {hundredths(lowest)}, in {where}."
     most, least = max(means, key=lambda m: means[m]), min(means, key=lambda m: means[m])
     if means[least] < -0.02:
         return finding(f"The merge moves away from {label(least, colours[least])}.", read)
     if len(means) == 1:
-        return finding(f"The merge moves {_hundredths(means[most])} of 100 {label(most, colours[most])}’s way.", read)
+        return finding(f"The merge moves {hundredths(means[most])} of 100 {label(most, colours[most])}’s way.", read)
     if means[most] - means[least] < 0.05:
         return finding("The merge leans to all experts alike.", read)
     return finding(f"The merge leans to {label(most, colours[most])}; least is left of "
@@ -105,10 +100,10 @@ def _output(look: Look, conflict: Conflict) -> str:
     colours = roles(look.family.experts)
     means = _means(conflict)
     _, where, lowest = _extreme(look, conflict, np.nanargmin)
-    shares = ", ".join(f"{label(name, colours[name])} {_hundredths(mean)}" for name, mean in means.items())
+    shares = ", ".join(f"{label(name, colours[name])} {hundredths(mean)}" for name, mean in means.items())
     far = " This measures outputs, not answers; those are on Board." if min(means.values()) < -1 else ""
     read = (f"100: all it puts out on its own text; 0: as the base; below: further off. "
-            f"Lowest is {_hundredths(lowest)}, in {where}.{far}")  # fmt: skip
+            f"Lowest is {hundredths(lowest)}, in {where}.{far}")  # fmt: skip
     return finding(f"Output kept, of 100: {shares}.", read)
 
 
@@ -153,7 +148,7 @@ def kept_finding(look: Look) -> str:
     if found[least] > 0.995:
         return finding("Every direction of every expert is kept.", read)
     if found[most] - found[least] < 0.02:
-        return finding(f"Each expert keeps {_hundredths(found[most])} of 100 directions.", read)
+        return finding(f"Each expert keeps {hundredths(found[most])} of 100 directions.", read)
     return finding(f"{label(most, colours[most], capital=True)} keeps most directions, "
                  f"{label(least, colours[least])} least.", read)  # fmt: skip
 
@@ -165,105 +160,12 @@ def tail_finding(look: Look) -> str:
         return finding("No expert changes a matrix.", "Outliers are entries far beyond the usual size.")
     tail, matrix = max(tails, key=lambda pair: pair[0].mass)
     who = label(tail.model, roles(look.family.experts)[tail.model], capital=True)
-    read = (f"{_hundredths(tail.mass)} of 100 of its change there sits in {100 * tail.entries:.1f} of 100 entries. "
+    read = (f"{hundredths(tail.mass)} of 100 of its change there sits in {100 * tail.entries:.1f} of 100 entries. "
             + ("The method leaves them as they are." if all(abs(t.outlier_weight - 1) < 0.005 for t, _ in tails)
                else "An outlier weight below 1 damps, above 1 lifts."))  # fmt: skip
     if tail.mass < 0.02:
         return finding("No expert has outliers to speak of.", read)
     return finding(f"{who} has most outliers in {_place(matrix.layer, matrix.kind)}.", read)
-
-
-def board_finding(scores: Mapping[str, Scores], probes: str = "Town") -> str:
-    """Against the base, side by side; within noise is `cannot tell`."""
-    if "merge" not in scores:
-        return finding("This merge has not been scored.", "Scoring asks it every probe and checks each answer by rule.")
-    merge, base = scores["merge"], scores.get("base")
-    n = getattr(merge, H[0]).n
-    read = f"{n} {escape(probes)} probes per H, 95 % intervals."
-    if merge.broken > 0.05:
-        read += f" {_hundredths(merge.broken)} of 100 answers are broken."
-    if base is None:
-        shares = " · ".join(f"{label(h, h)} {_hundredths(getattr(merge, h).score)}" for h in H)
-        return finding(f"Of 100 probes it passes: {shares}.", read)
-    sides = {h: compare(getattr(merge, h), getattr(base, h)) for h in H}
-    better, worse, open_ = ([h for h in H if sides[h] == s] for s in (1, -1, 0))
-    if len(better) == len(H):
-        lost = [h for h in H if (kept := _keeps(scores, h)) is not None and kept < 0.5]
-        if len(lost) == len(H):
-            return finding("Beats the base on all three, but loses most of what was learned.", read)
-        if lost:
-            return finding(f"Beats the base on all three, but loses most of what {_all(lost)} learned.", read)
-        return finding("Beats the base on all three and keeps most of what was learned.", read)
-    if len(worse) == len(H):
-        return finding("Worse than the base on all three.", read)
-    if len(open_) == len(H):
-        return finding("Cannot tell from the base on any of the three.", read)
-    parts = [f"better than the base on {_all(better)}"] if better else []
-    if worse:
-        parts.append(f"worse {'' if better else 'than the base '}on {_all(worse)}")
-    if open_:
-        parts.append(f"cannot tell on {_all(open_)}")
-    sentence = "; ".join(parts)
-    return finding(sentence[0].upper() + sentence[1:] + ".", read)
-
-
-def health_finding(health: Health) -> str:
-    """Sound or broken, from what takes seconds."""
-    read = " ".join(health.alarms) or f"{health.spoken} short answers and {len(health.sides)} good ones read."
-    if health.alarms:
-        return finding("This merge looks broken.", read)
-    return finding("Sound: nothing here says that the merge is broken.", read)
-
-
-def tried_finding(tries: Sequence[Try], sure: Sequence[float], now: str) -> str:
-    """Whether the merge on the desk is among the best tries, by helpful and harmless."""
-    read = f"{len(tries)} merges tried. Click a dot, or choose below, to go back to its settings."
-    if len(tries) == 1:
-        return finding("One merge tried: nothing to compare it with.", "Each merge that is scored becomes a dot here.")
-    read += f" Their best mean is about {_hundredths(luck(tries))} points of luck."
-    chance = next((chance for one, chance in zip(tries, sure, strict=True) if one.digest == now), None)
-    if chance is None:
-        return finding("The merge on the desk is not among those tried.", read)
-    if chance < 0.05:
-        return finding("Another try beats this merge on helpful and harmless.", read)
-    if chance > 0.95:
-        return finding("No other try beats this merge on helpful and harmless.", read)
-    return finding(f"This merge is among the best tries in {_hundredths(chance)} of 100 draws.", read)
-
-
-def search_finding(found: Found | None) -> str:
-    """What the search says of the recipe it began with; before it, what it will do."""
-    if found is None or not found.tries:
-        return finding("Let the machine turn the knobs.",
-                     "It begins with the recipe on the desk: many tries on few probes, the best of them on more, two "
-                     "finalists on probes that nothing was chosen by.")  # fmt: skip
-    read = "A click on a dot loads its settings. Small differences are luck until the unseen probes have spoken."
-    if not (found.done and found.finalists):
-        return finding(f"{len(found.tries)} tries so far.", read)
-    winner = found.finalists[0]
-    gap = winner.against
-    if gap is None:
-        return finding("Nothing beat the recipe that the search began with.", read)
-    points = abs(round(100 * gap.mean, 1))
-    unseen = f"unseen {'harmless ' if found.aim == 'harmless' else ''}probes"
-    if gap.low > 0:
-        return finding(f"Try {winner.number} beats the recipe it began with by {points:g} on {unseen}.", read)
-    if gap.high < 0:
-        return finding(f"On {unseen} try {winner.number} is {points:g} worse than the recipe it began with.", read)
-    return finding(f"{unseen.capitalize()} cannot tell try {winner.number} from the recipe it began with.", read)
-
-
-def compare(a: HScore, b: HScore) -> int:
-    """1 better, -1 worse, 0 cannot tell: Newcombe's 95 % interval of the difference from both Wilson intervals."""
-    gap = a.score - b.score
-    low = gap - hypot(a.score - a.low, b.high - b.score)
-    high = gap + hypot(a.high - a.score, b.score - b.low)
-    return 1 if low > 0 else -1 if high < 0 else 0
-
-
-def _keeps(scores: Mapping[str, Scores], h: str) -> float | None:
-    sides = {model: getattr(score, h) for model, score in scores.items()}
-    return keeps(sides, max((s.score for m, s in sides.items() if m not in ("merge", "base")), default=None))
 
 
 def _extreme(look: Look, conflict: Conflict, pick: Callable, *, opens: bool = True) -> tuple[str, str, float]:
@@ -285,16 +187,5 @@ def _mean(look: Look, read: Callable) -> float | None:
     return float(np.nanmean(values)) if np.isfinite(values).any() else None
 
 
-def _all(hs: Sequence[str]) -> str:
-    """`helpful and honest`, each with its mark."""
-    shown = [label(h, h) for h in hs]
-    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
-
-
 def _place(layer: int, kind: str) -> str:
     return f"<b>layer {layer}, {escape(kind)}</b>"
-
-
-def _hundredths(share: float) -> str:
-    whole = round(100 * share)
-    return f"−{-whole}" if whole < 0 else str(whole)

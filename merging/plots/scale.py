@@ -25,9 +25,13 @@ class Scale:
 
 
 def signed(value: float) -> str:
-    """Whole hundredths with a true minus; never a minus before zero."""
+    """A whole number with a true minus; never a minus before zero."""
     whole = round(float(value))
     return f"−{-whole}" if whole < 0 else str(whole)
+
+
+def hundredths(share: float) -> str:
+    return signed(100 * share)
 
 
 def scale_of(conflict: Conflict) -> Scale:

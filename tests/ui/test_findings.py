@@ -9,7 +9,8 @@ import pytest
 from eval.scoring.board import HScore, Scores
 from eval.scoring.stats import wilson
 from merging.look import Conflict, Family, Look, Matrix, MatrixView, Measure, Spectrum, Tail
-from ui.findings import board_finding, compare, kept_finding, map_finding, spectra_finding, tail_finding
+from ui.findings import kept_finding, map_finding, spectra_finding, tail_finding
+from ui.score_findings import board_finding, compare
 
 EXPERTS = ("helpful", "honest")
 MATRICES = (Matrix("a", 0, "q", (8, 8)), Matrix("b", 0, "down", (8, 8)))

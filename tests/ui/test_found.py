@@ -6,9 +6,9 @@ from eval.scoring.board import HScore, Scores
 from eval.scoring.stats import Difference
 from eval.searching.events import Begun, Done, Finalist, Rung, Tried
 from merging.events import to_json
-from ui.findings import search_finding
 from ui.found import Found, with_event
 from ui.panels.search import clicked, finalists_html
+from ui.score_findings import search_finding
 
 SIDE = HScore(0.6, 0.5, 0.7, 300)
 SCORES = Scores(SIDE, SIDE, SIDE, 0.6, 0.6, 0.0, 1.0)

@@ -14,10 +14,10 @@ from eval.scoring.plots import bars, bars_height, keeps, scores_table
 from eval.scoring.why import Without
 from merging.plots import roles
 from ui.figure import Figure
-from ui.findings import board_finding
 from ui.marks import label, mark
 from ui.panels import apart, health, tried, votes
 from ui.pieces import Output, static, table_value
+from ui.score_findings import board_finding
 from ui.scores import TOWN, Exams, Lost, Scoreboard, lost
 from ui.session import MAX_EXPERTS
 

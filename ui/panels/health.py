@@ -9,9 +9,9 @@ import gradio as gr
 from eval.judging.probes import H
 from eval.scoring.health import Health
 from merging.plots import roles
-from ui.findings import health_finding
 from ui.marks import label
 from ui.pieces import Output, static
+from ui.score_findings import health_finding
 
 
 @dataclass(frozen=True)

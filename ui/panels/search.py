@@ -12,10 +12,10 @@ from eval.searching.aims import AIMS
 from eval.searching.plots import HEIGHT, at, counted, pareto, triangle, tries_table
 from eval.searching.samplers import SAMPLERS
 from ui.figure import Figure
-from ui.findings import search_finding
 from ui.found import Found
 from ui.marks import label
 from ui.pieces import Output, static, table_value
+from ui.score_findings import search_finding
 
 MOST_TRIES = 500
 _AIMS = {"both": "Both", "mean": "Mean", "worst": "Worst", "harmless": "Harmless"}

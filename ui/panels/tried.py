@@ -13,10 +13,10 @@ from eval.scoring.board import Scores
 from eval.scoring.planes import HEIGHT, chances, trade_off, tries_table
 from eval.scoring.tries import Try
 from ui.figure import Figure
-from ui.findings import tried_finding
 from ui.history import differences, words
 from ui.marks import label
 from ui.pieces import Output, static, table_value
+from ui.score_findings import tried_finding
 
 _MOST = 60  # the latest, so that the picture stays quick
 
