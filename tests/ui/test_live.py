@@ -20,10 +20,10 @@ from merging.live_events import FocusReady
 from merging.plan import make_plan
 from merging.recipe import Expert, Recipe
 from ui import history
-from ui.app import _layout
 from ui.desk import apply_recipe, restored, start
 from ui.fitting import take_safest
 from ui.jobs import Jobs, LiveWorker
+from ui.layout import lay_out
 from ui.live import change_method, draw_file, follow, hold, kept, move, settled
 from ui.long import watch
 from ui.looking import pick_matrix, pick_measure, select_tab
@@ -93,7 +93,7 @@ def services(worker: LiveWorker, tmp_path: Path) -> Services:
 def page(worker: LiveWorker, tmp_path_factory: pytest.TempPathFactory) -> Page:
     home = tmp_path_factory.mktemp("home")
     with gr.Blocks():
-        return _layout(Services(ROOT, home, worker, Jobs(home), _presets(), ROOT / "assets" / "town"), {})
+        return lay_out(Services(ROOT, home, worker, Jobs(home), _presets(), ROOT / "assets" / "town"), {})
 
 
 def until(drawn: Iterator[dict], services: Services, session: Session, tier: str) -> None:

@@ -9,9 +9,9 @@ import pytest
 
 from eval.judging.probes import Exam
 from merging.errors import UserError
-from ui.app import _layout
 from ui.desk import first_recipe
 from ui.jobs import Jobs, LiveWorker
+from ui.layout import lay_out
 from ui.long import watch
 from ui.services import Services, _presets
 from ui.session import Session
@@ -28,7 +28,7 @@ SCORED = {
 def test_scores_are_kept_under_the_exam_they_are_of_and_not_without_one(tmp_path: Path, exam, boards):
     services = Services(ROOT, tmp_path, LiveWorker(), Jobs(tmp_path / "jobs"), _presets(), ROOT / "assets" / "town")
     with gr.Blocks():
-        page = _layout(services, {})
+        page = lay_out(services, {})
     about = {"digest": "d"} | ({"exam": asdict(exam)} if exam else {})
     job = services.jobs.start(services.jobs.new_id(), "o", "score", json.dumps(about), [])
     (services.jobs.folder(job.id) / "log.jsonl").write_text(json.dumps(SCORED) + "\n")
@@ -39,7 +39,7 @@ def test_scores_are_kept_under_the_exam_they_are_of_and_not_without_one(tmp_path
 def test_a_job_that_fails_takes_its_stop_button_with_it(tmp_path: Path):
     services = Services(ROOT, tmp_path, LiveWorker(), Jobs(tmp_path / "jobs"), _presets(), ROOT / "assets" / "town")
     with gr.Blocks():
-        page = _layout(services, {})
+        page = lay_out(services, {})
     job = services.jobs.start(services.jobs.new_id(), "o", "save", "{}", [])
     failed = {"event": "error", **UserError("E_DISK", "The disk is full.").to_dict()}
     (services.jobs.folder(job.id) / "log.jsonl").write_text(json.dumps(failed) + "\n")
