@@ -145,7 +145,7 @@ def serve(connection: Connection) -> None:
             try:
                 job = moves.get(timeout=rest)
             except Empty:
-                # Until any request comes, also one for a model that answers: both need the processor.
+                # It stops for any request, not only for a move: answers need the processor as well.
                 for _ in _settled(partial(answering.prepare, lambda: bool(under_way)), Event()):
                     pass
                 rest = None
@@ -185,7 +185,7 @@ def serve(connection: Connection) -> None:
 
 
 def _settled(answer: Callable[[], Iterator[object]], cancelled: Event) -> Iterator[object]:
-    """The events of a request; whatever goes wrong becomes the last of them."""
+    """The events of a request; an error is the last of them, and raised to nobody."""
     if cancelled.is_set():
         return
     try:

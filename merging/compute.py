@@ -74,7 +74,9 @@ def read_deltas(plan: Plan, tensor: TensorPlan, device: str = "cpu") -> tuple[Te
 def deltas_from(
     below: Checkpoint, base_name: str, experts: Sequence[tuple[Checkpoint, str]], device: str | torch.device = "cpu"
 ) -> tuple[Tensor, Factors]:
-    """The same of tensor `base_name` of `below` and of each expert's tensor that stands for it."""
+    """Tensor `base_name` of `below` as stored, and the experts' float32 deltas from it; each expert comes with the name
+    that it calls the tensor by.
+    """
     base = onto(below.read(base_name), device)
     wide, deltas = base.float(), torch.empty(len(experts), *base.shape, device=base.device)
     low = tuple(
@@ -88,16 +90,17 @@ def deltas_from(
 def family_deltas(
     base: Checkpoint, experts: Sequence[Checkpoint], name: str, device: str | torch.device = "cpu"
 ) -> tuple[Tensor, Factors]:
-    """The same of one tensor that base and experts call by one name."""
+    """`deltas_from` for a tensor that base and experts call by one name."""
     return deltas_from(base, name, [(expert, name) for expert in experts], device)
 
 
 def write_delta(
     out: Tensor, expert: Checkpoint, name: str, below: Checkpoint, base_name: str, base: Tensor
 ) -> tuple[Tensor, Tensor] | None:
-    """One expert's float32 delta from `base`, which is tensor `base_name` of `below`; of an adapter its two factors.
+    """Writes to `out` one expert's float32 delta from `base`, which is tensor `base_name` of `below`. Returns the two
+    factors of an adapter's delta, else None.
 
-    Into memory that is there: a new tensor costs more than the difference.
+    `out` is memory that is there already: a new tensor would cost more than the difference.
     """
     if expert.over is not None and name == base_name and expert.over.fingerprint == below.fingerprint:
         low = expert.low_rank(name)
@@ -181,7 +184,7 @@ def merged_delta(
 
 
 def weighed(deltas: Tensor, weights: Tensor, tensor: TensorPlan) -> Tensor:
-    """What becomes of a tensor that a spectral method does not take."""
+    """The merge of a tensor that a spectral method does not take: lambda x the mean of the weighted deltas."""
     return weighted_sum(deltas, weights, normalize=False).mul_(tensor.settings["lambda"] / len(deltas))
 
 

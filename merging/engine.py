@@ -48,10 +48,10 @@ def merged_tensors(plan: Plan, *, device: str = "cpu", skip: Collection[str] = (
 def merged_pieces(
     plan: Plan, *, device: str = "cpu", skip: Collection[str] = (), profile: Store | None = None
 ) -> Iterator[tuple[str, Tensor]]:
-    """The same, each tensor in one or more rows of its entries (`merging/pieces.py`).
+    """As `merged_tensors`, but a tensor comes in one or more pieces, each a flat row of its entries (`pieces.py`).
 
-    Pieces are computed side by side; at most two a core are held, so memory does not grow with the model. On a device
-    there are two at a time: one is read and copied over while the other is computed.
+    Pieces are computed side by side. At most two for each core are in memory, so that it does not grow with the model.
+    On a device two are under way at a time: one is read and copied over while the other is computed.
     """
     known = _known(plan, profile)
     workers = cores() if device == "cpu" else 2
@@ -82,7 +82,9 @@ def _own_stream(device: str) -> None:
 
 
 def _known(plan: Plan, store: Store | None) -> Callable[[TensorPlan], MatrixFacts | None]:
-    """What is kept of the plan's own family, by tensor."""
+    """Finds the facts that `store` keeps of a tensor of the plan's family; None where it has none or the method reads
+    none.
+    """
     if store is None or plan.space != "delta" or not plan.method.magnitudes:
         return lambda tensor: None
     base, *experts = map(stored, plan.models)

@@ -1,21 +1,22 @@
-"""The live merge: one family held in memory, and only what a slider move made stale computed again.
+"""The live merge: one family held in memory; a slider move computes again only what it made stale.
 
-`move` yields the open matrix first, then all pictures (before them, of a family that is new and not held whole, maps
-from a sample and pictures from sketches), then the news that the merge is there by its folds, and at last
-its weights. What is remembered lives in the `Factors` of each matrix; weights and scale reuse everything but a vector.
+`move` yields the open matrix first, then all pictures, then the news that the merge is there by its folds, and at last
+that its weights are. A new family that is too large to hold whole gets rough pictures before the exact ones: maps from
+a sample of the entries, then pictures from sketches. What is remembered lives in the `Factors` of each matrix; a change
+of weights or scale reuses all of it but one vector for each matrix.
 """
 
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial, reduce
 from itertools import islice
 from operator import add
 from pathlib import Path
+from typing import TypeVar
 
-import torch
 from torch import Tensor
 
 from merging.ahead import stops
@@ -26,10 +27,11 @@ from merging.decompose import SVD
 from merging.engine import one_thread_a_matrix
 from merging.errors import UserError
 from merging.facts import Profile
-from merging.fit import Outputs, outputs_of
+from merging.fit import Outputs
 from merging.folded import Folded
 from merging.live_deltas import LiveDeltas, Step
 from merging.live_events import FocusReady, FoldedReady, LiveEvent, LookReady, SampleReady, Stale, StateReady
+from merging.live_outputs import put_out
 from merging.live_pictures import Pictures, Seen
 from merging.live_sketch import Sketches
 from merging.live_weights import Merged, weights_of
@@ -38,11 +40,12 @@ from merging.plan import Plan, make_plan
 from merging.recipe import Recipe
 from merging.resident import BUDGET, WHOLE, Resident, folds_bytes, needed, room_for, stops_for
 from merging.sample import Sample
-from merging.spectral import Fold, dense
+from merging.spectral import Fold
 from merging.stale import stale
 from merging.store import Store
 from merging.tensor_plan import TensorPlan
-from merging.view import stored
+
+T = TypeVar("T")
 
 
 class LiveMerge:
@@ -108,6 +111,10 @@ class LiveMerge:
         Ends early, without a word, once `cancelled()` says that a later move has come.
         """
         start = time.perf_counter()
+
+        def seconds() -> float:
+            return time.perf_counter() - start
+
         what = stale(self._shown, plan)
         self._next = tuple(islice(stops(self._last, plan, everywhere=not self._held.lean), self._held.stops - 1))
         self._last, self._focus = plan, focus
@@ -118,53 +125,60 @@ class LiveMerge:
             step = replace(self._deltas.step(plan), outputs=outputs)
             if step.peak is not None:  # it takes all matrices before the first: too long for idle time
                 self._next = ()
+            matrices = {matrix.name: matrix for matrix in self.family.matrices}
             if sample := self._sample:
-                for _ in self._pool.map(lambda m: cancelled() or sample.learn(m), self.family.matrices):
-                    if cancelled():
-                        return
-                first = sample.look(plan.digest, time.perf_counter() - start)
+                if self._each(sample.learn, matrices.values(), cancelled) is None or cancelled():
+                    return
+                first = sample.look(plan.digest, seconds())
                 focus = self._focus = first.opened(focus).name  # what the page opens on it
                 yield SampleReady(first)
-            matrices = {matrix.name: matrix for matrix in self.family.matrices}
             seen: dict[str, Seen] = {}
             merged: dict[str, Merged] = {}
             rough = self._sketches.wanted(plan, self._held)
             if focus in rough:
-                view = self._sketches.view(step, matrices[focus])
-                yield FocusReady(view, plan.digest, time.perf_counter() - start)
+                yield FocusReady(self._sketches.view(step, matrices[focus]), plan.digest, seconds())
             if focus in matrices:
-                found = self._merge(step, matrices[focus])
-                yield FocusReady(found[1], plan.digest, time.perf_counter() - start)
-                seen[focus], merged[focus] = self._measure(step, matrices.pop(focus), *found)
+                delta, view = self._merge(step, matrices[focus])
+                yield FocusReady(view, plan.digest, seconds())
+                seen[focus], merged[focus] = self._measure(step, matrices.pop(focus), delta, view)
             if self._sample:  # the exact maps need no factor
-                for _ in self._pool.map(lambda m: cancelled() or self._pictures.facts(m.name), matrices.values()):
-                    if cancelled():
-                        return
-                yield SampleReady(self._pictures.maps(plan.digest, time.perf_counter() - start))
-            if rough & matrices.keys():
-                sketched = dict(seen)
-                for name, found in self._pool.map(
-                    lambda m: (m.name, None if cancelled() else self._sketches.see(step, m)), matrices.values()
-                ):
-                    if found is None:
-                        return
-                    sketched[name] = found
-                yield SampleReady(self._sketches.look(step, sketched, time.perf_counter() - start))
-            little = plan.method.triplets and what in ("nothing", "diagonal")  # less than a thread's errand costs
-            each = map if little else self._pool.map
-            for found in each(lambda m: None if cancelled() else (m.name, *self._see(step, m)), matrices.values()):
-                if found is None:
+                known = self._each(lambda m: self._pictures.facts(m.name), matrices.values(), cancelled)
+                if known is None or cancelled():
                     return
-                name, seen[name], merged[name] = found
+                yield SampleReady(self._pictures.maps(plan.digest, seconds()))
+            if rough & matrices.keys():
+                sketched = self._each(partial(self._sketches.see, step), matrices.values(), cancelled)
+                if sketched is None:
+                    return
+                yield SampleReady(self._sketches.look(step, seen | sketched, seconds()))
+            little = plan.method.triplets and what in ("nothing", "diagonal")  # less than a thread's errand costs
+            found = self._each(partial(self._see, step), matrices.values(), cancelled, threads=not little)
+            if found is None:
+                return
+            for name, one in found.items():
+                seen[name], merged[name] = one
             self._sample, self._shown = None, plan
             self._sketches.forget()  # also those of an earlier move that was cancelled among them
-            yield LookReady(self._pictures.look(step, seen, time.perf_counter() - start))
+            yield LookReady(self._pictures.look(step, seen, seconds()))
             if self._held.lean:
                 rest()
-            yield from self._weights(step, merged, cancelled, start)
+            yield from self._weights(step, merged, cancelled, seconds)
+
+    def _each(
+        self, work: Callable[[Matrix], T], matrices: Iterable[Matrix], cancelled: Callable[[], bool], *,
+        threads: bool = True,
+    ) -> dict[str, T] | None:  # fmt: skip
+        """What `work` makes of each matrix, by name; many side by side where `threads`. None once `cancelled()`."""
+        made: dict[str, T] = {}
+        each = self._pool.map if threads else map
+        for one in each(lambda m: None if cancelled() else (m.name, work(m)), matrices):
+            if one is None:
+                return None
+            made[one[0]] = one[1]
+        return made
 
     def _weights(
-        self, step: Step, merged: Mapping[str, Merged], cancelled: Callable[[], bool], start: float
+        self, step: Step, merged: Mapping[str, Merged], cancelled: Callable[[], bool], seconds: Callable[[], float]
     ) -> Iterator[LiveEvent]:
         """What follows the pictures: chat by the folds, if there are any, and then by the weights."""
         if cancelled():
@@ -175,13 +189,13 @@ class LiveMerge:
         state = self._written(step, [t for t in step.plan.tensors if t.name not in folds], merged, cancelled)
         if folds and not cancelled():
             self._folded = Folded(digest, folds, dict(state))
-            yield FoldedReady(digest, time.perf_counter() - start)
+            yield FoldedReady(digest, seconds())
         state |= self._written(step, [t for t in step.plan.tensors if t.name in folds], merged, cancelled)
         if cancelled():
             return
         self._keep(step.plan, state)
         self._held.trim()
-        yield StateReady(digest, time.perf_counter() - start)
+        yield StateReady(digest, seconds())
 
     def prepare(self, stopped: Callable[[], bool]) -> Iterator[str]:
         """For idle time: what a rank slider's next stops need of each matrix, the open one first; yields its names.
@@ -239,25 +253,11 @@ class LiveMerge:
         """
         with one_thread_a_matrix():
             steps = [self._deltas.step(plan) for plan in plans]
-            found = [each for each in self._pool.map(partial(self._put_out, steps), self.family.matrices) if each]
+            of = partial(put_out, steps, self._deltas, self._held)
+            found = [each for each in self._pool.map(of, self.family.matrices) if each]
         if not found:
             raise UserError("E_CALIBRATION", "what these experts put out is not measured", where="calibration", do=MAKE)
         return reduce(add, found)
-
-    def _put_out(self, steps: Sequence[Step], matrix: Matrix) -> Outputs | None:
-        plan, name = steps[0].plan, matrix.name
-        if (
-            plan.calibration is None
-            or name not in plan.calibration.about.matrices
-            or plan.tensor(name).held is not None
-        ):
-            return None
-        made = (self._deltas.delta(step, step.plan.tensor(name)) for step in steps)
-        pieces = torch.stack([*map(dense, made)])
-        deltas, experts = self._held.read(name)[1].deltas, self._held.fingerprints
-        places = [experts.index(one) for one in (stored(e).fingerprint for e in plan.experts) if one in experts]
-        inputs = plan.calibration.inputs(name, [experts[t] for t in places], self._held.device)
-        return outputs_of(pieces, deltas[places], inputs)
 
     def _see(self, step: Step, matrix: Matrix) -> tuple[Seen, Merged]:
         return self._measure(step, matrix, *self._merge(step, matrix))

@@ -8,7 +8,7 @@ from merging.stale import What
 
 @dataclass(frozen=True)
 class Stale:
-    """What a move invalidates, before any work is done; "diagonal" is one vector a matrix."""
+    """What a move invalidates, before any work is done; "diagonal" is one vector for each matrix."""
 
     what: What
 

@@ -80,12 +80,13 @@ class Packed(SVD):
 
 
 class Resident:
-    """Base tensors and factors of a family by tensor name. For one thread a matrix.
+    """Base tensors and factors of a family by tensor name. No two threads may work on one matrix at a time.
 
-    share: of its full rank, what the leading triplets of all experts of a lean matrix together are cut to.
-    base_norm: the norm of a base tensor where it is known without reading it.
-    sketched: a first picture's, of a lean family; its files are never taken for exact ones.
-    stops: folds kept of a matrix of a whole family, with what the pictures show of them.
+    lean: the family is too large to be held whole.
+    share: of a lean family, how much of a matrix's full rank the leading triplets of all experts together may take.
+    base_norm: gives the norm of a base tensor, or None where it would have to be read for that.
+    sketched: the triplets are a first picture's, of a lean family; their files are never taken for exact ones.
+    stops: of a whole family, how many folds of a matrix are kept, with what the pictures show of them.
     device: where deltas, triplets of a whole family and folds lie; a lean family's triplets stay mapped in host memory.
     """
 
@@ -144,8 +145,7 @@ class Resident:
             self._store.trim(0)
 
     def settle(self, name: str, *, shown: bool = False) -> None:
-        """Let go what a matrix of a lean family needs no longer: folds of earlier moves, and deltas that are read
-        again."""
+        """Of a lean family: let go a matrix's deltas, which can be read again, and the folds of earlier moves."""
         if self.lean:
             factors = self._lean[name]
             cast("Deltas", factors.deltas).release()
@@ -153,7 +153,7 @@ class Resident:
                 factors.memo.trim(kind, BESIDE if shown else int(not self._sketched))
 
     def most(self, shape: tuple[int, ...]) -> int:
-        """Triplets an expert of a matrix of this shape."""
+        """How many triplets each expert has of a matrix of this shape."""
         return max(1, floor(self.share * min(shape) / len(self._experts) + 1e-9))
 
     def trim(self) -> None:

@@ -1,12 +1,12 @@
 """Measures what the experts' matrices read, for the methods that merge by it (`merging/calibration.py`).
 
-Layer by layer: of one layer and one expert the Gram matrices are summed, written and forgotten. The stream that a layer
-reads is the expert's own, or for RegMean++ the merge's: then every layer is merged as soon as all experts are measured
-on it, and all texts go on through the merged layer. Gains of that merge's parts are learned last (`gains.py`).
-Everything is kept as it comes (`kept.py`).
+It goes layer by layer: the Gram matrices of one layer and one expert are summed, written to disk and forgotten
+(`kept.py`). What a layer reads comes from the layers before it. Those are the expert's own, or for RegMean++ the
+merge's: then a layer is merged as soon as all experts are measured on it, and all texts go on through the merged layer.
+The gains of that merge's parts are learned last (`gains.py`).
 
-The experts' own streams are one reading of all texts. The merge's is two, the first short of each layer's last matrix.
-The base's is one more. What comes on top is in `benchmarks/calibration.md`.
+The cost: with the experts' own layers every text is read once; with the merge's twice, the first time without the last
+matrix of each layer; the base's columns take one reading more. For the rest see `benchmarks/calibration.md`.
 """
 
 from collections.abc import Iterable, Iterator, Mapping

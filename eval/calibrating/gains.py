@@ -70,8 +70,8 @@ def strengthened(parts: Tensor, gains: Tensor) -> Tensor:
 
 
 def parts_of(plan: Plan, names: Sequence[str]) -> tuple[State, State]:
-    """For a method that is linear in the deltas: the base's tensors, or as they are merged where that is no sum, and
-    of the others the experts' parts (T, *shape).
+    """`below` and `parts` for `learn`, of a method that is linear in the deltas. A part is what the method makes where
+    all deltas but one expert's are 0. A tensor that it does not make has none, and stands in `below` as merged.
     """
     below, parts = {}, {}
     with one_thread_a_matrix():

@@ -23,7 +23,7 @@ _RUN = "run"
 
 
 def begin(folder: Path, run: object) -> None:
-    """Makes the folder of this very run, told by what goes into it, or finds it again."""
+    """Makes the folder of a run, or keeps it where an earlier run of the same `run` has left it; any other goes."""
     told = hashlib.sha256(json.dumps(run).encode()).hexdigest()
     mark = folder / _RUN
     if folder.exists() and (not mark.is_file() or mark.read_text() != told):
@@ -34,7 +34,7 @@ def begin(folder: Path, run: object) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Kept:
-    """The measurement as far as it is. stream, tokens, embedding: as in `About`; names: the tensors of the model."""
+    """What has been measured so far. stream, tokens, embedding: as in `About`; names: the tensors of the model."""
 
     folder: Path
     base: Checkpoint
@@ -64,7 +64,9 @@ class Kept:
 
     @torch.inference_mode()
     def keep_grams(self, t: int, part: str, grams: Grams, more: Mapping[str, Tensor] | None = None) -> None:
-        """Means a token, and the T x T products of every matrix's deltas under them. The sums are used up."""
+        """Keeps the Gram matrices as means over the tokens, and with them the products `<D_s C, D_u>` of every matrix's
+        deltas. The sums in `grams` are used up.
+        """
         means = {name: total.div_(grams.tokens) for name, total in grams.sums.items()}
         squares = {SQUARES + name: total / grams.tokens for name, total in grams.squares.items()}
         tensors = {name: one.cpu() for name, one in (means | squares).items()} | dict(more or {})
@@ -75,7 +77,7 @@ class Kept:
         self.keep(t, part, tensors, {"matrices": json.dumps(same, sort_keys=True)})
 
     def about(self, parts: Iterable[str]) -> About:
-        """Of these parts, which are written for all experts."""
+        """What the calibration says of itself, as far as these parts go; they must be written for all experts."""
         matrices: dict[str, tuple[str, str]] = {}
         norms: dict[str, str] = {}
         products: dict[str, list[list[list[float]]]] = {}
