@@ -62,11 +62,12 @@ def merged_tensor(plan: Plan, tensor: TensorPlan, peak: Tensor | None, device: s
 def pieces(
     plan: Plan, tensor: TensorPlan, peak: Tensor | None, device: str = "cpu", facts: MatrixFacts | None = None
 ) -> list[Piece]:
-    """What computes the tensor's pieces, each a row of entries, one after the other; any order will do.
+    """What computes the tensor's pieces, each a flat row of entries, in their order in the tensor; they may be called
+    in any order.
 
-    On a device whole tensors, but what is outside the layers, such as embeddings of billions of bytes, and what a
-    spectral method does not take.
-    facts: of the plan's experts, which save passes.
+    On a device a tensor is one piece. But it is merged in blocks on the CPU where it lies outside the layers, as
+    embeddings of billions of bytes do, or where a spectral method does not take it.
+    facts: what is known of the plan's experts, which saves passes over their entries.
     """
     if in_blocks(plan, tensor) and (device == "cpu" or plan.method.spectral or layer_of(tensor.name) is None):
         return _pieces_of_blocks(plan, tensor, facts)
@@ -99,47 +100,48 @@ def _whole(plan: Plan, tensor: TensorPlan, peak: Tensor | None, device: str) -> 
 
 
 def _pieces_of_blocks(plan: Plan, tensor: TensorPlan, facts: MatrixFacts | None) -> list[Piece]:
-    """The same numbers as the method makes of whole stacks."""
+    """They give the same numbers as the method on whole stacks."""
     method, keep = plan.method, kept_inputs(plan, tensor)
     inputs = [tensor.inputs[t] for t in keep]
     weights = torch.tensor([tensor.weights[t] for t in keep], dtype=torch.float32)
     numbers = [Numbers(plan.recipe.seed, plan.experts[part.model].fingerprint, tensor.name) for part in inputs]
     shape = blocks_shape(tensor.shape, method.blocks == "rows")
+    width = prod(shape[1:])
 
     def bits(t: int, start: int, stop: int) -> Tensor:
-        found = numbers[t].part(start * blocks.width, stop * blocks.width)
-        return found.view(stop - start, *shape[1:])
+        return numbers[t].part(start * width, stop * width).view(stop - start, *shape[1:])
 
     counts = tuple(facts.deltas[part.model].magnitudes for part in inputs) if facts else ()
-    once, own = Lock(), None
+    blocks = Blocks(shape, _closed, bits if method.random else None, counts)
+    every = list(blocks.spans())
+    stored = all(model.is_stored(name) for model, name in _models(plan, tensor, keep))
+    n = max(1, PIECE // (blocks.step * width)) if stored else len(every)
+    read_once = bool(method.measure) and n >= len(every) and prod(shape) <= PIECE
+    measuring, settings_of = Lock(), None
 
     def piece(spans: list[tuple[int, int]]) -> Tensor:
-        nonlocal own
+        nonlocal settings_of
         first = spans[0][0]
         out = torch.empty((spans[-1][1] - first, *shape[1:]), dtype=tensor.dtype)
         with _reading(plan, tensor, keep) as rows:
-            if is_held:
-                rows = _held(rows, [(start * blocks.width, stop * blocks.width) for start, stop in spans])
+            if read_once:
+                rows = _from_memory(rows, [(start * width, stop * width) for start, stop in spans])
 
             def read(start: int, stop: int) -> Tensor:
-                return rows(start * blocks.width, stop * blocks.width).view(-1, stop - start, *shape[1:])
+                return rows(start * width, stop * width).view(-1, stop - start, *shape[1:])
 
-            with once:  # the first piece measures for all
-                ready = replace(blocks, read=lambda start, stop: read(start, stop)[: len(keep)])
-                own = own or settings_by_block(method, ready, method_settings(plan, tensor, keep))
+            with measuring:  # the first piece does it for all
+                if settings_of is None:
+                    ready = replace(blocks, read=lambda start, stop: read(start, stop)[: len(keep)])
+                    settings_of = settings_by_block(method, ready, method_settings(plan, tensor, keep))
             for start, stop in spans:
                 stack = read(start, stop)
-                deltas, settings = stack[: len(keep)], own(start, stop)
+                deltas, settings = stack[: len(keep)], settings_of(start, stop)
                 merged = weighed(deltas, weights, tensor) if method.spectral else method(deltas, weights, **settings)
                 out[start - first : stop - first] = merged.add_(stack[-1]) if len(stack) > len(keep) else merged
         return out.view(-1)
 
-    blocks = Blocks(shape, _closed, bits if method.random else None, counts)
-    spans = list(blocks.spans())
-    stored = all(model.is_stored(name) for model, name in _models(plan, tensor, keep))
-    n = max(1, PIECE // (blocks.step * blocks.width)) if stored else len(spans)
-    is_held = bool(method.measure) and n >= len(spans) and prod(shape) <= PIECE
-    return [partial(piece, spans[at : at + n]) for at in range(0, len(spans), n)]
+    return [partial(piece, every[at : at + n]) for at in range(0, len(every), n)]
 
 
 def _closed(start: int, stop: int) -> Tensor:
@@ -147,23 +149,23 @@ def _closed(start: int, stop: int) -> Tensor:
 
 
 def _models(plan: Plan, tensor: TensorPlan, keep: list[int]) -> list[tuple[Checkpoint, str]]:
-    """What is read, and the tensor's name there: the models, below deltas the base."""
+    """The models that are read, each with the tensor's name there: those merged, and in delta space the base last."""
     models = [(plan.experts[tensor.inputs[t].model], tensor.inputs[t].name) for t in keep]
     return models if plan.space == "weights" else [*models, (plan.base, tensor.base_name)]
 
 
-def _held(rows: Callable[[int, int], Tensor], spans: list[tuple[int, int]]) -> Callable[[int, int], Tensor]:
+def _from_memory(rows: Callable[[int, int], Tensor], spans: list[tuple[int, int]]) -> Callable[[int, int], Tensor]:
     """The same entries from memory, read once for all passes over them."""
-    held = torch.empty(len(rows(0, 0)), spans[-1][1])
+    whole = torch.empty(len(rows(0, 0)), spans[-1][1])
     for start, stop in spans:
-        held[:, start:stop] = rows(start, stop)
-    return lambda start, stop: held[:, start:stop]
+        whole[:, start:stop] = rows(start, stop)
+    return lambda start, stop: whole[:, start:stop]
 
 
 @contextmanager
 def _reading(plan: Plan, tensor: TensorPlan, keep: list[int]) -> Iterator[Callable[[int, int], Tensor]]:
-    """Flat entries from start to stop in float32, in memory that the next call uses again: the models' rows; deltas,
-    and the base's row below them.
+    """Gives flat entries from start to stop in float32, a row for each model of `_models`; in delta space the experts'
+    rows are their deltas from the last one, the base's. The next call uses the same memory again.
     """
     with ExitStack() as files:
         parts = [files.enter_context(model.parts(name)) for model, name in _models(plan, tensor, keep)]
