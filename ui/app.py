@@ -73,7 +73,7 @@ def _wire_desk(services: Services, page: Page) -> None:
     columns = [page.controls.weights, page.controls.knobs]
     moving = {**_MOVING, "outputs": [*page.moving, page.problem, page.method.measure, page.method.more]}
     gr.on([column.input for column in columns], bind(live.move), [page.session, *columns], **moving).then(**then)
-    moving["outputs"] += [page.controls.knobs, page.method.roll]
+    moving["outputs"] += [page.controls.knobs, page.method.roll, *page.map.fit.values()]
     named = [page.session, page.method.method]
     page.method.method.input(bind(live.change_method), named, **moving).then(**then)
     wide = {**_MOVING, "outputs": _all(page)}

@@ -20,7 +20,7 @@ from ui.history import again, tried
 from ui.live import Updates, card, follow, hold, measure_button, settled
 from ui.measured import is_missing, refuse_missing, with_measurement
 from ui.page import Page
-from ui.panels import method, models, passports
+from ui.panels import map, method, models, passports
 from ui.problem import fix_of
 from ui.services import Services, exams_of, is_town, keep, newest, town_sources
 from ui.session import Session, checked, fresh_recipe, looking, recipe_of, rolled, undone, with_recipe
@@ -91,7 +91,7 @@ def apply_recipe(services: Services, page: Page, session: Session, turns: Turns,
 
 def show_recipe(services: Services, page: Page, session: Session, after: Session, turns: Turns) -> Iterator[Updates]:
     if after is not session:
-        yield {**hold(services, page, after), **_told(services, page, after, session), page.map.fitted: ""}
+        yield {**hold(services, page, after), **_told(services, page, after, session)}
         refuse_missing(after.recipe)
         yield from follow(services, page, after)
 
@@ -108,6 +108,8 @@ def _told(services: Services, page: Page, after: Session, before: Session | None
         **card(page, after),
         **measure_button(services, page, after),
         page.method.roll: method.draw_roll(after.recipe),
+        **map.draw_fits(page.map, METHODS[after.recipe.method]),
+        page.map.fitted: "",
         page.method.preset: method.preset_of(after.recipe, services.presets),
         page.models.family: town,
         page.models.own: gr.update(visible=town == models.OWN),

@@ -52,7 +52,8 @@ def take_safest(services: Services, page: Page, session: Session, turns: Turns) 
     if best.is_file() and make_plan(recipe_of(session)).digest == json.loads(job.about)["digest"]:
         found = again(with_measurement(session, services.home, anyway=True), best.read_text(encoding="utf-8"))
         best.unlink()
-        yield from apply_recipe(services, page, session, turns, found)
+        for updates in apply_recipe(services, page, session, turns, found):
+            yield {part: now for part, now in updates.items() if part is not page.map.fitted}  # says how it was found
         yield from settled(services, page, newest(services, session), turns)
 
 

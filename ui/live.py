@@ -62,6 +62,7 @@ def change_method(services: Services, page: Page, before: Session, name: str) ->
         **card(page, session),
         **measure_button(services, page, session),
         page.method.roll: method.draw_roll(session.recipe),
+        **map.draw_fits(page.map, METHODS[name]),
         page.map.fitted: "",
         page.method.preset: method.preset_of(session.recipe, services.presets),
     }

@@ -91,4 +91,4 @@ class Page:
         """What a preset, an undo or a file changes besides: every control."""
         method, models = self.method, self.models
         return {*self.controls.outputs, method.card, method.measure, method.more, method.roll, method.preset,
-                models.family, models.own, models.base, models.experts}  # fmt: skip
+                *self.map.fit.values(), models.family, models.own, models.base, models.experts}  # fmt: skip

@@ -392,6 +392,8 @@ def test_fit_scale_is_there_once_the_experts_are_measured_and_moves_the_slider_i
         expect(fit).to_be_hidden()
         measure.click()
         page.wait_for_selector("#measure", state="hidden", timeout=120_000)
+    lewis = page.get_by_role("button", name="LEWIS densities")
+    expect(lewis).to_be_hidden()  # this method has no density
     fit.click()
     expect(page.locator("#fits")).to_contain_text("in closed form: output kept was")
     expect(scale).not_to_have_value(before)
@@ -403,10 +405,14 @@ def test_fit_scale_is_there_once_the_experts_are_measured_and_moves_the_slider_i
     expect(page.locator("#fits")).not_to_contain_text("in closed form")  # it spoke of the merge that was fitted
     page.locator("#method input").click()
     page.get_by_role("option", name="TIES", exact=True).click()
-    page.get_by_role("button", name="LEWIS densities").click()
+    lewis.click()
     expect(page.locator("#fits")).to_contain_text("by what each layer changes (LEWIS)", timeout=30_000)
     expect(page.locator("#gates").get_by_role("heading")).to_contain_text("Densities differ by layer")
     expect(page.locator(".varies")).to_have_text(["by layer"] * 3)  # at the sliders that show one number
+    page.get_by_role("tab", name="Recipe", exact=True).click()
+    page.get_by_role("button", name="Apply").click()
+    expect(page.locator("#fits")).not_to_contain_text("(LEWIS)")  # nor may this speak of another recipe
+    page.get_by_role("tab", name="Map", exact=True).click()
     page.get_by_text("Space and shaper", exact=True).click()
     before = curve(page)
     page.get_by_label("Shaper").select_option("aim")  # of what the base reads, which was measured too

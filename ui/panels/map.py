@@ -10,6 +10,7 @@ import numpy as np
 
 from merging.fit import What
 from merging.look import Look, Matrix, MatrixView, Measure
+from merging.method import Method
 from merging.plots import (
     GATE_HEIGHT,
     MEASURES,
@@ -110,6 +111,12 @@ def build() -> MapPanel:
     return MapPanel(finding, measure, fits, fit, safest, fitted, pair_, columns, titles, maps, bar, gates,
                     gate_finding_, gate, matrix_title, matrix, readings, source, scope, layer, kind, twin,
                     table)  # fmt: skip
+
+
+def draw_fits(panel: MapPanel, method: Method) -> dict[Output, Any]:
+    """Only what the method has can be fitted."""
+    has = {"scale": method.knob("lambda"), "weights": method.uses_weight, "densities": method.knob("density")}
+    return {button: gr.update(visible=bool(has[what])) for what, button in panel.fit.items()}
 
 
 def opened(look: Look, session: Session) -> Matrix:
