@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from eval.worker import Ask, Examine, FitOutputs, Move, Sources, Why
 
 _GLANCE = 0.02  # seconds between two looks at what a move has found
-_READ = 10  # probes an H that a health check reads
+_READ = 10  # probes of each H that a health check reads
 _FAMILIES = 3  # kept ready; the least recently used goes
 
 

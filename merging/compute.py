@@ -223,7 +223,7 @@ def _delta_settings(plan: Plan, tensor: TensorPlan, keep: list[int], base: Tenso
 
 
 def method_settings(plan: Plan, tensor: TensorPlan, keep: list[int], stack: Tensor | None = None) -> dict:
-    """Keyword arguments of the method for one tensor: `lambda` becomes `lambda_`, per-expert values a tensor (T,).
+    """Keyword arguments of the method for one tensor: `lambda` as `lambda_`, per-expert values as one tensor (T,).
 
     stack: what the method will see, (T, *shape); without it the random numbers are left to the caller.
     """

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from merging.tensor_plan import TensorPlan
 
 PROCESS = 250_000_000  # bytes of Python and torch before any tensor
-RANDOM = 64 << 20  # bytes a core of random numbers kept from block to block, and of what sorts by them
+RANDOM = 64 << 20  # bytes per core of random numbers kept from block to block, and of what sorts by them
 START = 0.15  # seconds for headers, journal and small files
 
 

@@ -46,7 +46,10 @@ class Step:
 
 
 class LiveDeltas:
-    """Merged minus family base, tensor by tensor. For one thread a tensor. known: what the profile says of a matrix."""
+    """Merged minus family base, tensor by tensor. No two threads may work on one tensor at a time.
+
+    known: what the profile says of a matrix.
+    """
 
     def __init__(
         self, base: Checkpoint, experts: Sequence[Checkpoint], held: Resident, pictured: Collection[str],

@@ -1,5 +1,6 @@
-"""What is shown of a family's matrices: what weights and scale do not change is measured once, the rest follows from
-one vector a matrix."""
+"""What is shown of a family's matrices. What weights and scale do not change is measured once; the rest follows from
+one vector for each matrix.
+"""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -34,7 +35,7 @@ from merging.resident import Resident
 from merging.spectral import Factors, Fold, dense
 from merging.tensor_plan import TensorPlan
 
-Measures = Mapping[str, Sequence[float]]  # measure -> one value a row; "gate" -> one value an expert
+Measures = Mapping[str, Sequence[float]]  # measure -> a value for each row; "gate" -> one for each expert
 Kept = tuple[int | None, ...]  # directions kept of each expert; None where the method does not cut
 
 
@@ -47,7 +48,7 @@ class Seen:
 
 
 class Pictures:
-    """Views and measures of merged deltas. For one thread a matrix."""
+    """Views and measures of merged deltas. No two threads may work on one matrix at a time."""
 
     def __init__(self, family: Family, profile: Profile, held: Resident) -> None:
         self._family, self._profile, self._held = family, profile, held

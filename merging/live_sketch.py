@@ -19,7 +19,7 @@ from merging.store import Store
 
 
 class Sketches:
-    """Views and measures of a method that merges by triplets. For one thread a matrix.
+    """Views and measures of a method that merges by triplets. No two threads may work on one matrix at a time.
 
     folder: where sketches lie until `forget`; None keeps them in memory.
     """

@@ -200,7 +200,7 @@ def place(family: Family, matrix: Matrix) -> tuple[int, int]:
 
 
 def gather(family: Family, rows: int, found: Iterable[tuple[Matrix, Sequence[float]]]) -> np.ndarray:
-    """Float32 (rows, kinds, layers) of each matrix's values, one a row; the mean where several share a place."""
+    """Float32 (rows, kinds, layers) of each matrix's values, one for each row; several in one place give their mean."""
     each = list(found)
     at = tuple(np.array([place(family, matrix) for matrix, _ in each], dtype=np.int64).reshape(-1, 2).T)
     values = np.array([own for _, own in each], dtype=np.float64).reshape(len(each), rows)

@@ -13,6 +13,7 @@ import yaml
 
 from merging.errors import UserError, all_of, placed
 from merging.recipe_form import faults
+from merging.recipe_stages import with_stages
 from merging.safe_yaml import MAX_CHARACTERS, read_yaml
 from merging.tokenizer_choice import TokenizerChoice, read_choice
 from merging.values import Settings, plain_settings, read_settings
@@ -201,7 +202,7 @@ def parse_recipe(text: str, folder: Path) -> Recipe:
     if problems:
         raise all_of(problems, kept="")
     recipes = [_recipe(document, folder) for document in documents]
-    return recipes[0] if len(recipes) == 1 else _staged(recipes)
+    return recipes[0] if len(recipes) == 1 else with_stages(recipes)
 
 
 def _recipe(document: dict, folder: Path) -> Recipe:
@@ -243,42 +244,6 @@ def _recipe(document: dict, folder: Path) -> Recipe:
         ),
         calibration=word("calibration") or None,
     )
-
-
-def _staged(recipes: list[Recipe]) -> Recipe:
-    """The one recipe among several that no other needs, with the others as its stages in the order of need."""
-    names = [recipe.name for recipe in recipes]
-    unnamed = [i for i, name in enumerate(names, 1) if not name]
-    problems = [
-        UserError("E_STAGE", f"two documents are named {shown(name)}", where=f"document {names.index(name) + 1}")
-        for name in dict.fromkeys(names)
-        if name and names.count(name) > 1
-    ]
-    if len(unnamed) > 1:
-        problems.append(UserError("E_STAGE", "only the last merge may lack a name", where=f"document {unnamed[0]}",
-                                  do="Write `name: WORD`, and use WORD as a model."))  # fmt: skip
-    if problems:
-        raise all_of(problems, kept="")
-    final = recipes[unnamed[0] - 1] if unnamed else recipes[-1]
-    by_name = {recipe.name: recipe for recipe in recipes if recipe.name}
-    ordered: dict[str, Recipe] = {}
-
-    def need(recipe: Recipe, above: tuple[str, ...]) -> None:
-        for model in (recipe.base, *(expert.model for expert in recipe.experts), recipe.tokenizer_source):
-            if model in above:
-                circle = " needs ".join(shown(name)[1:-1] for name in (*above[above.index(model) :], model))
-                raise UserError("E_STAGE", f"the merges need each other: {circle}", where="name")
-            if model in by_name and model not in ordered:
-                need(by_name[model], (*above, model))
-                ordered[model] = by_name[model]
-
-    need(final, (final.name,) if final.name else ())
-    unused = [name for name in by_name if name not in ordered and by_name[name] is not final]
-    if unused:
-        do = "Use it as a model, or leave it out."
-        idle = [UserError("E_STAGE", "no other document uses it", where=shown(name)[1:-1], do=do) for name in unused]
-        raise all_of(idle, kept="")
-    return replace(final, stages=tuple(ordered.values()))
 
 
 def _entry(expert: Expert) -> dict[str, Any]:

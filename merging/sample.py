@@ -19,7 +19,7 @@ LEAST = 32  # pieces of a matrix: fewer may miss the few rows that hold much of 
 
 
 class Sample:
-    """The pairs of a family's experts, each matrix measured once. For one thread a matrix.
+    """The pairs of a family's experts, each matrix measured once. No two threads may work on one matrix at a time.
 
     Strata are equal stretches of a matrix's entries, one piece of each lies at random. On the synthetic families of the
     tests and benchmarks cosines are within 0.05 of the exact ones, shares of opposite signs within 0.02.

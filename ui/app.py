@@ -18,7 +18,7 @@ from ui.session import Session
 from ui.theme import Theme
 
 _ASSETS = Path(__file__).resolve().parent.parent / "assets"
-# No component shows progress: Gradio would copy all of each one that does, at each of six messages a move.
+# No component shows progress: Gradio would copy the whole of each one that does, six times in every move.
 _QUIET: dict[str, Any] = {"show_progress": "hidden", "show_progress_on": [], "api_visibility": "private"}
 # A move waits for nothing but the worker: neither chat nor scoring share its limit.
 _MOVING: dict[str, Any] = {**_QUIET, "trigger_mode": "always_last", "concurrency_limit": 16, "concurrency_id": "moves"}

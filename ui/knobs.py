@@ -16,7 +16,7 @@ class Knobs(gr.HTML):
     """A column of knobs; `.input` fires at every step of a slider.
 
     Its value is {"method", "groups"} of `controls.knobs` on the way out, and on the way in {"method", "said"} with a
-    value a key, a list of one an expert where the key has one an expert.
+    value for each key, or a list of values, one for each expert.
     """
 
     def __init__(self, value: dict[str, Any] | None = None, **kwargs: Any) -> None:

@@ -30,7 +30,7 @@ _EYES = ("tab", "measure", "pair", "quantity", "row", "first", "tables", "focus"
 
 @dataclass(frozen=True)
 class Desk:
-    """What the controls say: one value a knob; per-expert knobs (weight among them) one value an expert."""
+    """What the controls say: a value for each knob, of a per-expert knob (such as weight) one for each expert."""
 
     method: str
     knobs: Mapping[str, Value]

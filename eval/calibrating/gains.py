@@ -20,7 +20,7 @@ from merging.plan import Plan
 from merging.spectral import Factors, dense
 
 RATE = 0.08  # of the first step; it falls to 0 in a line
-_BATCH = 16  # texts an expert a step
+_BATCH = 16  # texts of each expert in a step
 _STEPS = 120  # at least
 _PASSES = 7.5  # over all texts, at least
 
@@ -30,7 +30,7 @@ Spoken = tuple[Sequence[int], int]  # token ids, and the first that is an answer
 
 
 def steps_for(texts: int) -> int:
-    """How many steps are learned from so many texts an expert."""
+    """How many steps are learned from so many texts of each expert."""
     return max(_STEPS, round(_PASSES * texts / _BATCH))
 
 

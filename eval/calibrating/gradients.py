@@ -30,7 +30,7 @@ def gradients(
 def _sums(
     module: PreTrainedModel, state: Mapping[str, Tensor], texts: Sequence[Sequence[int]]
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Means over the texts of `g^2` and `|w g|`, g the gradient of the mean loss a token; float32 on the CPU."""
+    """Means over the texts of `g^2` and `|w g|`, g the gradient of the mean loss per token; float32 on the CPU."""
     leaves = {name: value.detach().clone().requires_grad_() for name, value in state.items()}
     squares, saliency = ({name: torch.zeros_like(v, dtype=torch.float32) for name, v in leaves.items()} for _ in "gw")
     device = next(iter(leaves.values())).device

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from eval.running.models import Model, Models
 
 LONGEST = 512  # tokens that are read of a text
-ROUTED = 256  # texts an expert that a router is fitted on, where there are so many
+ROUTED = 256  # texts of each expert that a router is fitted on, where there are so many
 _BATCH = 100  # answers at a time; what a stopped run loses
 FOLDER = Path(__file__).resolve().parents[2] / "assets" / "calibration"
 

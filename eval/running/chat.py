@@ -110,7 +110,7 @@ class Mixing:
 
     @property
     def most(self) -> int:
-        """Triplets an expert that it needs."""
+        """How many triplets it needs of each expert."""
         return max(self.rank, self.gate_rank)
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from eval.running.models import Model
     from eval.scoring.closeness import Closeness, Text
 
-_SPOKEN = 4  # probes an H that the merge answers
+_SPOKEN = 4  # probes of each H that the merge answers
 _ALARM = 3.0  # times the best source's perplexity
 BROKEN = 0.1  # share of its own answers
 

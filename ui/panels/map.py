@@ -231,7 +231,7 @@ def matrix_title(matrix: Matrix, more: str = "") -> str:
 
 
 def readings_html(view: MatrixView) -> str:
-    """Numbers of the open matrix: one row a reading, one value an expert in its colour."""
+    """Numbers of the open matrix: a row for each reading, in it a value for each expert in its colour."""
     colours = roles([tail.model for tail in view.tails])
     spectra = {spectrum.model: spectrum for spectrum in view.spectra}
     rows: list[tuple[str, list[str]]] = [
