@@ -26,7 +26,7 @@ EXPERTS = [str(TOWN / h) for h in H]
 @pytest.fixture(scope="module")
 def few() -> Probes:
     screen = town_probes(quick=True).test
-    return Probes(*(screen.model_copy(update={"probes": screen.probes[at::9]}) for at in (0, 1)))
+    return Probes(*(screen.model_copy(update={"probes": screen.probes[at::24]}) for at in (0, 1)))
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +34,18 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Calibrations:
     return Calibrations(tmp_path_factory.mktemp("read"), partial(own_texts, Models("cpu"), EXPERTS, 1))
 
 
+@pytest.fixture
+def few_examples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a model or the router learns is no matter where a test asks for it."""
+    monkeypatch.setattr("benchmarks.paper.training.BATCH", 6)
+    monkeypatch.setattr("benchmarks.paper.calibrating.ROUTED", 8)
+
+
 class Killed(Exception):
     pass
 
 
+@pytest.mark.usefixtures("few_examples")
 def test_a_unit_that_was_killed_goes_on_and_scores_nothing_twice(few: Probes, tmp_path: Path) -> None:
     unit = Unit("llama", "lora", 1)
     rows = [
@@ -72,6 +80,7 @@ def test_a_unit_that_was_killed_goes_on_and_scores_nothing_twice(few: Probes, tm
     assert not list(tmp_path.rglob("*.part"))
 
 
+@pytest.mark.usefixtures("few_examples")
 def test_two_runs_keep_each_row_once(few: Probes, tmp_path: Path) -> None:
     for _ in range(2):
         run_unit(Unit("llama", "full", 0), tmp_path, tmp_path / "results.jsonl", few, 1, ROWS[:1])
