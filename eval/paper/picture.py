@@ -7,7 +7,7 @@ from html import escape
 
 from eval.paper.table import Comparison, Estimate
 
-_LEFT, _WIDTH, _ROW, _TOP = 190, 420, 22, 28
+_LEFT, _WIDTH, _ROW, _TOP = 230, 420, 22, 28
 _COLOURS = {
     "ink": "var(--ms-ink, #14181F)",
     "grey": "var(--ms-ink3, #626A76)",

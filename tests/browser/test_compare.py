@@ -16,7 +16,9 @@ def test_the_tab_shows_the_committed_table(page: Page):
     rows = {record.row for record in widest(read_records())}
     table = pane.locator("table").first
     expect(table.locator('th[scope="row"]')).to_have_count(len(rows) + 1)  # the bound
-    expect(pane.get_by_role("img", name="Mean and minimum")).to_be_visible()
+    drawn = pane.get_by_role("img", name="Mean and minimum")
+    expect(drawn).to_be_visible()
+    assert drawn.evaluate("svg => Math.min(...[...svg.querySelectorAll('text')].map(one => one.getBBox().x))") >= 0
     expect(pane.locator(".insights > li")).to_have_count(3)
     page.set_viewport_size({"width": 390, "height": 844})
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
