@@ -83,7 +83,7 @@ def texts_read(recipe: Recipe) -> str:
     if not _stream(recipe) or not texts.is_file():
         return ""
     counts = Counter(json.loads(line)["expert"] for line in texts.read_text(encoding="utf-8").splitlines())
-    if len(set(counts.values())) == 1:
+    if len(set(counts.values())) == 1 and len(counts) == len(recipe.beside_base):
         return f"Measured on {max(counts.values())} texts of each expert."
     return f"Measured on {' and '.join(f'{n} texts of {name}' for name, n in counts.items())}."
 

@@ -6,6 +6,8 @@ it stands. NAME is the last part of the expert's folder or id. `assets/calibrati
 """
 
 import json
+import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from math import ceil
 from pathlib import Path
@@ -93,11 +95,22 @@ def read_texts(name: str, experts: Sequence[str], each: int) -> list[list[Text]]
 
 
 def read_for(name: str, experts: Sequence[Checkpoint], each: int) -> list[list[Text]]:
-    """For each expert its texts; for one that is a merge as many in all, in equal parts of the experts in it."""
+    """For each expert its texts; for one that is a merge as many in all, in equal parts of the experts in it.
+    Experts of one name share out its texts: the first takes the first part of them.
+    """
     groups = [list(dict.fromkeys(names_in(expert))) for expert in experts]
-    every = list(dict.fromkeys(one for group in groups for one in group))
-    own = dict(zip(every, read_texts(name, every, each), strict=True))
-    return [[text for one in group for text in own[one][: ceil(each / len(group))]] for group in groups]
+    twins = Counter(one for group in groups for one in group)
+    own = dict(zip(twins, read_texts(name, list(twins), sys.maxsize), strict=True))
+    for one, n in twins.items():
+        if len(own[one]) < n:
+            what = f"{n} experts are called {one}, and its texts for them are {len(own[one])}"
+            raise UserError("E_TEXTS", what, where=Path(name).name, do="Give at least one text for each of them.")
+    parts = {one: _parts(own[one], n) for one, n in twins.items()}
+    return [[text for one in group for text in next(parts[one])[: ceil(each / len(group))]] for group in groups]
+
+
+def _parts(texts: Sequence[Text], n: int) -> Iterator[Sequence[Text]]:
+    return (texts[i * len(texts) // n : (i + 1) * len(texts) // n] for i in range(n))
 
 
 def answer(

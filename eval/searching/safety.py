@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from eval.calibrating.texts import Text, read_texts
+from eval.calibrating.texts import Text, read_for
 from eval.judging.refusals import refuses
 from eval.searching.samplers import Sampler, Told, propose
 from eval.searching.search import NO_MERGE
@@ -102,15 +102,14 @@ def safest(
     if (plan := make_plan(recipe)).calibration is None:
         raise UserError("E_TEXTS", f"this calibration cannot be taken: {' '.join(plan.notices)}", where="calibration",
                         do="Measure these models: python -m eval calibrate RECIPE.yml FOLDER.")  # fmt: skip
-    texts = read_texts(str(recipe.folder / recipe.calibration / "texts.jsonl"), names, each)
+    texts = read_for(str(recipe.folder / recipe.calibration / "texts.jsonl"), plan.experts, each)
     domain = [[text for text in own if text.messages] for own in texts]
-    refusing = {name: [text for text in own if refuses(text.messages[-1].content)]
-                for name, own in zip(names, domain, strict=True)}  # fmt: skip
-    safe = safe or max(names, key=lambda name: len(refusing[name]))
-    refusals = refusing[safe]
+    refusing = [[text for text in own if refuses(text.messages[-1].content)] for own in domain]
+    at = names.index(safe) if safe else max(range(len(names)), key=lambda t: len(refusing[t]))
+    safe, refusals = names[at], refusing[at]
     if not refusals or not all(domain):
         raise UserError("E_TEXTS", f"{safe} refuses nothing there, or an expert has no conversation", where="--safe")
-    yield Trusted(safe, len(refusals), len(domain[names.index(safe)]))
+    yield Trusted(safe, len(refusals), len(domain[at]))
     yield from least(recipe, g, trials, sampler, seed, _asker(device, domain, refusals))
 
 

@@ -23,7 +23,7 @@ from eval.searching.search import Measured
 from merging.errors import UserError
 from merging.glue import clusters, delta_cosines, glued, refuse_parts
 from merging.pieces import merged_tensor
-from merging.plan import make_plan
+from merging.plan import make_plan, members
 from merging.recipe import Expert, Recipe, load_recipe, parse_recipe
 from merging.stage import Stage
 from tests.pico import NAMES, make_family
@@ -132,6 +132,21 @@ def test_experts_of_one_name_read_its_texts_once(family: Path):
     assert [[one.text for one in own] for own in read_for(str(family / "texts.jsonl"), [both], 4)] == [
         ["w9", "w10", "w11", "w12"]
     ]
+
+
+def test_experts_of_one_name_share_out_its_texts(family: Path):
+    shutil.copytree(family / "honest", family / "other" / "honest")
+    two = replace(recipe(family), experts=(Expert("honest"), Expert("other/honest")))
+    texts = family / "texts.jsonl"
+
+    def read(n: int, each: int) -> list[list[str]]:
+        texts.write_text("".join(json.dumps({"expert": "honest", "text": f"w{i}"}) + "\n" for i in range(n)))
+        return [[one.text for one in own] for own in read_for(str(texts), members(two)[1:], each)]
+
+    assert read(5, 64) == [["w0", "w1"], ["w2", "w3", "w4"]]
+    assert read(6, 2) == [["w0", "w1"], ["w3", "w4"]]
+    with pytest.raises(UserError, match="2 experts are called honest, and its texts for them are 1"):
+        read(1, 64)
 
 
 def test_across_clusters_a_method_may_merge_by_what_they_read(family: Path, capsys: pytest.CaptureFixture[str]):
