@@ -25,6 +25,10 @@ def test_clusters_are_on_the_map_and_the_router_chooses_among_them(page: Page):
     open_recipe(page).fill(CLUSTERS)
     page.get_by_role("button", name="Apply").click()
     expect(page.locator("#status .method")).to_have_text("TSV-M")
+    tab(page, "Models")
+    expect(page.locator(".passports th[scope=col]")).to_have_text(
+        ["base", "harmless", "helpful (in talkers)", "honest (in talkers)"]
+    )
     tab(page, "Map")
     expect(page.get_by_label("number input for talkers")).to_be_visible()
     before, remembered = curve(page), page.evaluate(REMEMBERED)

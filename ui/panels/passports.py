@@ -64,8 +64,7 @@ def build() -> PassportsPanel:
 def draw(panel: PassportsPanel, recipe: Recipe, checked: Checked) -> dict[Output, Any]:
     """The passports of a recipe's models, and what keeps them from merging."""
     found = report(recipe, checked)
-    experts = [expert.model for expert in recipe.beside_base]
-    names = dict(zip(experts, names_of(recipe), strict=False)) | {recipe.base or "": "base"}
+    names = _names(recipe)
     costs = checked.plan.estimate if checked.plan else None
     missing = costs.download_bytes if costs else 0
     problem = problem_html(all_of(found.problems, kept="The last family is still open.")) if found.problems else ""
@@ -76,6 +75,13 @@ def draw(panel: PassportsPanel, recipe: Recipe, checked: Checked) -> dict[Output
         panel.costs: costs_html(found, costs),
         panel.download: gr.update(visible=missing > 0, value=f"Download {size(missing)}"),
     }
+
+
+def _names(recipe: Recipe) -> dict[str, str]:
+    """What each model is called here: those of a merge that feeds the merge by its name too, since it has no folder."""
+    experts = dict(zip((expert.model for expert in recipe.beside_base), names_of(recipe), strict=False))
+    inner = {one.model: f"{one.name} (in {stage.name})" for stage in recipe.stages for one in stage.experts}
+    return inner | experts | {recipe.base or "": "base"}
 
 
 def found_html(typed: str, found: Iterable[Found]) -> str:
