@@ -35,7 +35,8 @@ def _densities(look: Look, gate: Gate) -> str:
         by_layer = np.nanmean(own, axis=0) if np.isfinite(own).any() else np.zeros(0)
         if len(by_layer):
             least, most = int(by_layer.argmin()), int(by_layer.argmax())
-            parts.append(f"{label(name, colours[name])} layer {least} ({by_layer[least]:.2f}) to layer {most} "
-                         f"({by_layer[most]:.2f})")  # fmt: skip
+            low, high = (f"{by_layer[at]:.2f}" for at in (least, most))
+            where = f"layer {least} ({low}) to layer {most} ({high})" if low != high else f"{low} in every layer"
+            parts.append(f"{label(name, colours[name])} {where}")
     read = f"A mark is the share of a delta's entries kept; in each layer from the left {', '.join(look.family.kinds)}."
     return finding(f"Densities differ by layer: {', '.join(parts)}.", read)

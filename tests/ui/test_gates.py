@@ -16,3 +16,12 @@ def test_what_is_said():
     assert one.gate is not None
     none = replace(one, gate=replace(one.gate, values=np.full_like(one.gate.values, np.nan)))
     assert gate_finding(none).startswith("<h2>Nothing is gated")
+
+
+def test_a_density_that_is_the_same_everywhere_is_said_once():
+    one = look()
+    assert one.gate is not None
+    even = np.full_like(one.gate.values, 0.5)
+    said = gate_finding(replace(one, gate=replace(one.gate, values=even, threshold=None)))
+    assert "helpful</b> 0.50 in every layer" in said
+    assert "to layer" not in said
