@@ -81,9 +81,9 @@ def notice(session: Session) -> str:
     """What the recipe says of itself, as a preset does; then what the method does not take of the desk: some of the
     experts, or their weights; and what it has drawn instead.
     """
+    said = " ".join(one for one in (session.recipe.note, _left_out(session), _drawn(session)) if one)
     # A line that went with the first step away from a preset would move the slider under the pointer.
-    note = session.recipe.note or (_UNDO if session.past else "")
-    return " ".join(said for said in (note, _left_out(session), _drawn(session)) if said)
+    return said or (_UNDO if session.past else "")
 
 
 def _left_out(session: Session) -> str:
