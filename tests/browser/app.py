@@ -31,15 +31,15 @@ def running_app(home: Path, **environment: str) -> Iterator[str]:
             yield _answering(f"http://127.0.0.1:{port}/", process, home / "server.log")
         finally:
             process.terminate()
-            process.wait(10)
+            process.wait(60)
 
 
 def _answering(address: str, process: subprocess.Popen[bytes], log: Path) -> str:
-    for _ in range(600):
+    for _ in range(2400):
         if process.poll() is not None:
             raise RuntimeError(log.read_text())
         try:
-            urllib.request.urlopen(address, timeout=5).close()
+            urllib.request.urlopen(address, timeout=30).close()
             return address
         except OSError:
             time.sleep(0.1)

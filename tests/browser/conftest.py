@@ -11,7 +11,8 @@ from playwright.sync_api import Browser, BrowserContext, Page, Request, Viewport
 from tests.browser.app import CHROMIUM, running_app
 from tests.fake_hub import FakeHub
 
-expect.set_options(timeout=20_000)  # a wait ends when its sight is there: a busy machine only takes longer
+PATIENCE = 240_000  # milliseconds: a wait ends when its sight is there, and a busy machine only takes longer
+expect.set_options(timeout=PATIENCE)
 WINDOW: ViewportSize = {"width": 1440, "height": 900}
 REMEMBERED = "localStorage.getItem('mergescope')"  # what the browser keeps over a reload; written when all is at rest
 
@@ -60,7 +61,7 @@ def visitor(browser: Browser) -> Iterator[BrowserContext]:
 @contextmanager
 def _context(browser: Browser) -> Iterator[BrowserContext]:
     opened = browser.new_context(viewport=WINDOW, accept_downloads=True)
-    opened.set_default_timeout(30_000)
+    opened.set_default_timeout(PATIENCE)
     yield opened
     opened.close()
 

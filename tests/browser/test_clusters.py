@@ -50,7 +50,7 @@ def test_clusters_are_on_the_map_and_the_router_chooses_among_them(page: Page):
     page.locator("#method input").click()
     page.get_by_role("option", name="Output fit (OSP)", exact=True).click()
     page.get_by_role("button", name="Measure the experts").click()
-    page.wait_for_selector("#measure", state="hidden", timeout=120_000)
+    page.wait_for_selector("#measure", state="hidden")
     expect(page.locator("#card")).to_contain_text(
         "Measured on 32 texts of helpful and 32 texts of honest and 64 texts of harmless."
     )

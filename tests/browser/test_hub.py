@@ -41,7 +41,7 @@ def test_a_family_is_found_downloaded_and_opened(page: Page):
     tab(page, "Map")
     expect(page.locator(".pairs .main-svg").first).to_be_visible()
     expect(page.locator("#own")).to_contain_text("Base")
-    expect(page.locator(".drill h3").first).to_contain_text("32", timeout=60_000)  # pico's width
+    expect(page.locator(".drill h3").first).to_contain_text("32")  # pico's width
     tab(page, "Board")  # models with words of their own know nothing of Town
     expect(page.locator("#main")).to_contain_text("60 standard questions")
     tab(page, "Chat")
@@ -53,7 +53,7 @@ def test_a_merge_can_be_taken_away_also_after_a_reload_and_goes_to_the_hub_its_t
 ):
     page.locator("#recipe").get_by_role("button", name="Save merge").click()
     link = page.locator("#merged a").first
-    link.wait_for(timeout=120_000)  # merged, then loaded again and asked
+    link.wait_for()  # merged, then loaded again and asked
     expect(page.locator("body")).to_contain_text("the same logits, bit for bit")
     page.reload()
     page.locator(".pairs .main-svg").first.wait_for()
@@ -64,11 +64,11 @@ def test_a_merge_can_be_taken_away_also_after_a_reload_and_goes_to_the_hub_its_t
     with zipfile.ZipFile(download.value.path()) as archive:
         names = {name.split("/", 1)[1] for name in archive.namelist()}
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= names
-    page.locator("#send").wait_for(timeout=180_000)
+    page.locator("#send").wait_for()
     page.locator("#repo input, #repo textarea").fill("me/from-the-page")
     page.locator("#push-token input").fill(hub.token)
     page.locator("#send").click()
-    expect(page.locator("#push a")).to_have_attribute("href", f"{hub.url}/me/from-the-page", timeout=90_000)
+    expect(page.locator("#push a")).to_have_attribute("href", f"{hub.url}/me/from-the-page")
     pushed = hub.repos["me/from-the-page"]
     assert pushed.private
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= pushed.files.keys()
