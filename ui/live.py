@@ -47,7 +47,8 @@ def move(services: Services, page: Page, before: Session, *columns: Mapping[str,
     if session.past != before.past:
         changes[page.method.preset] = method.preset_of(session.recipe, services.presets)
     for updates in follow(services, page, session):
-        yield changes | updates
+        # Another handler, say of another method, may have put its own on the desk meanwhile, card and all.
+        yield changes | updates if newest(services, session).recipe is session.recipe else updates
         changes = {}
 
 

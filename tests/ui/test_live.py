@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import SimpleNamespace
 
 import gradio as gr
 import pytest
@@ -145,6 +146,21 @@ def test_a_slider_moved_among_the_sketches_redraws_no_more_than_its_handler_may(
     assert set().union(*moved) <= {*page.moving, page.problem, page.method.measure}
     assert "sketch" not in exact[page.map.matrix_title]
     assert services.looks[session.id].digest == make_plan(newest(services, session).recipe).digest
+
+
+def test_a_move_that_is_drawn_late_leaves_the_card_of_the_method_that_was_chosen_meanwhile(services, page, session):
+    hold(services, page, session)
+    list(follow(services, page, session, whole=True))
+    chosen = change_method(services, page, session, "ties")
+
+    def ask(asked: object) -> object:
+        assert page.method.card in next(chosen)
+        return services.worker.ask(asked)
+
+    late = replace(services, worker=SimpleNamespace(ask=ask))
+    drawn = set().union(*move(late, page, session, {"method": "", "said": {"weight": [0.5, 1.0, 1.0]}}))
+    assert page.map.matrix in drawn
+    assert not drawn & {page.method.card, page.session}
 
 
 def test_another_family_that_a_move_overtakes_leaves_the_desk_as_it_is(services, page, session):
