@@ -205,6 +205,7 @@ class Bench:
             "first look, a matrix": said["cold"] / n,
             "first look, the shown matrix": said["shown"],
             "rank, the shown matrix": said["rank"] - said["planned"],
+            "rank, the shown matrix, a stop found in idle time": said["step"] - said["planned"],
             "weight, a matrix": (said["weight"] - said["planned"]) / n,
             "layer outlier weight, a matrix": (said["layer"] - said["planned"]) / n,
             "weights of the shown matrix from its fold": said["materialise"],

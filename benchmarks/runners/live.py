@@ -49,8 +49,14 @@ def cpu(changed: Recipe, *until: type) -> Iterator[tuple[float, Look | None]]:
             return
 
 
-def least(*moves: Recipe) -> float:
-    return min(seconds for move in moves for seconds, _ in cpu(move, LookReady))
+def least(*moves: Recipe, until: type = LookReady) -> float:
+    return min(next(cpu(move, until))[0] for move in moves)
+
+
+def planning(_: int) -> float:
+    begun = time.process_time()
+    make_plan(recipe())
+    return time.process_time() - begun
 
 
 def of_many(look: Look) -> Look:
@@ -107,13 +113,13 @@ def materialise(plan: Plan) -> tuple[float, float]:
 
 (shown, _), (cold, look), _ = cpu(recipe(), FocusReady, LookReady, FoldedReady)
 written, product = map(min, zip(*(materialise(make_plan(recipe())) for _ in range(ROUNDS)), strict=True))
-begun = time.process_time()
-make_plan(recipe())
-planned = time.process_time() - begun
+planned = min(map(planning, range(ROUNDS)))
 weight = least(*(recipe(1 + i / 10) for i in range(1, ROUNDS)))
 least(recipe(mode="layer_suppress"))
 layer = least(*(recipe(mode="layer_suppress", strength=1 - i / 10) for i in range(1, ROUNDS)))
-rank = next(cpu(recipe(budget=0.24), FocusReady))[0]
+rank = least(recipe(budget=0.24), until=FocusReady)
+next(live.prepare(lambda: False))  # what idle time finds first: the next step's directions in the shown matrix
+step = least(*(recipe(budget=0.24 - i % 2 / 50) for i in range(1, ROUNDS)), until=FocusReady)
 drawn = min(figures(of_many(look)) for _ in range(ROUNDS)) if look else 0.0
 done(start, matrices=len(live.family.matrices), shown=shown, cold=cold, weight=weight, layer=layer, rank=rank,
-     planned=planned, materialise=written, product=product, gesdd=dense_route(), drawn=drawn)  # fmt: skip
+     step=step, planned=planned, materialise=written, product=product, gesdd=dense_route(), drawn=drawn)  # fmt: skip
