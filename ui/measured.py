@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from shutil import copyfile
 
+from eval.calibrating.kept import FORM
 from eval.calibrating.texts import read_for
 from merging.errors import UserError
 from merging.methods import METHODS
@@ -16,7 +17,6 @@ from merging.shapers import SHAPERS
 from ui.session import Session
 
 STEPS = (64, 256, 1024)  # texts an expert: at first, and on each further press
-_VERSION = 4  # of what a measurement holds
 
 
 def with_measurement(session: Session, home: Path, *, anyway: bool = False) -> Session:
@@ -110,5 +110,5 @@ def _stream(recipe: Recipe) -> str:
 
 def _key(recipe: Recipe) -> str:
     """Of what is measured: the stream and the models."""
-    said = [_VERSION, _stream(recipe) or "own", *(model.fingerprint for model in members(recipe))]
+    said = [FORM, _stream(recipe) or "own", *(model.fingerprint for model in members(recipe))]
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:24]

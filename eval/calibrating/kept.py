@@ -18,13 +18,16 @@ from merging.calibration import ABOUT, BASE, ENDS, GAINS, GRADIENTS, HEAD, SQUAR
 from merging.checkpoint import Checkpoint
 from merging.partial import refuse_existing, sha256_of
 
+FORM = 4  # of what a measurement holds: one of another form is not gone on with
 _PRODUCTS = "products of "
 _RUN = "run"
 
 
 def begin(folder: Path, run: object) -> None:
-    """Makes the folder of a run, or keeps it where an earlier run of the same `run` has left it; any other goes."""
-    told = hashlib.sha256(json.dumps(run).encode()).hexdigest()
+    """Makes the folder of a run, or keeps it where an earlier run of the same `run` and form has left it; any other
+    goes.
+    """
+    told = hashlib.sha256(json.dumps([FORM, run]).encode()).hexdigest()
     mark = folder / _RUN
     if folder.exists() and (not mark.is_file() or mark.read_text() != told):
         shutil.rmtree(folder)

@@ -12,8 +12,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from eval.__main__ import main as eval_main
+from eval.calibrating import kept
 from eval.calibrating.calibrate import Calibrated, calibrate
-from eval.calibrating.kept import products
 from eval.running.layers import Batch, Grams, Layers, batches, measure, start_all, through
 from merging.__main__ import main
 from merging.calibration import open_calibration
@@ -151,7 +151,7 @@ def test_wide_matrices_go_in_strips():
     torch.testing.assert_close(grams.sums["w"].double(), rows.T @ rows, atol=1e-4, rtol=1e-5)
     outputs = rows @ d.mT  # (3, tokens, 5)
     torch.testing.assert_close(
-        products(deltas, grams.sums["w"]), torch.einsum("snm,unm->su", outputs, outputs), atol=0.1, rtol=1e-6
+        kept.products(deltas, grams.sums["w"]), torch.einsum("snm,unm->su", outputs, outputs), atol=0.1, rtol=1e-6
     )
 
 
@@ -276,15 +276,24 @@ def test_killed_it_goes_on_and_ends_alike(family):
     process.kill()
     process.join()
     assert not (family / "cal").exists()
-    kept = {path.name: path.stat().st_mtime_ns for path in partial.glob("*.safetensors")}
+    there = {path.name: path.stat().st_mtime_ns for path in partial.glob("*.safetensors")}
     run(calibrate(recipe(family, names, "regmean_pp"), family / "cal", source, device="cpu"))
-    assert {name: (family / "cal" / name).stat().st_mtime_ns for name in kept} == kept, "nothing is measured twice"
+    assert {name: (family / "cal" / name).stat().st_mtime_ns for name in there} == there, "nothing is measured twice"
     whole = open_calibration(family / "cal")
     run(calibrate(recipe(family, names, "regmean_pp"), family / "again", source, device="cpu"))
     again = open_calibration(family / "again")
     assert (whole.about, whole.digest) == (again.about, again.digest)
     in_order = [name for name in whole.about.matrices if name != whole.about.embedding]
     assert list(whole.about.products) == in_order, "in another process too: the digest is of the file's text"
+
+
+def test_what_an_older_form_measured_is_not_gone_on_with(tmp_path, monkeypatch):
+    folder, found = tmp_path / "cal.partial", tmp_path / "cal.partial" / "0.safetensors"
+    for form, is_kept in ((kept.FORM - 1, False), (kept.FORM, False), (kept.FORM, True)):
+        monkeypatch.setattr(kept, "FORM", form)
+        kept.begin(folder, ["the same run"])
+        assert found.exists() == is_kept
+        found.touch()
 
 
 def test_texts_for_nobody_are_named(family):
