@@ -16,6 +16,7 @@ from merging.live_events import FocusReady, FoldedReady, LookReady
 from merging.look import Look, family_of, gather, place
 from merging.plan import Plan, make_plan
 from merging.plots import MEASURES, conflict_map, kept_map, matrix_spectrum, rows_shown, spectra_sheet, tail_map
+from merging.polar import polar
 from merging.recipe import Expert, Recipe
 
 SHOWN = "model.layers.0.self_attn.q_proj.weight"
@@ -23,6 +24,7 @@ LAYERS = 32  # of an 8 B model, and its matrices by those of the same shape that
 KIN = {"self_attn.q": "q", "self_attn.k": "k", "self_attn.v": "k", "self_attn.o": "q", "mlp.gate": "gate",
        "mlp.up": "gate", "mlp.down": "gate"}  # fmt: skip
 ROUNDS = 5  # of a weight move; the least counts
+RANK = 0.24  # of all directions; what a rank's move goes to from 0.3
 start = ready()
 torch.set_num_threads(1)
 folder = Path(sys.argv[1])
@@ -51,6 +53,16 @@ def cpu(changed: Recipe, *until: type) -> Iterator[tuple[float, Look | None]]:
 
 def least(*moves: Recipe, until: type = LookReady) -> float:
     return min(next(cpu(move, until))[0] for move in moves)
+
+
+def polar_factors(_: int) -> float:
+    """CPU seconds of the two polar factors that a rank's move makes of the shown matrix's kept directions."""
+    sides = models[0].tensors[SHOWN].shape
+    columns = [torch.randn(side, int(RANK * min(sides))) for side in sides]
+    begun = time.process_time()
+    for each in columns:
+        polar(each, 0.001)
+    return time.process_time() - begun
 
 
 def planning(_: int) -> float:
@@ -117,9 +129,24 @@ planned = min(map(planning, range(ROUNDS)))
 weight = least(*(recipe(1 + i / 10) for i in range(1, ROUNDS)))
 least(recipe(mode="layer_suppress"))
 layer = least(*(recipe(mode="layer_suppress", strength=1 - i / 10) for i in range(1, ROUNDS)))
-rank = least(recipe(budget=0.24), until=FocusReady)
+rank = least(recipe(budget=RANK), until=FocusReady)
 next(live.prepare(lambda: False))  # what idle time finds first: the next step's directions in the shown matrix
-step = least(*(recipe(budget=0.24 - i % 2 / 50) for i in range(1, ROUNDS)), until=FocusReady)
+step = least(*(recipe(budget=RANK - i % 2 / 50) for i in range(1, ROUNDS)), until=FocusReady)
 drawn = min(figures(of_many(look)) for _ in range(ROUNDS)) if look else 0.0
-done(start, matrices=len(live.family.matrices), shown=shown, cold=cold, weight=weight, layer=layer, rank=rank,
-     step=step, planned=planned, materialise=written, product=product, gesdd=dense_route(), drawn=drawn)  # fmt: skip
+polars = min(map(polar_factors, range(ROUNDS)))
+done(
+    start,
+    matrices=len(live.family.matrices),
+    shown=shown,
+    cold=cold,
+    weight=weight,
+    layer=layer,
+    rank=rank,
+    polar=polars,
+    step=step,
+    planned=planned,
+    materialise=written,
+    product=product,
+    gesdd=dense_route(),
+    drawn=drawn,
+)
