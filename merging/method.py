@@ -137,6 +137,7 @@ class Method:
     takes_base: bool
     keeps_zero: bool
     random: bool
+    draws: Callable[..., Any] | None
     triplets: bool
     across: Callable[..., Any] | None
     blocks: Literal["", "flat", "rows"]
@@ -177,6 +178,7 @@ def merge_method(
     takes_base: bool = False,
     keeps_zero: bool = False,
     random: bool = False,
+    draws: Callable[..., Any] | None = None,
     triplets: bool = False,
     across: Callable[..., Any] | None = None,
     blocks: Literal["", "flat", "rows"] = "",
@@ -197,6 +199,7 @@ def merge_method(
     takes_base: the function gets the base's own tensor as `base`.
     random: the function takes `bits`: `bits(t)` gives expert t's reproducible uniform numbers in [0, 1) of the
     tensor's shape, `bits(t, once=True)` its one number for the whole merge.
+    draws: `draws(bits, **knobs) -> Tensor (T,)`, each model's share for its one number in `bits`, for the page to say.
     triplets: of the factors it reads leading triplets, spectra and single deltas, never the stack of all deltas.
     across: `across(read, **knobs) -> Tensor | None`, a statistic of the matrix whose factors `read()` gives, or None
     without reading them where its knobs need none; the function receives the maximum over the matrices as `peak`.
@@ -234,6 +237,7 @@ def merge_method(
             takes_base=takes_base,
             keeps_zero=keeps_zero,
             random=random,
+            draws=draws,
             triplets=triplets,
             across=across,
             blocks=blocks,

@@ -8,6 +8,23 @@ from merging.method import Number, Paper, merge_method
 from merging.ops import weighted_sum
 
 
+def shares(bits: Sequence[Tensor], alpha: float) -> Tensor:
+    """What each model gets for its number in [0, 1), in all 1: float64 (T,)."""
+    draws = torch.stack([_gamma_quantile(one, alpha) for one in bits])
+    return draws / draws.sum()
+
+
+def _gamma_quantile(u: Tensor, shape: float) -> Tensor:
+    """The float64 number x where Gamma(shape) has the probability `u` (float32 in [0, 1)) below it, by bisection."""
+    wanted = u.double() + 2.0**-25  # the middle of its float32 step: never 0
+    low, high = torch.full_like(wanted, -400.0), torch.full_like(wanted, 5.0)  # of log x
+    for _ in range(60):
+        middle = (low + high) / 2
+        below = torch.special.gammainc(torch.full_like(wanted, shape), middle.exp()) < wanted
+        low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+    return high.exp()
+
+
 @merge_method(
     title="Mixup Model Merge (M3)",
     paper=Paper("Mixup Model Merge", "2502.15434", 2025),
@@ -15,6 +32,7 @@ from merging.ops import weighted_sum
     experts=(2, 64),
     uses_weight=False,
     random=True,
+    draws=shares,
 )
 def m3(
     models: Tensor,
@@ -32,20 +50,3 @@ def m3(
     """
     found = shares([bits(t, once=True) for t in range(len(models))], alpha)
     return weighted_sum(models, found.to(models), normalize=False)
-
-
-def shares(bits: Sequence[Tensor], alpha: float) -> Tensor:
-    """What each model gets for its number in [0, 1), in all 1: float64 (T,)."""
-    draws = torch.stack([_gamma_quantile(one, alpha) for one in bits])
-    return draws / draws.sum()
-
-
-def _gamma_quantile(u: Tensor, shape: float) -> Tensor:
-    """The float64 number x where Gamma(shape) has the probability `u` (float32 in [0, 1)) below it, by bisection."""
-    wanted = u.double() + 2.0**-25  # the middle of its float32 step: never 0
-    low, high = torch.full_like(wanted, -400.0), torch.full_like(wanted, 5.0)  # of log x
-    for _ in range(60):
-        middle = (low + high) / 2
-        below = torch.special.gammainc(torch.full_like(wanted, shape), middle.exp()) < wanted
-        low, high = torch.where(below, middle, low), torch.where(below, high, middle)
-    return high.exp()

@@ -96,7 +96,7 @@ def _left_out(session: Session) -> str:
 
 
 def _drawn(session: Session) -> str:
-    plan = check(recipe_of(session)).plan if session.recipe.method == "m3" else None
+    plan = check(recipe_of(session)).plan if METHODS[session.recipe.method].draws else None
     shares, names = drawn_shares(plan) if plan else [], names_of(session.recipe)
     if len(shares) != len(names):  # the base may stand among the models
         return ""
