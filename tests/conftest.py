@@ -16,15 +16,13 @@ os.environ |= {"HF_HUB_OFFLINE": "1", "GRADIO_ANALYTICS_ENABLED": "False", "HF_H
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """A file stays on one of xdist's workers, with what it makes once; so do the browser tests, with the one app, but
-    for the file that takes as long as the others together.
-    """
+    """A file stays on one of xdist's workers, with what it makes once; so do all browser tests, with the one app."""
     from xdist.scheduler import LoadScopeScheduling
 
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.split("::")[0]
-            return "browser" if file.startswith("tests/browser/") and not file.endswith("/test_page.py") else file
+            return "browser" if file.startswith("tests/browser/") else file
 
     return ByFile(config, log)
 
