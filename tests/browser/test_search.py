@@ -3,8 +3,6 @@
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import REMEMBERED
-
 pytestmark = pytest.mark.browser
 
 
@@ -20,7 +18,7 @@ def test_tries_come_as_dots_that_load_and_the_search_can_be_stopped(page: Page):
     expect(dots).to_have_count(2)
     expect(page.locator("#searched .ytitle")).to_have_text("harmless →")
     expect(page.locator("#status .busy")).to_contain_text("of 40")
-    weight, remembered = page.get_by_label("number input for honest").first, page.evaluate(REMEMBERED)
+    weight = page.get_by_label("number input for honest").first
     expect(weight).to_have_value("1")
     for _ in range(60):  # every further try draws the dots anew, perhaps elsewhere
         box = dots.nth(1).bounding_box()  # the second try: the helpful expert alone
@@ -30,7 +28,6 @@ def test_tries_come_as_dots_that_load_and_the_search_can_be_stopped(page: Page):
         if weight.input_value() == "0":
             break
     expect(weight).to_have_value("0")
-    page.wait_for_function(f"before => {REMEMBERED} !== before", arg=remembered)  # and is drawn
     page.get_by_role("button", name="Stop", exact=True).click()
     expect(page.locator("#status")).to_contain_text("All scores are kept")
     expect(start).to_be_enabled()
