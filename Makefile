@@ -17,10 +17,8 @@ run: .venv/installed
 
 venv: .venv/installed-dev
 
-# Gradio's client may lose an update on a busy machine: what a browser waited for in vain is tried once more.
 test: .venv/installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --no-loadscope-reorder \
-		--reruns 1 --only-rerun "Locator expected|TimeoutError"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --no-loadscope-reorder
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
