@@ -55,7 +55,7 @@ def least(*moves: Recipe, until: type = LookReady) -> float:
     return min(next(cpu(move, until))[0] for move in moves)
 
 
-def polar_factors(_: int) -> float:
+def polar_factors() -> float:
     """CPU seconds of the two polar factors that a rank's move makes of the shown matrix's kept directions."""
     sides = models[0].tensors[SHOWN].shape
     columns = [torch.randn(side, int(RANK * min(sides))) for side in sides]
@@ -65,7 +65,7 @@ def polar_factors(_: int) -> float:
     return time.process_time() - begun
 
 
-def planning(_: int) -> float:
+def planning() -> float:
     begun = time.process_time()
     make_plan(recipe())
     return time.process_time() - begun
@@ -125,7 +125,7 @@ def materialise(plan: Plan) -> tuple[float, float]:
 
 (shown, _), (cold, look), _ = cpu(recipe(), FocusReady, LookReady, FoldedReady)
 written, product = map(min, zip(*(materialise(make_plan(recipe())) for _ in range(ROUNDS)), strict=True))
-planned = min(map(planning, range(ROUNDS)))
+planned = min(planning() for _ in range(ROUNDS))
 weight = least(*(recipe(1 + i / 10) for i in range(1, ROUNDS)))
 least(recipe(mode="layer_suppress"))
 layer = least(*(recipe(mode="layer_suppress", strength=1 - i / 10) for i in range(1, ROUNDS)))
@@ -133,7 +133,7 @@ rank = least(recipe(budget=RANK), until=FocusReady)
 next(live.prepare(lambda: False))  # what idle time finds first: the next step's directions in the shown matrix
 step = least(*(recipe(budget=RANK - i % 2 / 50) for i in range(1, ROUNDS)), until=FocusReady)
 drawn = min(figures(of_many(look)) for _ in range(ROUNDS)) if look else 0.0
-polars = min(map(polar_factors, range(ROUNDS)))
+polars = min(polar_factors() for _ in range(ROUNDS))
 done(
     start,
     matrices=len(live.family.matrices),

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.browser
 def test_the_tab_shows_the_committed_table(page: Page):
     page.get_by_role("tab", name="Compare methods").click()
     pane = page.get_by_role("tabpanel").and_(page.locator(":visible"))
-    expect(pane.locator("h2")).to_contain_text("ixing the data")
+    expect(pane.locator("h2")).to_contain_text("ixing the data", timeout=1_000)
     rows = {record.row for record in widest(read_records())}
     table = pane.locator("table").first
     expect(table.locator('th[scope="row"]')).to_have_count(len(rows) + 1)  # the bound
