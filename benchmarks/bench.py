@@ -144,7 +144,8 @@ class Bench:
             print(rows[-1], file=sys.stderr)
         said = [f"A profile is what the live merge keeps of the layers' matrices; it costs {learned:.1f} floors once."]
         return [
-            "Element-wise: CPU as a multiple of reading the models and writing one (the floor), mergekit's over ours,",
+            "Element-wise: CPU as a multiple of reading the models and writing one (the floor, through mapped files as",
+            "the peers read; where page faults are dear, reading without them costs less), mergekit's over ours,",
             "peak anonymous MB above imports; CPU seconds to our first tensor, and to the end of mergekit's imports.",
             "In brackets what we aim at. Loop: the same passes over the entries in one bare loop without a plan, its",
             "thresholds and factors given, with the sha256 of what is written, which the manifest needs and mergekit",
@@ -295,7 +296,8 @@ def _head(size: str) -> list[str]:
         "# Speed and memory",
         "",
         f"`make bench SIZE={size}`: Python {platform.python_version()}, {packages},",
-        f"mergekit 0.1.5, FusionBench 0.2.33; {platform.machine()}, one of {os.cpu_count()} cores.",
+        f"mergekit 0.1.5, FusionBench 0.2.33; {platform.machine()} with {torch.backends.cpu.get_cpu_capability()}, "
+        f"one of {os.cpu_count()} cores.",
         "Ratios of one run; they vary by about 30 % from run to run.",
         "",
     ]

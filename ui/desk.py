@@ -81,12 +81,17 @@ def mend(services: Services, page: Page, session: Session, turns: Turns, event: 
 def apply_recipe(services: Services, page: Page, session: Session, turns: Turns, recipe_: Recipe) -> Iterator[Updates]:
     after = with_recipe(session, recipe_)
     make_plan(recipe_of(after))  # every problem at once, from the headers alone
-    drawn = follow(services, page, after, whole=True)
-    # The first raises when recipe and models do not fit: the desk then stays as it is, as where a move overtakes it.
-    for i, updates in enumerate(drawn):
-        after = looking(after, newest(services, after))
-        told = {**_told(services, page, after, session), **hold(services, page, after)} if i == 0 else {}
-        yield updates | told
+    told = False
+    while not told:
+        before = newest(services, session)
+        # The first raises when recipe and models do not fit: the desk then stays as it is.
+        for updates in follow(services, page, looking(after, before), whole=True):
+            after = looking(after, newest(services, after))
+            yield updates | ({} if told else {**_told(services, page, after, session), **hold(services, page, after)})
+            told = True
+        now = newest(services, session)
+        if now == before or now.recipe != before.recipe:  # a move was faster, and no mere look elsewhere
+            return
 
 
 def show_recipe(services: Services, page: Page, session: Session, after: Session, turns: Turns) -> Iterator[Updates]:

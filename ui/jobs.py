@@ -35,11 +35,12 @@ def _serve(connection: Connection) -> None:
 
 
 class Stream:
-    """The replies to one request, in order. A UserError among them is raised; `cancel` makes it end early."""
+    """The replies to one request, in order. A UserError among them is raised; `cancel` makes it end early. A later
+    request has a higher number."""
 
-    def __init__(self, cancel: Callable[[], object]) -> None:
+    def __init__(self, number: int, cancel: Callable[[], object]) -> None:
         self._replies: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self.cancel = cancel
+        self.number, self.cancel = number, cancel
 
     def put(self, reply: Any) -> None:
         self._replies.put(reply)
@@ -66,7 +67,7 @@ class LiveWorker:
         with self._lock:
             connection = self._running()
             number = next(self._ids)
-            stream = Stream(lambda: self._send(connection, number, "cancel"))
+            stream = Stream(number, lambda: self._send(connection, number, "cancel"))
             self._streams[number] = (connection, stream)
         if not self._send(connection, number, request):
             self._lost(connection)

@@ -17,7 +17,7 @@ from ui.conversation import Turns
 from ui.measured import is_missing, next_step, refuse_missing, texts_read, with_measurement
 from ui.page import Page
 from ui.panels import board, chat, health, map, method, passports, recipe, search, spectra, status, tried
-from ui.services import Services, board_of, exams_of, keep, newest
+from ui.services import Services, board_of, drawing, exams_of, keep, newest
 from ui.session import Session, looking, moved, names_of, recipe_of, with_method
 
 Updates = dict[Any, Any]
@@ -50,6 +50,8 @@ def move(services: Services, page: Page, before: Session, *columns: Mapping[str,
         # Another handler, say of another method, may have put its own on the desk meanwhile, card and all.
         yield changes | updates if newest(services, session).recipe is session.recipe else updates
         changes = {}
+    if changes and newest(services, session).recipe is session.recipe:  # another handler draws this move's pictures
+        yield changes
 
 
 def change_method(services: Services, page: Page, before: Session, name: str) -> Iterator[Updates]:
@@ -100,32 +102,40 @@ def follow(services: Services, page: Page, session: Session, *, whole: bool = Fa
     before = shown if shown and shown.tier == "exact" and not whole else None
     outputs = session.tab == "map" and session.measure == "output"
     stream = services.worker.ask(Move(session.id, sources_of(session), recipe_of(session), session.focus, outputs))
+    keep(services.asked, session.id, max(stream.number, services.asked.get(session.id, 0)))
     for event in stream:
-        now = looking(session, newest(services, session))
-        if now != session or (
-            isinstance(event, SampleReady | LookReady) and before and before.family != event.look.family
-        ):
-            before = None  # another handler drew what is in front, from older numbers; or it is of another family
-        session = now
-        if isinstance(event, FocusReady) and session.tab == "map" and shown:
-            before = None if event.view.sketched else before
-            slow = event.seconds * len(shown.family.matrices) > 1.0  # the others take long: worth a message of its own
-            if slow and event.view.matrix.name == session.focus:
-                found = map.draw_matrix(page.map, event.view)
-                yield found if before is None else {page.map.matrix: found[page.map.matrix]}
-        elif isinstance(event, SampleReady) and before is None:
-            keep(services.looks, session.id, event.look)
-            keep(services.drawn, session.id, session.recipe)
-            # What is open stays so, wherever the exact numbers are worst.
-            session = replace(session, focus=event.look.opened(session.focus).name)
-            held = hold(services, page, looking(newest(services, session), session))
-            yield held | draw(services, page, session, event.look, None)
-            shown = event.look
-        elif isinstance(event, LookReady):
-            keep(services.looks, session.id, event.look)
-            keep(services.drawn, session.id, session.recipe)
-            keep(services.moves, session.id, stream)
-            yield draw(services, page, session, event.look, before)
+        updates: Updates = {}
+        with drawing(services, session):
+            if services.asked.get(session.id, 0) > stream.number:  # a later move draws its own
+                return
+            now = looking(session, newest(services, session))
+            if now != session or (
+                isinstance(event, SampleReady | LookReady) and before and before.family != event.look.family
+            ):
+                before = None  # another handler drew what is in front, from older numbers; or it is of another family
+            session = now
+            if isinstance(event, FocusReady) and session.tab == "map" and shown:
+                before = None if event.view.sketched else before
+                slow = event.seconds * len(shown.family.matrices) > 1.0  # the others take long: worth its own message
+                if slow and event.view.matrix.name == session.focus:
+                    found = map.draw_matrix(page.map, event.view)
+                    updates = found if before is None else {page.map.matrix: found[page.map.matrix]}
+            elif isinstance(event, SampleReady) and before is None:
+                keep(services.looks, session.id, event.look)
+                keep(services.drawn, session.id, session.recipe)
+                # What is open stays so, wherever the exact numbers are worst.
+                session = replace(session, focus=event.look.opened(session.focus).name)
+                held = hold(services, page, looking(newest(services, session), session))
+                updates = held | draw(services, page, session, event.look, None)
+                shown = event.look
+            elif isinstance(event, LookReady):
+                keep(services.looks, session.id, event.look)
+                keep(services.drawn, session.id, session.recipe)
+                keep(services.moves, session.id, stream)
+                updates = draw(services, page, session, event.look, before)
+        if updates:
+            yield updates
+        if isinstance(event, LookReady):
             if session.tab == "map" and session.measure not in event.look.conflicts:  # it came to the front meanwhile
                 yield from follow(services, page, session, whole=True)
             return

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import get_args
+from typing import Any, get_args
 
 import gradio as gr
 
@@ -13,13 +13,13 @@ from ui.locking import taken_from
 from ui.measured import is_missing, refuse_missing, with_measurement
 from ui.page import Page
 from ui.panels import map, method, spectra
-from ui.services import Services
+from ui.services import Services, drawing, newest
 from ui.session import Scope, Session, names_of, with_locks
 
 
 def select_tab(services: Services, page: Page, tab: str, session: Session | None, turns: Turns) -> Iterator[Updates]:
     if session is not None and session.tab != tab:  # Gradio selects the first tab before the page has loaded
-        yield from _show(services, page, replace(session, tab=tab), turns)
+        yield from _show(services, page, session, turns, tab=tab)
 
 
 def pick_measure(services: Services, page: Page, session: Session, turns: Turns, measure: str) -> Iterator[Updates]:
@@ -31,7 +31,7 @@ def pick_measure(services: Services, page: Page, session: Session, turns: Turns,
     missing = measure == "output" and is_missing(named.recipe, anyway=True)
     button = {page.method.measure: gr.update(visible=missing or is_missing(after.recipe))}
     if missing or named.recipe == session.recipe:
-        for updates in _show(services, page, after, turns):
+        for updates in _show(services, page, session, turns, measure=measure):
             yield button | updates  # with what the page holds: a method chosen meanwhile is not overwritten
             button = {}
     else:
@@ -41,7 +41,7 @@ def pick_measure(services: Services, page: Page, session: Session, turns: Turns,
 
 
 def pick_pair(services: Services, page: Page, session: Session, turns: Turns, pair: int) -> Iterator[Updates]:
-    yield from _show(services, page, replace(session, pair=int(pair or 0)), turns)
+    yield from _show(services, page, session, turns, pair=int(pair or 0))
 
 
 def pick_view(
@@ -49,8 +49,7 @@ def pick_view(
 ) -> Iterator[Updates]:
     """The pickers of Spectra."""
     if quantity in spectra.QUANTITIES and row in spectra.ROWS:
-        after = replace(session, quantity=quantity, row=row, first=int(first or 0))  # pyright: ignore
-        yield from _show(services, page, after, turns)
+        yield from _show(services, page, session, turns, quantity=quantity, row=row, first=int(first or 0))
 
 
 def open_cell(services: Services, page: Page, session: Session, turns: Turns, event: gr.EventData) -> Iterator[Updates]:
@@ -58,7 +57,7 @@ def open_cell(services: Services, page: Page, session: Session, turns: Turns, ev
     look = services.looks.get(session.id)
     matrix = map.clicked(look, event._data) if look else None
     if matrix:
-        yield from _show(services, page, replace(session, focus=matrix.name), turns)
+        yield from _show(services, page, session, turns, focus=matrix.name)
 
 
 def pick_matrix(
@@ -68,12 +67,12 @@ def pick_matrix(
     look = services.looks.get(session.id)
     matrix = look.family.at(int(layer), kind) if look and str(layer).isdecimal() else None
     if matrix:
-        yield from _show(services, page, replace(session, focus=matrix.name), turns)
+        yield from _show(services, page, session, turns, focus=matrix.name)
 
 
 def pick_scope(services: Services, page: Page, session: Session, turns: Turns, scope: str) -> Iterator[Updates]:
     if scope in get_args(Scope):
-        yield from _show(services, page, replace(session, scope=scope), turns)  # pyright: ignore
+        yield from _show(services, page, session, turns, scope=scope)
 
 
 def take_from(services: Services, page: Page, session: Session, turns: Turns, source: str) -> Iterator[Updates]:
@@ -101,16 +100,20 @@ def open_tables(services: Services, page: Page, is_open: bool, session: Session,
     yield hold(services, page, session) | (draw_rest(services, page, session, turns, look) if look and is_open else {})
 
 
-def _show(services: Services, page: Page, session: Session, turns: Turns) -> Iterator[Updates]:
-    """The tab in front from the pictures at hand; from the worker where there are none."""
-    held = hold(services, page, session)
-    look = services.looks.get(session.id)
-    first = look is not None and not look.views and session.measure != "output"  # the others are on their way
-    if look and (session.tab != "map" or session.measure in look.conflicts or first):
-        rest = draw_rest(services, page, session, turns, look)
-        yield held | draw(services, page, session, look, None) | rest
+def _show(services: Services, page: Page, session: Session, turns: Turns, **eyes: Any) -> Iterator[Updates]:
+    """What is in front when the visitor's eyes have moved, from the pictures at hand; from the worker where there are
+    none."""
+    with drawing(services, session):
+        session = replace(newest(services, session), **eyes)
+        updates = hold(services, page, session)
+        look = services.looks.get(session.id)
+        first = look is not None and not look.views and session.measure != "output"  # the others are on their way
+        there = look is not None and (session.tab != "map" or session.measure in look.conflicts or first)
+        if look and there:
+            updates |= draw(services, page, session, look, None) | draw_rest(services, page, session, turns, look)
+    yield updates
+    if there:
         refuse_missing(session.recipe)  # its problem stays: the pictures are of the merge before
     else:
-        yield held
         yield from follow(services, page, session, whole=True)
         yield from settled(services, page, session, turns)

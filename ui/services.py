@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from filecmp import cmp
 from pathlib import Path
+from threading import Lock
 from typing import Any, TypeVar
 
 from eval.judging.probes import Exam
@@ -44,6 +45,7 @@ class Services:
     presets: Mapping[str, Recipe]
     town: Path  # the built-in family
     looks: dict[str, Look] = field(default_factory=dict)  # the last pictures, by session id
+    asked: dict[str, int] = field(default_factory=dict)  # number of the last move, by session id
     moves: dict[str, Stream] = field(default_factory=dict)  # what a move still has to say
     ready: dict[str, str] = field(default_factory=dict)  # digest whose merged weights Chat has
     sessions: dict[str, Session] = field(default_factory=dict)  # the newest, by session id: see `newest`
@@ -59,6 +61,7 @@ class Services:
     exports: dict[str, Path] = field(default_factory=dict)  # the archive that was saved last, by owner
     offered: dict[str, Recipe] = field(default_factory=dict)  # typed or mended, not opened yet, by session id
     asks: dict[str, Stream] = field(default_factory=dict)  # a question being answered
+    locks: dict[str, Lock] = field(default_factory=dict)  # by session id: see `drawing`
 
 
 def open_services() -> Services:
@@ -73,6 +76,15 @@ def keep(store: dict[K, Any], key: K, value: Any) -> None:
     store[key] = value
     while len(store) > _MOST_VISITORS:
         store.pop(next(iter(store)))
+
+
+def drawing(services: Services, session: Session) -> Lock:
+    """Who draws a page holds it from looking at what is newest until all is drawn, or older pictures could come over
+    newer ones."""
+    lock = services.locks.setdefault(session.id, Lock())
+    while len(services.locks) > _MOST_VISITORS:
+        services.locks.pop(next(iter(services.locks)))
+    return lock
 
 
 def newest(services: Services, session: Session) -> Session:

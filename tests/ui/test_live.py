@@ -3,10 +3,11 @@ of its own so that its first pictures are sketches."""
 
 import json
 import multiprocessing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
+from threading import Thread
 from types import SimpleNamespace
 
 import gradio as gr
@@ -14,18 +15,19 @@ import pytest
 import torch
 
 from benchmarks import family as synthetic
+from eval.worker import Move
 from merging.checkpoint import open_checkpoint
 from merging.errors import UserError
 from merging.live import LiveMerge
 from merging.live_events import FocusReady
 from merging.plan import make_plan
 from merging.recipe import Expert, Recipe
-from ui import history
+from ui import history, looking
 from ui.desk import apply_recipe, restored, start
 from ui.fitting import take_safest
 from ui.jobs import Jobs, LiveWorker
 from ui.layout import lay_out
-from ui.live import change_method, draw_file, follow, hold, kept, move, settled
+from ui.live import Updates, change_method, draw, draw_file, follow, hold, kept, move, settled, sources_of
 from ui.long import watch
 from ui.looking import pick_matrix, pick_measure, select_tab
 from ui.measuring import take_measured
@@ -57,6 +59,14 @@ def overtaken(connection: Connection) -> None:
     """Every move is cancelled before its first picture."""
     while True:
         connection.send((connection.recv()[0], None))
+
+
+class Answered(list[object]):
+    """A stream of which all is there."""
+
+    def __init__(self, number: int, events: Iterable[object]) -> None:
+        super().__init__(events)
+        self.number = number
 
 
 @pytest.fixture(scope="module")
@@ -170,6 +180,65 @@ def test_another_family_that_a_move_overtakes_leaves_the_desk_as_it_is(services,
     assert list(apply_recipe(replace(services, worker=worker), page, session, (), two)) == []
     worker.close()
     assert newest(services, session) == session
+
+
+def while_asked(services: Services, meanwhile: Callable[[], object], *, cancels: bool = True) -> Services:
+    """The same page, where `meanwhile` happens between the first question to the worker and its answer, which then
+    does not come where it `cancels`."""
+    left = [meanwhile]
+
+    def ask(asked: object) -> object:
+        if not left:
+            return services.worker.ask(asked)
+        stream = [] if cancels else services.worker.ask(asked)
+        number = getattr(stream, "number", 0)
+        left.pop()()
+        return Answered(number, stream)
+
+    return replace(services, worker=SimpleNamespace(ask=ask))
+
+
+def test_another_family_opens_also_where_the_visitor_looks_elsewhere_meanwhile(services, page, session):
+    hold(services, page, session)
+    two = replace(session.recipe, experts=session.recipe.experts[:2])
+    elsewhere = while_asked(services, lambda: list(select_tab(services, page, "spectra", session, ())))
+    assert page.spectra.matrix in set().union(*apply_recipe(elsewhere, page, session, (), two))
+    assert newest(services, session).recipe == two
+    assert newest(services, session).tab == "spectra"
+    assert len(services.looks[session.id].family.experts) == 2
+
+
+def test_a_move_that_a_later_one_overtook_draws_nothing_over_it_but_keeps_what_it_changed(services, page, session):
+    hold(services, page, session)
+    again = while_asked(services, lambda: list(follow(services, page, newest(services, session), whole=True)))
+    assert [set(drawn) for drawn in move(again, page, session, {"method": "", "said": {"weight": [0.5, 1, 1]}})] == [
+        {page.session, page.map.fitted, page.method.preset, page.method.card}
+    ]
+    assert services.looks[session.id].digest == make_plan(newest(services, session).recipe).digest
+    further = newest(services, session)
+    back = while_asked(services, lambda: list(follow(services, page, session, whole=True)), cancels=False)
+    assert list(follow(back, page, further, whole=True)) == []
+    assert services.looks[session.id].digest == make_plan(session.recipe).digest
+
+
+def test_a_move_draws_after_the_tab_that_was_chosen_before_it(services, page, session, monkeypatch):
+    hold(services, page, session)
+    list(follow(services, page, session, whole=True))
+    before = services.looks[session.id]
+    events = list(services.worker.ask(Move("other", sources_of(session), session.recipe, None)))
+    answered = replace(services, worker=SimpleNamespace(ask=lambda _: Answered(10**9, events)))
+    moving = Thread(target=lambda: list(follow(answered, page, session, whole=True)))
+
+    def slowly(*asked: object) -> Updates:
+        moving.start()
+        moving.join(0.5)
+        assert services.looks[session.id] is before
+        return draw(*asked)  # pyright: ignore[reportArgumentType]
+
+    monkeypatch.setattr(looking, "draw", slowly)
+    assert list(select_tab(services, page, "spectra", session, ()))
+    moving.join()
+    assert services.looks[session.id] is not before
 
 
 def test_a_reload_before_a_move_is_done_brings_its_settings_back(services, page, session):
