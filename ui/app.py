@@ -169,9 +169,10 @@ def _wire_long(services: Services, page: Page) -> dict[str, Any]:
     bind = partial(_bind, services, page)
     state = [page.session, page.turns]
     jobs = {**_QUIET, "inputs": state, "outputs": [*page.long, page.problem], **_JOBS}
-    page.board.score.click(bind(long.score_first), **jobs)
-    page.board.more.click(bind(long.score_more), **jobs)
-    page.board.apart.score.click(bind(long.score_apart), **jobs)
+    pressed = {**jobs, "inputs": [*state, page.controls.weights, page.controls.knobs]}
+    page.board.score.click(bind(live.as_seen(long.score_first)), **pressed)
+    page.board.more.click(bind(live.as_seen(long.score_more)), **pressed)
+    page.board.apart.score.click(bind(live.as_seen(long.score_apart)), **pressed)
     then = _settle(services, page)
     measured = {**jobs, "outputs": [*_all(page), *page.long]}
     page.method.measure_now.click(bind(measuring.measure), **measured).then(**then)
@@ -179,7 +180,7 @@ def _wire_long(services: Services, page: Page) -> dict[str, Any]:
     given = {**measured, "inputs": [*state, page.method.texts]}
     page.method.texts.upload(bind(measuring.measure_by), **given).then(**then)
     page.map.safest.click(bind(fitting.fit_safety), **measured).then(**then)
-    gr.on([page.save.click, page.recipe.save.click], bind(long.save), **jobs)
+    gr.on([page.save.click, page.recipe.save.click], bind(live.as_seen(long.save)), **pressed)
     sent = [*state, page.recipe.repo, page.recipe.private, page.recipe.token]
     page.recipe.send.click(bind(long.push), **{**jobs, "inputs": sent})
     page.status.stop.click(partial(long.stop, services, page), page.session, [page.status.stop], **_QUIET)
@@ -193,8 +194,8 @@ def _wire_search(services: Services, page: Page, jobs: dict[str, Any]) -> None:
     state = [page.session, page.turns]
     wide, then = {**_MOVING, "outputs": _all(page)}, _settle(services, page)
     form = page.search
-    asked = [*state, form.sampler, form.aim, form.trials, form.minutes]
-    form.start.click(bind(searching.start), **{**jobs, "inputs": asked})
+    asked = [*state, form.sampler, form.aim, form.trials, form.minutes, page.controls.weights, page.controls.knobs]
+    form.start.click(bind(live.as_seen(searching.start)), **{**jobs, "inputs": asked})
     form.picture.select(bind(searching.click), state, **wide).then(**then)
     form.load.input(bind(searching.load), [*state, form.load], **wide).then(**then)
     tried = page.board.tried

@@ -1,7 +1,8 @@
 """What follows a slider: session -> recipe -> worker -> the pictures of the tab in front. Latest move wins."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import wraps
 from typing import Any
 
 import gradio as gr
@@ -32,6 +33,28 @@ def sources_of(session: Session) -> Sources:
 
 def move(services: Services, page: Page, before: Session, *columns: Mapping[str, Any]) -> Iterator[Updates]:
     """A knob has changed. Nothing is sent before the first picture: every message costs time."""
+    keep(services.moving, before.id, True)
+    try:
+        yield from _move(services, page, before, *columns)
+    finally:
+        services.moving.pop(before.id, None)
+
+
+def as_seen(handler: Callable[..., Iterator[Updates]]) -> Callable[..., Iterator[Updates]]:
+    """A handler that also takes the columns of knobs: what is pressed acts on what they say, also while a slider's last
+    step waits in the browser for the one before it."""
+
+    @wraps(handler)
+    def pressed(services: Services, page: Page, session: Session, turns: Turns, *given: Any) -> Iterator[Updates]:
+        *own, weights, knobs = given
+        if session.id in services.moving:  # or the columns may be older: another preset's are on their way to them
+            session = with_measurement(moved(session, controls.desk(session.recipe, weights, knobs)), services.home)
+        yield from handler(services, page, session, turns, *own)
+
+    return pressed
+
+
+def _move(services: Services, page: Page, before: Session, *columns: Mapping[str, Any]) -> Iterator[Updates]:
     session = moved(before, controls.desk(before.recipe, *columns))
     if session is before:  # a Reset or a release that changed nothing
         return

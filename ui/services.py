@@ -45,6 +45,7 @@ class Services:
     presets: Mapping[str, Recipe]
     town: Path  # the built-in family
     looks: dict[str, Look] = field(default_factory=dict)  # the last pictures, by session id
+    moving: dict[str, bool] = field(default_factory=dict)  # a knob's move is being drawn, by session id
     asked: dict[str, int] = field(default_factory=dict)  # number of the last move, by session id
     moves: dict[str, Stream] = field(default_factory=dict)  # what a move still has to say
     ready: dict[str, str] = field(default_factory=dict)  # digest whose merged weights Chat has

@@ -27,7 +27,7 @@ from ui.desk import apply_recipe, restored, start
 from ui.fitting import take_safest
 from ui.jobs import Jobs, LiveWorker
 from ui.layout import lay_out
-from ui.live import Updates, change_method, draw, draw_file, follow, hold, kept, move, settled, sources_of
+from ui.live import Updates, as_seen, change_method, draw, draw_file, follow, hold, kept, move, settled, sources_of
 from ui.long import watch
 from ui.looking import pick_matrix, pick_measure, select_tab
 from ui.measuring import take_measured
@@ -239,6 +239,22 @@ def test_a_move_draws_after_the_tab_that_was_chosen_before_it(services, page, se
     assert list(select_tab(services, page, "spectra", session, ()))
     moving.join()
     assert services.looks[session.id] is not before
+
+
+def test_what_is_pressed_acts_on_a_slider_whose_last_step_still_waits_for_the_one_before(services, page, session):
+    hold(services, page, session)
+    last, none = {"method": "", "said": {"weight": [0.25, 1, 1]}}, {"method": "resm", "said": {}}
+    pressed = as_seen(lambda services, page, session, turns, repo: iter([{repo: session.recipe.experts[0]}]))
+
+    def weight_pressed() -> float:
+        (said,) = pressed(services, page, newest(services, session), (), "repo", last, none)
+        return dict(said["repo"].parameters)["weight"]
+
+    moving = move(services, page, session, {"method": "", "said": {"weight": [0.5, 1, 1]}})
+    next(moving)
+    assert weight_pressed() == 0.25
+    list(moving)
+    assert weight_pressed() == 0.5  # nothing waits: what the columns say else is older than the desk
 
 
 def test_a_reload_before_a_move_is_done_brings_its_settings_back(services, page, session):
