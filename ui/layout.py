@@ -16,7 +16,8 @@ from ui.problem import problem_place
 from ui.services import Services
 from ui.session import names_of
 
-_KEYS = Path(__file__).resolve().parent.parent / "assets" / "keys.js"
+_ASSETS = Path(__file__).resolve().parent.parent / "assets"
+_ONCE = "\n".join((_ASSETS / name).read_text(encoding="utf-8") for name in ("order.js", "keys.js"))
 _PILL = (
     '<label class="pill"><input type="checkbox" id="knobs-open"><span class="shut">Knobs</span>'
     '<span class="opened">Done</span></label>'
@@ -39,7 +40,7 @@ def lay_out(services: Services, tabs: dict[str, gr.Tab]) -> Page:
     session, turns = gr.State(None), gr.State(())
     browser = gr.BrowserState(None, storage_key="mergescope", secret="mergescope")  # fixed: survives a server restart
     with gr.Row(elem_id="shell"):
-        gr.HTML(_PILL, apply_default_css=False, js_on_load=_KEYS.read_text(encoding="utf-8"))
+        gr.HTML(_PILL, apply_default_css=False, js_on_load=_ONCE)
         with gr.Column(elem_id="recipe", scale=0, min_width=0):
             static(_BRAND)
             chosen_models = models.build()

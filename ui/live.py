@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from functools import wraps
 from typing import Any
 
 import gradio as gr
@@ -44,7 +43,6 @@ def as_seen(handler: Callable[..., Iterator[Updates]]) -> Callable[..., Iterator
     """A handler that also takes the columns of knobs: what is pressed acts on what they say, also while a slider's last
     step waits in the browser for the one before it."""
 
-    @wraps(handler)
     def pressed(services: Services, page: Page, session: Session, turns: Turns, *given: Any) -> Iterator[Updates]:
         *own, weights, knobs = given
         if session.id in services.moving:  # or the columns may be older: another preset's are on their way to them
