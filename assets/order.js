@@ -1,16 +1,17 @@
-// Once a page: all that the server says reaches the page, in the order in which it was said. On a busy machine Gradio's
-// client fails in both. Of an event whose request is not answered yet it puts everything aside, and takes it up with the
-// answer: after what was said later, so that older pictures come over newer ones. So nothing is read while an answer is
-// awaited. And the server closes the stream when nothing is under way: what begins before the client has read that is
-// never heard of. So the stream is opened again at once, and the client's own never closes.
+// Once a page: what the server says reaches Gradio's client whole and in the order in which it was said. On a busy machine
+// the client fails in both. Of an event whose request is not answered yet it puts everything aside, and takes it up with
+// the answer: after what was said later, so that older pictures come over newer ones. So such a message waits for the
+// answer, and all that follow it. And the server closes its stream when nothing is under way: of an event that begins
+// before the client has read that, nothing is heard. So the stream is then opened again.
 {
   const ask = window.fetch.bind(window);
-  let awaited = 0;
+  const heard = new Set(); // events that the client listens for
+  let awaited = 0; // answers
   let readers = [];
 
-  const answered = () => {
+  const answered = (event) => {
+    if (event) heard.add(event);
     awaited -= 1;
-    if (awaited) return;
     readers.forEach((go) => go());
     readers = [];
   };
@@ -20,7 +21,15 @@
     try {
       const answer = await ask(...request);
       const read = answer.json.bind(answer);
-      answer.json = () => read().finally(() => setTimeout(answered)); // the client listens by then
+      answer.json = async () => {
+        let said;
+        try {
+          said = await read();
+          return said;
+        } finally {
+          setTimeout(answered, 0, said?.event_id); // the client listens by then
+        }
+      };
       return answer;
     } catch (problem) {
       answered();
@@ -39,29 +48,22 @@
   }
 
   const listen = (request, first) => {
-    let closing = ""; // the last message, where the client has not heard it
     const pass = async (page) => {
-      for (let answer = first; ; answer = await ask(...request)) {
+      for (let answer = first; answer; ) {
+        let again = false;
         for await (const message of messages(answer.body)) {
-          while (awaited) await new Promise((go) => readers.push(go));
-          const [, kind] = /^data: {"msg":"(\w+)"/.exec(message) ?? [];
-          if (kind === "close_stream") closing = message;
+          const [, kind, event] = /^data: {"msg":"(\w+)","event_id":(?:"(\w+)")?/.exec(message) ?? [];
+          while (awaited && !heard.has(event)) await new Promise((go) => readers.push(go));
+          if (kind === "process_completed") heard.delete(event);
+          if (kind === "close_stream" && heard.size) again = true;
           else page.enqueue(message);
-          if (kind?.startsWith("process")) closing = "";
         }
-        if (!closing) return;
+        answer = again && (await ask(...request));
+        if (answer && !answer.ok) throw new Error(`${answer.status} ${answer.statusText}`);
       }
+      page.close();
     };
-    const stream = new ReadableStream({
-      start: (page) =>
-        pass(page)
-          .catch((problem) => {
-            if (!closing) throw problem;
-            page.enqueue(closing); // the client opens another one when it needs it
-          })
-          .then(() => page.close()),
-    });
-    return new Response(stream.pipeThrough(new TextEncoderStream()), first);
+    return new Response(new ReadableStream({ start: pass }).pipeThrough(new TextEncoderStream()), first);
   };
 
   window.fetch = async (...request) => {

@@ -16,13 +16,16 @@ os.environ |= {"HF_HUB_OFFLINE": "1", "GRADIO_ANALYTICS_ENABLED": "False", "HF_H
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """A file stays on one of xdist's workers, with what it makes once; so do all browser tests, with the one app."""
+    """A file stays on one of xdist's workers, with what it makes once. So do the small files of browser tests together,
+    with one app; the large one has its own.
+    """
     from xdist.scheduler import LoadScopeScheduling
 
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.split("::")[0]
-            return "browser" if file.startswith("tests/browser/") else file
+            small = file.startswith("tests/browser/") and file != "tests/browser/test_page.py"
+            return "browser" if small else file
 
     return ByFile(config, log)
 

@@ -9,6 +9,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 
 from ui import api, ballots, checks, desk, family, fitting, live, long, looking, measuring, searching, talk
+from ui.blocks import Blocks
 from ui.figure import serve_pictures
 from ui.layout import lay_out
 from ui.page import Page
@@ -41,7 +42,7 @@ def launch_kwargs(services: Services) -> dict[str, Any]:
 
 def build_app(services: Services) -> gr.Blocks:
     serve_pictures()
-    with gr.Blocks(title="Mergescope", analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)) as demo:
+    with Blocks(title="Mergescope", analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)) as demo:
         tabs: dict[str, gr.Tab] = {}
         page = lay_out(services, tabs)
         bind = partial(_bind, services, page)

@@ -17,7 +17,7 @@ from merging.recipe import Recipe, load_recipe, parse_recipe
 from ui import controls
 from ui.conversation import Turns
 from ui.history import again, tried
-from ui.live import Updates, card, follow, hold, measure_button, settled
+from ui.live import Updates, card, follow, follow_held, hold, measure_button, settled
 from ui.measured import is_missing, refuse_missing, with_measurement
 from ui.page import Page
 from ui.panels import map, method, models, passports
@@ -84,13 +84,13 @@ def apply_recipe(services: Services, page: Page, session: Session, turns: Turns,
     told = False
     while not told:
         before = newest(services, session)
-        # The first raises when recipe and models do not fit: the desk then stays as it is.
+        # The first update raises when recipe and models do not fit: the desk then stays as it is.
         for updates in follow(services, page, looking(after, before), whole=True):
             after = looking(after, newest(services, after))
             yield updates | ({} if told else {**_told(services, page, after, session), **hold(services, page, after)})
             told = True
         now = newest(services, session)
-        if now == before or now.recipe != before.recipe:  # a move was faster, and no mere look elsewhere
+        if now is before or now.recipe != before.recipe:  # a move was faster, and no mere look elsewhere
             return
 
 
@@ -98,7 +98,7 @@ def show_recipe(services: Services, page: Page, session: Session, after: Session
     if after is not session:
         yield {**hold(services, page, after), **_told(services, page, after, session)}
         refuse_missing(after.recipe)
-        yield from follow(services, page, after)
+        yield from follow_held(services, page, after)
 
 
 def _told(services: Services, page: Page, after: Session, before: Session | None) -> Updates:

@@ -57,7 +57,7 @@ class LiveWorker:
 
     def __init__(self, serve: Callable[[Connection], None] = _serve) -> None:
         self._target = serve
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._ids = count(1)
         self._process: BaseProcess | None = None
         self._connection: Connection | None = None
@@ -69,8 +69,8 @@ class LiveWorker:
             number = next(self._ids)
             stream = Stream(number, lambda: self._send(connection, number, "cancel"))
             self._streams[number] = (connection, stream)
-        if not self._send(connection, number, request):
-            self._lost(connection)
+            if not self._send(connection, number, request):  # in the order of their numbers
+                self._lost(connection)
         return stream
 
     def warm(self) -> None:

@@ -32,31 +32,12 @@ def sources_of(session: Session) -> Sources:
 
 def move(services: Services, page: Page, before: Session, *columns: Mapping[str, Any]) -> Iterator[Updates]:
     """A knob has changed. Nothing is sent before the first picture: every message costs time."""
-    keep(services.moving, before.id, True)
-    try:
-        yield from _move(services, page, before, *columns)
-    finally:
-        services.moving.pop(before.id, None)
-
-
-def as_seen(handler: Callable[..., Iterator[Updates]]) -> Callable[..., Iterator[Updates]]:
-    """A handler that also takes the columns of knobs: what is pressed acts on what they say, also while a slider's last
-    step waits in the browser for the one before it."""
-
-    def pressed(services: Services, page: Page, session: Session, turns: Turns, *given: Any) -> Iterator[Updates]:
-        *own, weights, knobs = given
-        if session.id in services.moving:  # or the columns may be older: another preset's are on their way to them
-            session = with_measurement(moved(session, controls.desk(session.recipe, weights, knobs)), services.home)
-        yield from handler(services, page, session, turns, *own)
-
-    return pressed
-
-
-def _move(services: Services, page: Page, before: Session, *columns: Mapping[str, Any]) -> Iterator[Updates]:
     session = moved(before, controls.desk(before.recipe, *columns))
     if session is before:  # a Reset or a release that changed nothing
         return
     session = with_measurement(session, services.home)  # the shaper may need one
+    session = looking(session, newest(services, session))
+    keep(services.moved, session.id, session.recipe)
     changes = {**hold(services, page, session), page.map.fitted: ""}
     if is_missing(session.recipe) or is_missing(before.recipe):
         changes |= measure_button(services, page, session)
@@ -75,11 +56,25 @@ def _move(services: Services, page: Page, before: Session, *columns: Mapping[str
         yield changes
 
 
+def as_seen(handler: Callable[..., Iterator[Updates]]) -> Callable[..., Iterator[Updates]]:
+    """A handler that also takes the columns of knobs: what is pressed acts on what they say, also while a slider's last
+    step waits in the browser for the one before it."""
+
+    def pressed(services: Services, page: Page, session: Session, turns: Turns, *given: Any) -> Iterator[Updates]:
+        *own, weights, knobs = given
+        if services.moved.get(session.id) is session.recipe:  # else a preset may still be on its way to the columns
+            session = with_measurement(moved(session, controls.desk(session.recipe, weights, knobs)), services.home)
+        yield from handler(services, page, session, turns, *own)
+
+    return pressed
+
+
 def change_method(services: Services, page: Page, before: Session, name: str) -> Iterator[Updates]:
     """Another method: its knobs stand as they were left."""
     if name not in METHODS or name == before.recipe.method:
         return
     session = with_measurement(with_method(before, name), services.home)
+    session = looking(session, newest(services, session))
     yield {
         **hold(services, page, session),
         page.controls.knobs: controls.knobs(session.recipe),
@@ -91,7 +86,7 @@ def change_method(services: Services, page: Page, before: Session, name: str) ->
         page.method.preset: method.preset_of(session.recipe, services.presets),
     }
     refuse_missing(session.recipe)
-    yield from follow(services, page, session)
+    yield from follow_held(services, page, session)
 
 
 def hold(services: Services, page: Page, session: Session) -> Updates:
@@ -112,18 +107,24 @@ def measure_button(services: Services, page: Page, session: Session) -> Updates:
     }
 
 
+def follow_held(services: Services, page: Page, session: Session, *, whole: bool = False) -> Iterator[Updates]:
+    """The same for a session that has been held since its handler's last message, unless another recipe is by now."""
+    if newest(services, session).recipe is session.recipe:
+        yield from follow(services, page, looking(session, newest(services, session)), whole=whole)
+
+
 def follow(services: Services, page: Page, session: Session, *, whole: bool = False) -> Iterator[Updates]:
     """Ask the worker and draw what comes where the visitor looks by then; `whole` (or other locks) draws also what no
     slider changes."""
     if (busy := services.busy.get(session.id)) and busy.over:
         services.busy.pop(session.id)
-    drawn = services.drawn.get(session.id)
-    whole = whole or (drawn is not None and drawn.locks != session.recipe.locks)
-    shown = services.looks.get(session.id)
-    before = shown if shown and shown.tier == "exact" and not whole else None
     outputs = session.tab == "map" and session.measure == "output"
     stream = services.worker.ask(Move(session.id, sources_of(session), recipe_of(session), session.focus, outputs))
-    keep(services.asked, session.id, max(stream.number, services.asked.get(session.id, 0)))
+    with drawing(services, session):
+        keep(services.asked, session.id, max(stream.number, services.asked.get(session.id, 0)))
+        shown, drawn = services.looks.get(session.id), services.drawn.get(session.id)
+    whole = whole or (drawn is not None and drawn.locks != session.recipe.locks)
+    before = shown if shown and shown.tier == "exact" and not whole else None
     for event in stream:
         updates: Updates = {}
         with drawing(services, session):
@@ -157,7 +158,8 @@ def follow(services: Services, page: Page, session: Session, *, whole: bool = Fa
         if updates:
             yield updates
         if isinstance(event, LookReady):
-            if session.tab == "map" and session.measure not in event.look.conflicts:  # it came to the front meanwhile
+            lacks = session.tab == "map" and session.measure not in event.look.conflicts  # it came in front meanwhile
+            if lacks and services.asked.get(session.id) == stream.number:
                 yield from follow(services, page, session, whole=True)
             return
 

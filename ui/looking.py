@@ -8,7 +8,7 @@ import gradio as gr
 
 from merging.plots import MEASURES
 from ui.conversation import Turns
-from ui.live import Updates, card, draw, draw_rest, follow, hold, settled
+from ui.live import Updates, card, draw, draw_rest, follow, follow_held, hold, settled
 from ui.locking import taken_from
 from ui.measured import is_missing, refuse_missing, with_measurement
 from ui.page import Page
@@ -36,7 +36,7 @@ def pick_measure(services: Services, page: Page, session: Session, turns: Turns,
             button = {}
     else:
         yield button | hold(services, page, named)
-        yield from follow(services, page, named, whole=True)
+        yield from follow_held(services, page, named, whole=True)
         yield from settled(services, page, named, turns)
 
 
@@ -90,7 +90,7 @@ def take_from(services: Services, page: Page, session: Session, turns: Turns, so
             page.map.fitted: "",
             page.method.preset: method.preset_of(after.recipe, services.presets),
         }
-        yield from follow(services, page, after)
+        yield from follow_held(services, page, after)
 
 
 def open_tables(services: Services, page: Page, is_open: bool, session: Session, turns: Turns) -> Iterator[Updates]:
@@ -108,12 +108,12 @@ def _show(services: Services, page: Page, session: Session, turns: Turns, **eyes
         updates = hold(services, page, session)
         look = services.looks.get(session.id)
         first = look is not None and not look.views and session.measure != "output"  # the others are on their way
-        there = look is not None and (session.tab != "map" or session.measure in look.conflicts or first)
-        if look and there:
-            updates |= draw(services, page, session, look, None) | draw_rest(services, page, session, turns, look)
+        there = look if look and (session.tab != "map" or session.measure in look.conflicts or first) else None
+        if there:
+            updates |= draw(services, page, session, there, None) | draw_rest(services, page, session, turns, there)
     yield updates
     if there:
         refuse_missing(session.recipe)  # its problem stays: the pictures are of the merge before
     else:
-        yield from follow(services, page, session, whole=True)
-        yield from settled(services, page, session, turns)
+        yield from follow(services, page, newest(services, session), whole=True)
+        yield from settled(services, page, newest(services, session), turns)

@@ -10,7 +10,7 @@ from merging.methods import METHODS
 from merging.plan import members
 from merging.stage import names_in
 from ui.conversation import Turns
-from ui.live import Updates, card, follow, hold, measure_button, settled
+from ui.live import Updates, card, follow_held, hold, measure_button, settled
 from ui.long import start_job
 from ui.measured import STEPS, file_of, is_missing, measured_by, next_step, own_file, with_measurement
 from ui.page import Page
@@ -75,4 +75,4 @@ def take_measured(services: Services, page: Page, session: Session, turns: Turns
 
 def _merged(services: Services, page: Page, session: Session) -> Iterator[Updates]:
     yield {**hold(services, page, session), **card(page, session), **measure_button(services, page, session)}
-    yield from follow(services, page, session, whole=True)
+    yield from follow_held(services, page, session, whole=True)

@@ -45,7 +45,7 @@ class Services:
     presets: Mapping[str, Recipe]
     town: Path  # the built-in family
     looks: dict[str, Look] = field(default_factory=dict)  # the last pictures, by session id
-    moving: dict[str, bool] = field(default_factory=dict)  # a knob's move is being drawn, by session id
+    moved: dict[str, Recipe] = field(default_factory=dict)  # what the last move of a knob made, by session id
     asked: dict[str, int] = field(default_factory=dict)  # number of the last move, by session id
     moves: dict[str, Stream] = field(default_factory=dict)  # what a move still has to say
     ready: dict[str, str] = field(default_factory=dict)  # digest whose merged weights Chat has
@@ -62,7 +62,7 @@ class Services:
     exports: dict[str, Path] = field(default_factory=dict)  # the archive that was saved last, by owner
     offered: dict[str, Recipe] = field(default_factory=dict)  # typed or mended, not opened yet, by session id
     asks: dict[str, Stream] = field(default_factory=dict)  # a question being answered
-    locks: dict[str, Lock] = field(default_factory=dict)  # by session id: see `drawing`
+    locks: tuple[Lock, ...] = field(default_factory=lambda: tuple(Lock() for _ in range(64)))  # see `drawing`
 
 
 def open_services() -> Services:
@@ -80,12 +80,8 @@ def keep(store: dict[K, Any], key: K, value: Any) -> None:
 
 
 def drawing(services: Services, session: Session) -> Lock:
-    """Who draws a page holds it from looking at what is newest until all is drawn, or older pictures could come over
-    newer ones."""
-    lock = services.locks.setdefault(session.id, Lock())
-    while len(services.locks) > _MOST_VISITORS:
-        services.locks.pop(next(iter(services.locks)))
-    return lock
+    """Who draws a page holds it from looking at what is newest until all is drawn: one handler after the other."""
+    return services.locks[hash(session.id) % len(services.locks)]
 
 
 def newest(services: Services, session: Session) -> Session:

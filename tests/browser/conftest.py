@@ -1,4 +1,4 @@
-"""One real server and one real browser for all browser tests; without Chromium they are skipped, with the reason."""
+"""One real server and one real browser a worker; without Chromium browser tests are skipped, with the reason."""
 
 import os
 from collections.abc import Iterator

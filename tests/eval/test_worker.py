@@ -131,7 +131,8 @@ def test_a_large_familys_weights_wait_for_a_rest_or_a_question(sources: Sources,
     assert not client.pipe.poll(0.5)
     second = shown(0.2)
     asking = client.send(Ask("a", sources, None, question("base"), max_new_tokens=2))
-    assert [[type(event) for event in events] for events in client.replies(second)] == [[StateReady]]
+    moved, _ = client.replies(second, asking)
+    assert [type(event) for event in moved] == [StateReady]
     assert first < second < asking
     client.pipe.close()
     client.process.join(20)

@@ -250,11 +250,14 @@ def test_what_is_pressed_acts_on_a_slider_whose_last_step_still_waits_for_the_on
         (said,) = pressed(services, page, newest(services, session), (), "repo", last, none)
         return dict(said["repo"].parameters)["weight"]
 
+    assert weight_pressed() == 1.0  # no slider has moved: what the columns say else is older than the desk
     moving = move(services, page, session, {"method": "", "said": {"weight": [0.5, 1, 1]}})
     next(moving)
     assert weight_pressed() == 0.25
     list(moving)
-    assert weight_pressed() == 0.5  # nothing waits: what the columns say else is older than the desk
+    assert weight_pressed() == 0.25
+    hold(services, page, replace(session, recipe=replace(session.recipe, name="another")))
+    assert weight_pressed() == 1.0
 
 
 def test_a_reload_before_a_move_is_done_brings_its_settings_back(services, page, session):
