@@ -85,30 +85,6 @@ def test_where_the_answer_to_a_request_is_late_nothing_older_comes_over_what_was
     expect(desk.locator("#preset input")).to_have_value("Balanced")
 
 
-def test_what_begins_while_the_servers_stream_closes_is_heard(desk: Page):
-    late: list[tuple[Route, APIResponse]] = []
-    desk.route("**/queue/data?*", lambda route: late.append((route, route.fetch())), times=1)
-    tab(desk, "Spectra")
-    while not late:  # all is said, and the stream closed; the page has not read it
-        desk.wait_for_timeout(100)
-    with desk.expect_response("**/queue/join?*"):
-        tab(desk, "Board")
-    route, said = late.pop()
-    route.fulfill(response=said)
-    expect(desk.locator("#main")).to_contain_text("questions")
-    tab(desk, "Map")
-
-
-def test_of_messages_that_come_at_once_none_is_lost(desk: Page):
-    desk.route("**/queue/data?*", lambda route: route.fulfill(response=route.fetch()), times=1)
-    desk.locator("#method input").click()
-    desk.get_by_role("option", name="RegMean", exact=True).click()  # it says what stands there, then what is missing
-    expect(desk.locator(".problem.first")).to_contain_text("One step first.")
-    expect(desk.locator("#measure")).to_be_visible()
-    desk.get_by_role("button", name="Undo").click()
-    expect(desk.locator("#preset input")).to_have_value("Balanced")
-
-
 def test_a_shaper_brings_its_own_knobs_and_undo_takes_them_away(desk: Page):
     desk.get_by_text("Space and shaper", exact=True).click()
     shaper, own = desk.get_by_label("Shaper"), desk.locator(".knob[data-when]").and_(desk.locator(":visible"))
