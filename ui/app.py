@@ -71,7 +71,7 @@ def _wire_desk(services: Services, page: Page) -> None:
     bind = partial(_bind, services, page)
     state = [page.session, page.turns]
     then = _settle(services, page)
-    columns = [page.controls.weights, page.controls.knobs]
+    columns = page.controls.columns
     moving = {**_MOVING, "outputs": [*page.moving, page.problem, page.method.measure, page.method.more]}
     gr.on([column.input for column in columns], bind(live.move), [page.session, *columns], **moving).then(**then)
     moving["outputs"] += [page.controls.knobs, page.method.roll, *page.map.fit.values()]
@@ -170,7 +170,7 @@ def _wire_long(services: Services, page: Page) -> dict[str, Any]:
     bind = partial(_bind, services, page)
     state = [page.session, page.turns]
     jobs = {**_QUIET, "inputs": state, "outputs": [*page.long, page.problem], **_JOBS}
-    pressed = {**jobs, "inputs": [*state, page.controls.weights, page.controls.knobs]}
+    pressed = {**jobs, "inputs": [*state, *page.controls.columns]}
     page.board.score.click(bind(live.as_seen(long.score_first)), **pressed)
     page.board.more.click(bind(live.as_seen(long.score_more)), **pressed)
     page.board.apart.score.click(bind(live.as_seen(long.score_apart)), **pressed)
@@ -195,7 +195,7 @@ def _wire_search(services: Services, page: Page, jobs: dict[str, Any]) -> None:
     state = [page.session, page.turns]
     wide, then = {**_MOVING, "outputs": _all(page)}, _settle(services, page)
     form = page.search
-    asked = [*state, form.sampler, form.aim, form.trials, form.minutes, page.controls.weights, page.controls.knobs]
+    asked = [*state, form.sampler, form.aim, form.trials, form.minutes, *page.controls.columns]
     form.start.click(bind(live.as_seen(searching.start)), **{**jobs, "inputs": asked})
     form.picture.select(bind(searching.click), state, **wide).then(**then)
     form.load.input(bind(searching.load), [*state, form.load], **wide).then(**then)

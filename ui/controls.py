@@ -30,8 +30,12 @@ class Controls:
     knobs: Knobs
 
     @property
+    def columns(self) -> list[Knobs]:
+        return [self.weights, self.knobs]
+
+    @property
     def outputs(self) -> list[Component | BlockContext]:
-        return [self.method, self.weights, self.knobs]
+        return [self.method, *self.columns]
 
 
 def build_weights(recipe: Recipe) -> Knobs:
