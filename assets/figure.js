@@ -85,13 +85,26 @@
     return resolve(result, css);
   }
 
+  // One picture a frame: the first is seen before the last is drawn.
+  const waitingPictures = [];
+  function drawNext() {
+    try {
+      waitingPictures.shift()();
+    } finally {
+      if (waitingPictures.length) requestAnimationFrame(() => setTimeout(drawNext));
+    }
+  }
+  function drawInTurn(draw) {
+    if (waitingPictures.push(draw) === 1) setTimeout(drawNext);
+  }
+
   window.showFigure = (element, props, watch, select) => {
     const plot = element.querySelector(".plot");
     const frame = element.querySelector("figure");
     let last = null; // the picture on screen, kept while a new one is on its way
     let text = ""; // the same as it came
     let width = 0;
-    let waiting = 0;
+    let waiting = false;
 
     function measureAndDraw() {
       width = plot.clientWidth; // lays the page out, so not at every move
@@ -99,7 +112,7 @@
     }
 
     function draw() {
-      waiting = 0;
+      waiting = false;
       if (props.value && props.value !== text) last = JSON.parse((text = props.value));
       if (!last || !width || !window.Plotly) return;
       const css = getComputedStyle(document.body);
@@ -133,8 +146,10 @@
       const filename = last.label.toLowerCase().replace(/[^a-z0-9]+/g, "-").slice(0, 60);
       window.Plotly.downloadImage(plot, { format: "png", scale: 2, width, height: last.figure.layout.height, filename });
     });
-    // One picture a task: the first is seen before the last is drawn.
-    watch("value", () => (waiting ||= setTimeout(draw)));
+    watch("value", () => {
+      if (!waiting) drawInTurn(draw);
+      waiting = true;
+    });
     new MutationObserver(draw).observe(document.body, { attributes: true, attributeFilter: ["class"] });
     new ResizeObserver(() => {
       if (plot.clientWidth !== width) measureAndDraw();
