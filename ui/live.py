@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from eval.worker import Move, Sources
-from merging.live_events import FocusReady, FoldedReady, LookReady, SampleReady, StateReady
+from merging.live_events import FocusReady, FoldedReady, LiveEvent, LookReady, SampleReady, StateReady
 from merging.look import Look
 from merging.methods import METHODS
 from merging.plan import check
@@ -126,35 +126,16 @@ def follow(services: Services, page: Page, session: Session, *, whole: bool = Fa
     whole = whole or (drawn is not None and drawn.locks != session.recipe.locks)
     before = shown if shown and shown.tier == "exact" and not whole else None
     for event in stream:
-        updates: Updates = {}
         with drawing(services, session):
             if services.asked.get(session.id, 0) > stream.number:  # a later move draws its own
                 return
             now = looking(session, newest(services, session))
-            if now != session or (
-                isinstance(event, SampleReady | LookReady) and before and before.family != event.look.family
-            ):
+            if now != session or (before and not _shares(event, before)):
                 before = None  # another handler drew what is in front, from older numbers; or it is of another family
             session = now
-            if isinstance(event, FocusReady) and session.tab == "map" and shown:
-                before = None if event.view.sketched else before
-                slow = event.seconds * len(shown.family.matrices) > 1.0  # the others take long: worth its own message
-                if slow and event.view.matrix.name == session.focus:
-                    found = map.draw_matrix(page.map, event.view)
-                    updates = found if before is None else {page.map.matrix: found[page.map.matrix]}
-            elif isinstance(event, SampleReady) and before is None:
-                keep(services.looks, session.id, event.look)
-                keep(services.drawn, session.id, session.recipe)
-                # What is open stays so, wherever the exact numbers are worst.
-                session = replace(session, focus=event.look.opened(session.focus).name)
-                held = hold(services, page, looking(newest(services, session), session))
-                updates = held | draw(services, page, session, event.look, None)
-                shown = event.look
-            elif isinstance(event, LookReady):
-                keep(services.looks, session.id, event.look)
-                keep(services.drawn, session.id, session.recipe)
+            updates = _draw_event(services, page, session, event, before)
+            if isinstance(event, LookReady):
                 keep(services.moves, session.id, stream)
-                updates = draw(services, page, session, event.look, before)
         if updates:
             yield updates
         if isinstance(event, LookReady):
@@ -162,6 +143,34 @@ def follow(services: Services, page: Page, session: Session, *, whole: bool = Fa
             if lacks and services.asked.get(session.id) == stream.number:
                 yield from follow(services, page, session, whole=True)
             return
+
+
+def _shares(event: LiveEvent, before: Look) -> bool:
+    """Whether something of earlier pictures may stay beside what an event brings."""
+    if isinstance(event, SampleReady | LookReady):
+        return event.look.family == before.family
+    return not (isinstance(event, FocusReady) and event.view.sketched)
+
+
+def _draw_event(services: Services, page: Page, session: Session, event: LiveEvent, before: Look | None) -> Updates:
+    """What an event of a move puts on the page, beside what stays as it was in `before`."""
+    shown = services.looks.get(session.id)
+    if isinstance(event, FocusReady) and session.tab == "map" and shown:
+        slow = event.seconds * len(shown.family.matrices) > 1.0  # the others take long: worth its own message
+        if not slow or event.view.matrix.name != session.focus:
+            return {}
+        found = map.draw_matrix(page.map, event.view)
+        return found if before is None else {page.map.matrix: found[page.map.matrix]}
+    if isinstance(event, LookReady) or (isinstance(event, SampleReady) and before is None):
+        keep(services.looks, session.id, event.look)
+        keep(services.drawn, session.id, session.recipe)
+        if isinstance(event, LookReady):
+            return draw(services, page, session, event.look, before)
+        # What is open stays so, wherever the exact numbers are worst.
+        session = replace(session, focus=event.look.opened(session.focus).name)
+        held = hold(services, page, looking(newest(services, session), session))
+        return held | draw(services, page, session, event.look, None)
+    return {}
 
 
 def settled(services: Services, page: Page, session: Session, turns: Turns) -> Iterator[Updates]:
