@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import APIResponse, Browser, Locator, Page, Route, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.browser.conftest import REMEMBERED, WINDOW, visit, visitor
 
@@ -66,23 +66,8 @@ def test_a_slider_moves_by_arrow_key_and_undo_takes_it_back(desk: Page):
     expect(card).to_contain_text(of_preset)
 
 
-def test_where_the_answer_to_a_request_is_late_nothing_older_comes_over_what_was_said_meanwhile(desk: Page):
-    late: list[tuple[Route, APIResponse]] = []
-    desk.route("**/queue/join?*", lambda route: late.append((route, route.fetch())), times=1)
-    tab(desk, "Spectra")  # the server draws it at once; the page has no answer yet
-    after = rank(desk, +1)
-    slider(desk, "Rank").focus()
-    with desk.expect_response("**/queue/join?*"):
-        desk.keyboard.press("ArrowRight")
-    desk.wait_for_timeout(1500)  # the server has drawn the move as well
-    route, answer = late.pop()
-    route.fulfill(response=answer)
-    expect(desk.locator("#main .main-svg:visible").first).to_be_visible()
-    desk.wait_for_timeout(500)  # or what comes over it has not come yet
-    expect(desk.locator("#status .line")).to_contain_text(after)
-    desk.get_by_role("button", name="Undo").click()
-    tab(desk, "Map")
-    expect(desk.locator("#preset input")).to_have_value("Balanced")
+def test_the_page_asks_through_order_js(desk: Page):  # what that does is in test_order
+    assert "/queue/join" in desk.evaluate("String(window.fetch)")
 
 
 def test_a_shaper_brings_its_own_knobs_and_undo_takes_them_away(desk: Page):
