@@ -85,12 +85,13 @@
     return resolve(result, css);
   }
 
-  // One picture a frame: the first is seen before the last is drawn.
+  // One picture a frame: the first is seen before the last is drawn. On a page that is not seen the others wait.
   const waitingPictures = [];
   function drawNext() {
     try {
-      waitingPictures.shift()();
+      waitingPictures[0]();
     } finally {
+      waitingPictures.shift();
       if (waitingPictures.length) requestAnimationFrame(() => setTimeout(drawNext));
     }
   }

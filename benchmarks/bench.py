@@ -214,7 +214,7 @@ class Bench:
             "a product of those shapes alone": said["product"],
         }
         return [
-            f"Live, RESM at k = 10 %, {self.home.name}: CPU until every number of its {n} matrices is there. The shown",
+            f"Live, RESM at k = 10 %, {self.home.name}: CPU until a move's numbers are there, {n} matrices. The shown",
             f"matrix is layer 0's q; gesdd is LAPACK's full SVD of one of its {len(EXPERTS)} deltas, times as many:",
             f"{gesdd:.2f} s. Aims: 50 for a rank, 10,000 for a weight or outlier weight, 150 for weights from a fold.",
             "A weight's move takes Python a fixed time a matrix, so how often it fits into gesdd is the matrix's size.",

@@ -129,7 +129,7 @@ def _move(page: Page, step: Callable[[], None]) -> float:
     page.evaluate("window.started = window.painted = 0")
     step()
     page.wait_for_function(_READY, timeout=20_000)
-    page.wait_for_timeout(100)  # the other pictures of the same move
+    page.wait_for_function("performance.now() - window.painted > 150")  # the other pictures of the same move
     taken: float = page.evaluate("window.painted - window.started")
     return taken
 

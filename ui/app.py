@@ -74,7 +74,7 @@ def _wire_desk(services: Services, page: Page) -> None:
     columns = page.controls.columns
     moving = {**_MOVING, "outputs": [*page.moving, page.problem, page.method.measure, page.method.more]}
     gr.on([column.input for column in columns], bind(live.move), [page.session, *columns], **moving).then(**then)
-    moving["outputs"] += [page.controls.knobs, page.method.roll, *page.map.fit.values()]
+    moving["outputs"] = [*moving["outputs"], page.controls.knobs, page.method.roll, *page.map.fit.values()]
     named = [page.session, page.method.method]
     page.method.method.input(bind(live.change_method), named, **moving).then(**then)
     wide = {**_MOVING, "outputs": _all(page)}
@@ -95,7 +95,7 @@ def _wire_models(services: Services, page: Page) -> None:
     bind = partial(_bind, services, page)
     state = [page.session, page.turns]
     typed = [*state, page.models.base, page.models.experts, page.passports.token]
-    wide = {**_MOVING, "outputs": [*_all(page, page.models.problem), *page.long]}
+    wide = {**_MOVING, "outputs": {*_all(page, page.models.problem), *page.long}}
     here = shows_problems(page.passports.problem, typed=page.typed)
     own = page.models.problem
     then = _settle(services, page)
@@ -175,7 +175,7 @@ def _wire_long(services: Services, page: Page) -> dict[str, Any]:
     page.board.more.click(bind(live.as_seen(long.score_more)), **pressed)
     page.board.apart.score.click(bind(live.as_seen(long.score_apart)), **pressed)
     then = _settle(services, page)
-    measured = {**jobs, "outputs": [*_all(page), *page.long]}
+    measured = {**jobs, "outputs": {*_all(page), *page.long}}
     page.method.measure_now.click(bind(measuring.measure), **measured).then(**then)
     page.method.more.click(bind(measuring.measure_more), **measured).then(**then)
     given = {**measured, "inputs": [*state, page.method.texts]}
@@ -248,4 +248,4 @@ def _settle(services: Services, page: Page) -> dict[str, Any]:
 
 
 def _all(page: Page, *more: Any) -> list[Any]:
-    return [*page.pictures, *page.desk, page.problem, *more]
+    return list({*page.pictures, *page.desk, page.problem, *more})

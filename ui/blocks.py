@@ -9,12 +9,13 @@ from gradio.blocks import Block
 
 class Blocks(gr.Blocks):
     async def postprocess_data(self, block_fn: Any, predictions: Any, state: Any) -> list[Any]:
-        """An output that an event leaves alone is left alone; Gradio builds it anew and has the page set it."""
-        if not isinstance(predictions, dict) or not all(isinstance(key, Block) for key in predictions):
+        """An output that an event leaves alone stays as it is: Gradio builds it anew, and has the page set gr.HTML."""
+        by_output = isinstance(predictions, dict) and predictions and all(isinstance(key, Block) for key in predictions)
+        if not by_output:
             return await super().postprocess_data(block_fn, predictions, state)
         said = copy(block_fn)
-        said.outputs = [block for block in block_fn.outputs if block in predictions]
-        values = await super().postprocess_data(said, predictions, state) if predictions else []
+        said.outputs = list(dict.fromkeys(block for block in block_fn.outputs if block in predictions))
+        values = await super().postprocess_data(said, predictions, state)
         sent = dict(zip(said.outputs, values, strict=True))
         return [sent.get(block, gr.skip()) for block in block_fn.outputs]
 

@@ -130,12 +130,12 @@ def follow(services: Services, page: Page, session: Session, *, whole: bool = Fa
             if services.asked.get(session.id, 0) > stream.number:  # a later move draws its own
                 return
             now = looking(session, newest(services, session))
-            if now != session or (before and not _shares(event, before)):
+            if now != session or (before and not _shares(event, before, now.tab)):
                 before = None  # another handler drew what is in front, from older numbers; or it is of another family
             session = now
-            updates = _draw_event(services, page, session, event, before)
             if isinstance(event, LookReady):
                 keep(services.moves, session.id, stream)
+            updates = _draw_event(services, page, session, event, before)
         if updates:
             yield updates
         if isinstance(event, LookReady):
@@ -145,11 +145,11 @@ def follow(services: Services, page: Page, session: Session, *, whole: bool = Fa
             return
 
 
-def _shares(event: LiveEvent, before: Look) -> bool:
+def _shares(event: LiveEvent, before: Look, tab: str) -> bool:
     """Whether something of earlier pictures may stay beside what an event brings."""
     if isinstance(event, SampleReady | LookReady):
         return event.look.family == before.family
-    return not (isinstance(event, FocusReady) and event.view.sketched)
+    return not (isinstance(event, FocusReady) and event.view.sketched and tab == "map")
 
 
 def _draw_event(services: Services, page: Page, session: Session, event: LiveEvent, before: Look | None) -> Updates:
@@ -161,16 +161,15 @@ def _draw_event(services: Services, page: Page, session: Session, event: LiveEve
             return {}
         found = map.draw_matrix(page.map, event.view)
         return found if before is None else {page.map.matrix: found[page.map.matrix]}
-    if isinstance(event, LookReady) or (isinstance(event, SampleReady) and before is None):
-        keep(services.looks, session.id, event.look)
-        keep(services.drawn, session.id, session.recipe)
-        if isinstance(event, LookReady):
-            return draw(services, page, session, event.look, before)
-        # What is open stays so, wherever the exact numbers are worst.
+    if not isinstance(event, SampleReady | LookReady) or (isinstance(event, SampleReady) and before):
+        return {}
+    keep(services.looks, session.id, event.look)
+    keep(services.drawn, session.id, session.recipe)
+    updates: Updates = {}
+    if isinstance(event, SampleReady):  # what is open stays so, wherever the exact numbers are worst
         session = replace(session, focus=event.look.opened(session.focus).name)
-        held = hold(services, page, looking(newest(services, session), session))
-        return held | draw(services, page, session, event.look, None)
-    return {}
+        updates = hold(services, page, looking(newest(services, session), session))
+    return updates | draw(services, page, session, event.look, before)
 
 
 def settled(services: Services, page: Page, session: Session, turns: Turns) -> Iterator[Updates]:

@@ -42,8 +42,8 @@ class Page:
 
     @cached_property
     def moving(self) -> set[Output]:
-        """What a slider may change at once, also where another tab or matrix comes to the front meanwhile. Gradio
-        rebuilds every output at each step, so that few means fast: tables wait (`settled`)."""
+        """What a slider may change at once, also where another tab or matrix comes to the front meanwhile: tables wait
+        (`settled`)."""
         return {self.session, self.status.line, self.method.card, self.method.preset, self.map.fitted,
                 *self.map.pictures, *self.spectra.pictures}  # fmt: skip
 

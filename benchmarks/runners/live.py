@@ -1,4 +1,4 @@
-"""What slider moves cost on the live merge: FAMILY METHOD. CPU seconds until all numbers are there, the plan apart."""
+"""What slider moves cost on the live merge: FAMILY METHOD. CPU seconds until its numbers are there, the plan apart."""
 
 import sys
 import time

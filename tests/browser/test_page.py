@@ -66,8 +66,20 @@ def test_a_slider_moves_by_arrow_key_and_undo_takes_it_back(desk: Page):
     expect(card).to_contain_text(of_preset)
 
 
-def test_the_page_asks_through_order_js(desk: Page):  # what that does is in test_order
+def test_gradios_client_asks_through_order_js(desk: Page):  # what that does is in test_order
     assert "/queue/join" in desk.evaluate("String(window.fetch)")
+    desk.evaluate("""() => {
+      Object.assign(window, { asked: [], ours: fetch });
+      window.fetch = (...request) => {
+        asked.push(String(request[0].url ?? request[0]));
+        return ours(...request);
+      };
+    }""")
+    tab(desk, "Spectra")
+    desk.wait_for_function("asked.some((url) => url.includes('queue/join'))")
+    desk.wait_for_function("asked.some((url) => url.includes('queue/data'))")
+    desk.evaluate("void (window.fetch = ours)")
+    tab(desk, "Map")
 
 
 def test_a_shaper_brings_its_own_knobs_and_undo_takes_them_away(desk: Page):

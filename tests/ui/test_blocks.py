@@ -4,33 +4,45 @@ import asyncio
 from typing import Any
 
 import gradio as gr
+import pytest
+from gradio.state_holder import SessionState
 
 from ui.blocks import Blocks
 
 
-def _page(handler: Any) -> tuple[Blocks, Any, list[gr.HTML]]:
+def _page() -> tuple[Blocks, Any, list[Any]]:
     with Blocks() as page:
-        outputs = [gr.HTML("one", kind="plain"), gr.HTML("two", kind="plain"), gr.HTML("three")]
-        page.load(handler, outputs=outputs)
-    return page, page.fns[0], outputs
+        one, two, state = gr.HTML("one"), gr.HTML("two"), gr.State(1)
+        page.load(lambda: None, outputs=[one, two, state, one])
+    return page, page.fns[0], [one, two, state]
 
 
 def test_an_output_that_an_event_leaves_alone_is_left_alone():
-    page, event, (one, _, three) = _page(lambda: None)
-    said = {three: "3", one: "1"}
-    assert asyncio.run(page.postprocess_data(event, said, None)) == ["1", {"__type__": "update"}, "3"]
+    page, event, (one, two, _) = _page()
+    assert asyncio.run(page.postprocess_data(event, {one: "1"}, None)) == ["1", gr.skip(), gr.skip(), "1"]
+    assert asyncio.run(page.postprocess_data(event, {two: "2"}, None)) == [gr.skip(), "2", gr.skip(), gr.skip()]
 
 
-def test_an_event_that_says_nothing_sends_nothing():
-    page, event, _ = _page(lambda: None)
-    assert asyncio.run(page.postprocess_data(event, {}, None)) == [{"__type__": "update"}] * 3
+def test_a_state_takes_what_an_event_says_and_keeps_what_it_leaves_alone():
+    page, event, (one, _, state) = _page()
+    kept = SessionState(page)
+    asyncio.run(page.postprocess_data(event, {state: 2, one: "1"}, kept))
+    asyncio.run(page.postprocess_data(event, {one: "1"}, kept))
+    assert kept[state._id] == 2
+
+
+def test_values_in_a_row_and_unknown_outputs_are_gradios_own_to_judge():
+    page, event, (_, two, _) = _page()
+    assert asyncio.run(page.postprocess_data(event, ("1", "2", 3, "4"), None)) == ["1", "2", None, "4"]
+    with pytest.raises(ValueError, match="not specified as output"):
+        asyncio.run(page.postprocess_data(event, {two: "2", gr.HTML(): "?"}, None))
 
 
 def test_later_messages_of_an_event_hold_whole_values():
-    page, event, _ = _page(lambda: None)
-    first = page.handle_streaming_diffs(event, ["a", {"visible": True}, "c"], "visitor", "run", final=False)
-    later = page.handle_streaming_diffs(event, ["ab", {"visible": False}, "c"], "visitor", "run", final=False)
-    last = page.handle_streaming_diffs(event, ["", "", ""], "visitor", "run", final=True)
-    assert first == ["a", {"visible": True}, "c"]
-    assert later == [[["replace", [], "ab"]], [["replace", [], {"visible": False}]], [["replace", [], "c"]]]
-    assert last == ["ab", {"visible": False}, "c"]
+    page, event, _ = _page()
+    first = page.handle_streaming_diffs(event, ["a", {"visible": True}, "c", "d"], "visitor", "run", final=False)
+    later = page.handle_streaming_diffs(event, ["ab", {"visible": False}, "c", "d"], "visitor", "run", final=False)
+    last = page.handle_streaming_diffs(event, ["", "", "", ""], "visitor", "run", final=True)
+    assert first == ["a", {"visible": True}, "c", "d"]
+    assert later == [[["replace", [], value]] for value in ("ab", {"visible": False}, "c", "d")]
+    assert last == ["ab", {"visible": False}, "c", "d"]
