@@ -1,6 +1,7 @@
 """What the server sends the page of an event's outputs."""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import gradio as gr
@@ -17,25 +18,30 @@ def _page() -> tuple[Blocks, Any, list[Any]]:
     return page, page.fns[0], [one, two, state]
 
 
+def _sent(page: Blocks, event: Any, said: Any, state: SessionState | None = None) -> list[Any]:
+    with ThreadPoolExecutor(1) as thread:  # in the tests' own Playwright keeps a loop running
+        return thread.submit(asyncio.run, page.postprocess_data(event, said, state)).result()
+
+
 def test_an_output_that_an_event_leaves_alone_is_left_alone():
     page, event, (one, two, _) = _page()
-    assert asyncio.run(page.postprocess_data(event, {one: "1"}, None)) == ["1", gr.skip(), gr.skip(), "1"]
-    assert asyncio.run(page.postprocess_data(event, {two: "2"}, None)) == [gr.skip(), "2", gr.skip(), gr.skip()]
+    assert _sent(page, event, {one: "1"}) == ["1", gr.skip(), gr.skip(), "1"]
+    assert _sent(page, event, {two: "2"}) == [gr.skip(), "2", gr.skip(), gr.skip()]
 
 
 def test_a_state_takes_what_an_event_says_and_keeps_what_it_leaves_alone():
     page, event, (one, _, state) = _page()
     kept = SessionState(page)
-    asyncio.run(page.postprocess_data(event, {state: 2, one: "1"}, kept))
-    asyncio.run(page.postprocess_data(event, {one: "1"}, kept))
+    _sent(page, event, {state: 2, one: "1"}, kept)
+    _sent(page, event, {one: "1"}, kept)
     assert kept[state._id] == 2
 
 
 def test_values_in_a_row_and_unknown_outputs_are_gradios_own_to_judge():
     page, event, (_, two, _) = _page()
-    assert asyncio.run(page.postprocess_data(event, ("1", "2", 3, "4"), None)) == ["1", "2", None, "4"]
+    assert _sent(page, event, ("1", "2", 3, "4")) == ["1", "2", None, "4"]
     with pytest.raises(ValueError, match="not specified as output"):
-        asyncio.run(page.postprocess_data(event, {two: "2", gr.HTML(): "?"}, None))
+        _sent(page, event, {two: "2", gr.HTML(): "?"})
 
 
 def test_later_messages_of_an_event_hold_whole_values():
