@@ -24,10 +24,13 @@ class Blocks(gr.Blocks):
         simple_format: bool = False,
     ) -> list[Any]:  # fmt: skip
         """Gradio sends what has changed since an event's last message, and its client (6.31) writes that into values
-        which it may not have shown yet: of messages that come at once an update's `visible` is lost.
+        which it may not have shown yet: of messages that come at once an update's `visible` is lost. And when an event
+        ends, Gradio sends its last message again: over what a later event has said meanwhile. So nothing is said then.
         """
         first = session_hash is None or run not in self.pending_diff_streams[session_hash]
         whole = super().handle_streaming_diffs(block_fn, data, session_hash, run, final, simple_format=True)
-        if first or final or simple_format or run is None:
+        if first or simple_format or run is None:
             return whole
+        if final:
+            return [gr.skip() for _ in whole]
         return [[["replace", [], value]] for value in whole]

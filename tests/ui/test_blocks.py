@@ -44,11 +44,11 @@ def test_values_in_a_row_and_unknown_outputs_are_gradios_own_to_judge():
         _sent(page, event, {two: "2", gr.HTML(): "?"})
 
 
-def test_later_messages_of_an_event_hold_whole_values():
+def test_later_messages_of_an_event_hold_whole_values_and_the_end_repeats_nothing():
     page, event, _ = _page()
     first = page.handle_streaming_diffs(event, ["a", {"visible": True}, "c", "d"], "visitor", "run", final=False)
     later = page.handle_streaming_diffs(event, ["ab", {"visible": False}, "c", "d"], "visitor", "run", final=False)
     last = page.handle_streaming_diffs(event, ["", "", "", ""], "visitor", "run", final=True)
     assert first == ["a", {"visible": True}, "c", "d"]
     assert later == [[["replace", [], value]] for value in ("ab", {"visible": False}, "c", "d")]
-    assert last == ["ab", {"visible": False}, "c", "d"]
+    assert last == [gr.skip()] * 4
