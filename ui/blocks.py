@@ -1,4 +1,4 @@
-"""Gradio's Blocks, without what an event leaves alone and with every value sent whole."""
+"""Gradio's Blocks, without what an event leaves alone or has said already, and with every value sent whole."""
 
 from copy import copy
 from typing import Any
