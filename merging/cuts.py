@@ -57,22 +57,27 @@ def find_cuts(sizes: Blocks, wanted: Sequence[Sequence[Wanted]], counts: Sequenc
     found |= {key: Cut(0.0, n) for key, want in every.items() if want(0) >= n}
     found |= _counted(sizes, {key: want for key, want in every.items() if key not in found and counts}, counts)
     near = _guess(sizes, {key: want for key, want in every.items() if key not in found})
-    at_levels, missed = _at_levels(sizes, every, {key: bits for key, bits in near.items() if len(bits) <= LEVELS})
-    found |= at_levels
-    spans = {key: (bits[0] >> 16, bits[-1] >> 16) for key, bits in near.items() if len(bits) > LEVELS}
-    spans |= _look(sizes, missed)
-    while spans:
-        filled, inside = _scan(sizes, spans)
-        missed = {}
-        for (t, j), (above, places, bits) in inside.items():
-            count = wanted[t][j](filled[t])
-            if count <= 0 or count >= filled[t]:
-                found[t, j] = NOTHING if count <= 0 else Cut(0.0, n)
-            elif above < count <= above + len(bits):
-                found[t, j] = _cut(count - above, places, bits)
+    levels = {key: bits for key, bits in near.items() if len(bits) <= LEVELS}
+    spans = {key: (bits[0] >> 16, bits[-1] >> 16) for key, bits in near.items() if key not in levels}
+    asked = {t for t, j in near if every[t, j](0) != every[t, j](n)}  # for the number of entries that are not 0
+    filled: dict[int, int] = {}
+    while levels or spans:
+        more, tallies, inside = _scan(sizes, asked, levels, spans)
+        filled, asked, missed = filled | more, set(), {}
+        for t, j in (*levels, *spans):
+            most = filled.get(t, n)
+            count = every[t, j](most)
+            if count <= 0 or count >= most:
+                cut = NOTHING if count <= 0 else Cut(0.0, n)
+            elif (t, j) in levels:
+                cut = _at_level(sizes, t, count, levels[t, j], tallies[t, j])
+            else:
+                cut = _inside(n, count, *inside[t, j])
+            if cut:
+                found[t, j] = cut
             else:
                 missed[t, j] = count
-        spans = _look(sizes, missed)
+        levels, spans = {}, _look(sizes, missed)
     return [[found[t, j] for j in range(len(wants))] for t, wants in enumerate(wanted)]
 
 
@@ -140,34 +145,45 @@ def _guess(sizes: Blocks, every: dict[tuple[int, int], Wanted]) -> dict[tuple[in
     return found
 
 
-def _at_levels(
-    sizes: Blocks, every: dict[tuple[int, int], Wanted], levels: dict[tuple[int, int], np.ndarray]
-) -> tuple[dict[tuple[int, int], Cut], dict[tuple[int, int], int]]:
-    """The cuts that lie at one of a few magnitudes, and how many entries those keep that do not."""
-    n, found, missed = sizes.shape[0], {}, {}
-    asked = {t for t, j in levels if every[t, j](0) != every[t, j](n)}  # for the number of entries that are not 0
-    filled = dict.fromkeys(asked, 0)
+def _scan(
+    sizes: Blocks,
+    asked: set[int],
+    levels: dict[tuple[int, int], np.ndarray],
+    spans: dict[tuple[int, int], tuple[int, int]],
+) -> tuple[dict, dict, dict]:
+    """How many entries of those `asked` are not 0; of each block how many lie above and at each level, (blocks, 2,
+    levels); how many lie above each span, and places and bits of those inside.
+    """
+    filled, above = dict.fromkeys(asked, 0), dict.fromkeys(spans, 0)
     tallies: dict = {key: [] for key in levels}
-    for start, stop in sizes.spans() if levels else ():
-        block = sizes.read(start, stop).cpu().numpy()
+    inside: dict = {key: ([], []) for key in spans}
+    for start, stop in sizes.spans() if levels or spans else ():
+        block = sizes.read(start, stop).cpu()
+        block, codes = block.numpy(), block.view(torch.int32).numpy()
         for t in asked:
             filled[t] += int(np.count_nonzero(block[t] != 0))
         for (t, j), bits in levels.items():
             sides = (np.greater, np.equal)
             tallies[t, j].append([[np.count_nonzero(is_(block[t], x)) for x in bits.view(np.float32)] for is_ in sides])
-    for (t, j), bits in levels.items():
-        count, tally = every[t, j](filled.get(t, n)), np.array(tallies[t, j])
-        above, at = tally.sum(0)
-        here = np.flatnonzero((above < count) & (count <= above + at))
-        if count <= 0 or count >= filled.get(t, n):
-            found[t, j] = NOTHING if count <= 0 else Cut(0.0, n)
-        elif len(here):
-            value, need = float(bits.view(np.float32)[here[0]]), int(count - above[here[0]])
-            end = _end(sizes, t, value, need, tally[:, 1, here[0]]) if value else n
-            found[t, j] = Cut(value, end)
-        else:
-            missed[t, j] = count
-    return found, missed
+        for (t, j), (low, high) in spans.items():
+            below = codes[t] <= (high << 16 | 0xFFFF)
+            above[t, j] += len(below) - int(np.count_nonzero(below))
+            places = np.flatnonzero(below & (codes[t] >= low << 16))
+            inside[t, j][0].append(places + start)
+            inside[t, j][1].append(codes[t][places])
+    found = {key: (above[key], *map(np.concatenate, pair)) for key, pair in inside.items()}
+    return filled, {key: np.array(tally) for key, tally in tallies.items()}, found
+
+
+def _at_level(sizes: Blocks, t: int, count: int, bits: np.ndarray, tally: np.ndarray) -> Cut | None:
+    """The cut after the `count` largest where it lies at one of these magnitudes."""
+    above, at = tally.sum(0)
+    here = np.flatnonzero((above < count) & (count <= above + at))
+    if not len(here):
+        return None
+    value = float(bits.view(np.float32)[here[0]])
+    end = _end(sizes, t, value, int(count - above[here[0]]), tally[:, 1, here[0]]) if value else sizes.shape[0]
+    return Cut(value, end)
 
 
 def _end(sizes: Blocks, t: int, value: float, need: int, at: np.ndarray) -> int:
@@ -177,24 +193,6 @@ def _end(sizes: Blocks, t: int, value: float, need: int, at: np.ndarray) -> int:
     start, stop = list(sizes.spans())[number]
     places = np.flatnonzero(sizes.read(start, stop)[t].cpu().numpy() == value)
     return start + int(places[need - 1 - int(until[number] - at[number])]) + 1
-
-
-def _scan(sizes: Blocks, spans: dict[tuple[int, int], tuple[int, int]]) -> tuple[dict, dict]:
-    """How many entries are not 0; how many lie above each span, and places and bits of those inside."""
-    filled = dict.fromkeys((t for t, _ in spans), 0)
-    above = dict.fromkeys(spans, 0)
-    inside: dict = {key: ([], []) for key in spans}
-    for start, stop in sizes.spans():
-        block = sizes.read(start, stop).cpu().view(torch.int32).numpy()
-        for t in filled:
-            filled[t] += int(np.count_nonzero(block[t] != 0))
-        for (t, j), (low, high) in spans.items():
-            below = block[t] <= (high << 16 | 0xFFFF)
-            above[t, j] += len(below) - int(np.count_nonzero(below))
-            places = np.flatnonzero(below & (block[t] >= low << 16))
-            inside[t, j][0].append(places + start)
-            inside[t, j][1].append(block[t][places])
-    return filled, {key: (above[key], *map(np.concatenate, pair)) for key, pair in inside.items()}
 
 
 def _look(sizes: Blocks, missed: dict[tuple[int, int], int]) -> dict[tuple[int, int], tuple[int, int]]:
@@ -208,9 +206,12 @@ def _look(sizes: Blocks, missed: dict[tuple[int, int], int]) -> dict[tuple[int, 
     return {key: (code, code) for key, code in codes.items()}
 
 
-def _cut(need: int, places: np.ndarray, bits: np.ndarray) -> Cut:
-    """The cut after the `need` largest of some entries."""
-    code, rank = _place(np.bincount(bits >> 16), need)
+def _inside(n: int, count: int, above: int, places: np.ndarray, bits: np.ndarray) -> Cut | None:
+    """The cut after the `count` largest of n where it lies among these entries, above which lie so many."""
+    if not above < count <= above + len(bits):
+        return None
+    code, rank = _place(np.bincount(bits >> 16), count - above)
     least, last = _place(np.bincount(bits[bits >> 16 == code] & 0xFFFF), rank)
     value = np.int32(code << 16 | least)
-    return Cut(float(value.view(np.float32)), int(places[np.flatnonzero(bits == value)[last - 1]]) + 1)
+    end = int(places[np.flatnonzero(bits == value)[last - 1]]) + 1 if value else n
+    return Cut(float(value.view(np.float32)), end)

@@ -128,45 +128,61 @@ def drop_by_rank(deltas: Tensor, density: Tensor, epsilon: Tensor, bits: Bits, *
 
 
 @dataclass(frozen=True)
+class Mask:
+    """Which entries of each of a stack (T, *shape) stay, a bit for each: dear to find, and cheap to keep."""
+
+    bits: np.ndarray  # (T, rows, bytes)
+    width: int  # entries in a row
+    row: int = 0
+
+    @staticmethod
+    def of(blocks: Blocks, many: int) -> "Mask":
+        """Of `many` tensors, without any entry yet. A row is one of the blocks', or a whole flat block."""
+        width = max(1, blocks.width if len(blocks.shape) > 1 else blocks.step)
+        return Mask(np.zeros((many, -(-prod(blocks.shape) // width), -(-width // 8)), np.uint8), width)
+
+    def note(self, at: int, kept: Tensor) -> None:
+        """The block (T, ...) that begins at flat index `at` is known: what is not 0 stays."""
+        there = (kept.cpu().numpy() != 0).reshape(len(kept), -1, min(self.width, kept[0].numel()))
+        rows = slice(row := at // self.width, row + there.shape[1])
+        self.bits[:, rows, : -(-there.shape[2] // 8)] = np.packbits(there, axis=2)
+
+    def at(self, start: int) -> "Mask":
+        return replace(self, row=self.row + start // self.width)
+
+    def __call__(self, deltas: Tensor) -> Tensor:
+        """1.0 where an entry of deltas (T or any, *shape), whose first is this mask's first, stays; else 0.0."""
+        n = deltas[0].numel()
+        bits = self.bits[:, self.row : self.row - (-n // self.width)]
+        mask = np.unpackbits(bits, axis=2, count=self.width).reshape(len(bits), -1)[:, :n]
+        return torch.from_numpy(mask).to(deltas.device, deltas.dtype).view(len(bits), *deltas.shape[1:])
+
+
+@dataclass(frozen=True)
 class Pruned:
     """A factor for what a random mask leaves of each delta, and the mask where finding the factors has drawn it."""
 
     factors: tuple[float, ...]
-    width: int = 1  # entries in a row of the mask
-    kept: np.ndarray | None = None  # (T, rows, bytes), a bit for each entry
-    row: int = 0
+    mask: Mask | None = None
 
     def at(self, start: int) -> "Pruned":
-        return replace(self, row=self.row + start // self.width)
+        return replace(self, mask=self.mask and self.mask.at(start))
 
     def __call__(self, deltas: Tensor, draw: Callable[[Tensor], Tensor]) -> Tensor:
         """deltas (T, *shape) through the mask, which `draw` applies where it is not known."""
-        return scaled(draw(deltas) if self.kept is None else deltas * self._mask(deltas), self.factors)
-
-    def _mask(self, deltas: Tensor) -> Tensor:
-        assert self.kept is not None
-        n = deltas[0].numel()
-        bits = self.kept[:, self.row : self.row - (-n // self.width)]
-        mask = np.unpackbits(bits, axis=2, count=self.width).reshape(len(bits), -1)[:, :n]
-        return torch.from_numpy(mask).to(deltas.device, deltas.dtype).view(deltas.shape)
+        return scaled(draw(deltas) if self.mask is None else deltas * self.mask(deltas), self.factors)
 
 
 def _restored(blocks: Blocks, experts: int, drop: Callable[[int, int, Tensor], Tensor]) -> Pruned:
-    """The mask that `drop(start, stop, block)` draws, and what restores each delta's L1 norm after it.
-
-    Numbers and ranks are dear, bits are not: they stay. A row of the mask is one of the blocks', or a whole flat block.
-    """
-    width = max(1, blocks.width if len(blocks.shape) > 1 else blocks.step)
-    kept = np.zeros((experts, -(-prod(blocks.shape) // width), -(-width // 8)), np.uint8)
+    """The mask that `drop(start, stop, block)` draws, and what restores each delta's L1 norm after it."""
+    mask = Mask.of(blocks, experts)
 
     def noted(start: int, stop: int, block: Tensor) -> Tensor:
         out = drop(start, stop, block)
-        there = out.view(experts, -1, min(width, out[0].numel()))
-        rows = slice(row := start * blocks.width // width, row + there.shape[1])
-        kept[:, rows, : -(-there.shape[2] // 8)] = np.packbits(there.cpu().numpy() != 0, axis=2)
+        mask.note(start * blocks.width, out)
         return out
 
-    return Pruned(l1_factors(blocks, noted), width, kept)
+    return Pruned(l1_factors(blocks, noted), mask)
 
 
 def prune(blocks: Blocks, *, density: Tensor, epsilon: Tensor, rescale: bool, convention: str, **_: object) -> Pruned:

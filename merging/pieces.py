@@ -154,28 +154,30 @@ def _models(plan: Plan, tensor: TensorPlan, keep: list[int]) -> list[tuple[Check
     return models if plan.space == "weights" else [*models, (plan.base, tensor.base_name)]
 
 
-def _from_memory(rows: Callable[[int, int], Tensor], spans: list[tuple[int, int]]) -> Callable[[int, int], Tensor]:
+def _from_memory(rows: Callable[..., Tensor], spans: list[tuple[int, int]]) -> Callable[[int, int], Tensor]:
     """The same entries from memory, read once for all passes over them."""
     whole = torch.empty(len(rows(0, 0)), spans[-1][1])
     for start, stop in spans:
-        whole[:, start:stop] = rows(start, stop)
+        rows(start, stop, whole[:, start:stop])
     return lambda start, stop: whole[:, start:stop]
 
 
 @contextmanager
-def _reading(plan: Plan, tensor: TensorPlan, keep: list[int]) -> Iterator[Callable[[int, int], Tensor]]:
+def _reading(plan: Plan, tensor: TensorPlan, keep: list[int]) -> Iterator[Callable[..., Tensor]]:
     """Gives flat entries from start to stop in float32, a row for each model of `_models`; in delta space the experts'
-    rows are their deltas from the last one, the base's. The next call uses the same memory again.
+    rows are their deltas from the last one, the base's. They come in `rows`, else in memory that the next call uses
+    again.
     """
     with ExitStack() as files:
         parts = [files.enter_context(model.parts(name)) for model, name in _models(plan, tensor, keep)]
         scratch = torch.empty(len(parts), 0)  # fresh memory for every block would cost more than the arithmetic
 
-        def read(start: int, stop: int) -> Tensor:
+        def read(start: int, stop: int, rows: Tensor | None = None) -> Tensor:
             nonlocal scratch
-            if scratch.shape[1] < stop - start:
-                scratch = torch.empty(len(parts), stop - start)
-            rows = scratch[:, : stop - start]
+            if rows is None:
+                if scratch.shape[1] < stop - start:
+                    scratch = torch.empty(len(parts), stop - start)
+                rows = scratch[:, : stop - start]
             for row, part in zip(rows, parts, strict=True):
                 row.copy_(part(start, stop))
             if plan.space != "weights":

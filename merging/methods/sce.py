@@ -5,44 +5,51 @@ import torch
 from torch import Tensor
 
 from merging.blocks import Blocks, total, whole
-from merging.cuts import Cut, find_cuts
+from merging.cuts import find_cuts
+from merging.masks import Mask
 from merging.method import Choice, Number, Paper, merge_method
-from merging.ops import elect_sign, where_true
+from merging.ops import elect_sign, weighted_sum
 
 
 @dataclass(frozen=True)
 class Selected:
-    """Where the entries of largest variance end, and each expert's share of what they hold."""
+    """The entries of largest variance (None: all), and each expert's share of what they hold."""
 
-    cut: Cut | None
+    mask: Mask | None
     shares: tuple[float, ...]
 
     def at(self, start: int) -> "Selected":
-        return replace(self, cut=self.cut and self.cut.at(start))
-
-    def of(self, deltas: Tensor) -> Tensor:
-        return deltas if self.cut is None else deltas * self.cut.keep(variance(deltas)[0]).sign_()
+        return replace(self, mask=self.mask and self.mask.at(start))
 
 
 def variance(deltas: Tensor) -> Tensor:
     """(1, *shape) over the experts (T, *shape)."""
-    mean = deltas.sum(0).div_(len(deltas))
-    spread = torch.zeros_like(mean)
-    for delta in deltas:
-        spread += (delta - mean).square_()
+    first, *others = deltas.unbind()
+    mean = sum(others, first) / len(deltas)
+    spread, apart = torch.sub(first, mean).square_(), torch.empty_like(mean)
+    for delta in others:
+        spread.addcmul_(torch.sub(delta, mean, out=apart), apart)
     return spread.div_(len(deltas)).unsqueeze(0)
 
 
 def select(blocks: Blocks, *, select_topk: float, convention: str, **_: object) -> Selected:
-    cut = None
+    cut = mask = None
     if select_topk < 1:
         ((cut,),) = find_cuts(blocks.map(variance), [[lambda varying: int(select_topk * varying)]])
-    chosen = Selected(cut, ())
-    energy = total(blocks, lambda a, b, x: chosen.at(a).of(x).square().sum(1)) / blocks.shape[0]
+        mask = Mask.of(blocks, 1)
+
+    def energies(start: int, _: int, deltas: Tensor) -> Tensor:
+        if cut and mask:
+            kept = cut.at(start).keep(variance(deltas)).sign_()
+            mask.note(start, kept)
+            deltas = deltas * kept
+        return torch.stack([delta.dot(delta) for delta in deltas.flatten(1)])
+
+    energy = total(blocks, energies) / blocks.shape[0]
     floor = 1e-6 if convention == "mergekit" else 0.0
     whole_energy = float(energy.sum())
     share = energy / whole_energy if whole_energy > floor else torch.full_like(energy, 1 / len(energy))
-    return Selected(cut, tuple(share.tolist()))
+    return Selected(mask, tuple(share.tolist()))
 
 
 @merge_method(
@@ -51,7 +58,7 @@ def select(blocks: Blocks, *, select_topk: float, convention: str, **_: object) 
     uses_weight=False,
     blocks="flat",
     measure=select,
-    version=2,
+    version=3,
 )
 def sce(
     deltas: Tensor,
@@ -72,10 +79,11 @@ def sce(
     agree. `convention: mergekit` takes equal weights where all energies sum to less than 1e-6. deltas (T, *shape).
     """
     known = known or select(whole(deltas), select_topk=select_topk, convention=convention)
-    chosen = known.of(deltas)
-    sign, total, divisor = elect_sign(chosen), *deltas.new_zeros(2, *deltas.shape[1:])
-    for share, delta in zip(known.shares, chosen, strict=True):
-        along = delta * sign
-        divisor += where_true(torch.gt, along, 0.0).mul_(share)
-        total += along.clamp_(min=0).mul_(share)
-    return total.mul_(sign).div_(divisor.clamp_(min=1e-6))
+    chosen = deltas.clone() if known.mask is None else deltas * known.mask(deltas)
+    sign = elect_sign(chosen)
+    divisor, agrees = torch.zeros_like(sign), torch.empty_like(sign)
+    for share, delta in zip(known.shares, chosen.mul_(sign), strict=True):
+        divisor.add_(torch.gt(delta, 0.0, out=agrees), alpha=share)
+    shares = torch.tensor(known.shares, dtype=torch.float64)
+    merged = weighted_sum(chosen.clamp_(min=0), shares, normalize=False)
+    return merged.mul_(sign).div_(divisor.clamp_(min=1e-6))

@@ -190,7 +190,7 @@ def test_a_slider_looks_for_no_threshold_in_what_the_profile_knows(tmp_path, mon
         return make_plan(Recipe(method, "base", experts, folder=folder))
 
     scanned, plain = [], cuts._scan
-    monkeypatch.setattr(cuts, "_scan", lambda sizes, spans: scanned.append(sizes.shape) or plain(sizes, spans))
+    monkeypatch.setattr(cuts, "_scan", lambda sizes, *near: scanned.append(sizes.shape) or plain(sizes, *near))
     list(live.move(plan(0.3), None, lambda: False))
     scanned.clear()
     list(live.move(plan(0.4), None, lambda: False))
