@@ -51,10 +51,18 @@ def interference(a: SVD, b: SVD) -> float:
 def spectrum(model: str, values: Tensor, kept: int | None) -> Spectrum:
     """Summary of singular values (descending)."""
     shown = values.float().cpu().numpy()
-    energy = np.square(shown, dtype=np.float64).cumsum()
-    total = float(energy[-1]) if len(energy) else 0.0
-    half = int(energy.searchsorted(total / 2 * (1 - 1e-12))) + 1 if total > 0 else 0
-    return Spectrum(model, shown, kept, total / float(energy[0]) if total > 0 else 0.0, half)
+    (stable_rank,), (half_energy,) = (found.tolist() for found in concentration(shown[None]))
+    return Spectrum(model, shown, kept, stable_rank, half_energy)
+
+
+def concentration(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Stable rank of each row of singular values (descending; at the end any number of 0), and how many of them hold
+    half of the squared norm; 0 where all are 0.
+    """
+    energy = np.square(values, dtype=np.float64).cumsum(1)
+    first, total = (energy[:, at] if energy.shape[1] else np.zeros(len(energy)) for at in (0, -1))
+    half = (energy < total[:, None] / 2 * (1 - 1e-12)).sum(1) + 1
+    return total / np.where(total > 0, first, 1.0), np.where(total > 0, half, 0)
 
 
 def tail(model: str, delta: Tensor, base_norm: float, *, kappa: float, eta: float) -> Tail:

@@ -11,21 +11,19 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import partial, reduce
+from functools import partial
 from itertools import islice
-from operator import add
 from pathlib import Path
 from typing import TypeVar
 
 from torch import Tensor
 
 from merging.ahead import stops
-from merging.calibration import MAKE
 from merging.checkpoint import Checkpoint
 from merging.cores import cores
 from merging.decompose import SVD
+from merging.diagonal import Diagonal
 from merging.engine import one_thread_a_matrix
-from merging.errors import UserError
 from merging.facts import Profile
 from merging.fit import Outputs
 from merging.folded import Folded
@@ -87,6 +85,7 @@ class LiveMerge:
         self._sketches = Sketches(self.family, base, experts, profile, share, drafts, device)
         self._states: OrderedDict[str, dict[str, Tensor]] = OrderedDict()
         self._folded: Folded | None = None  # of the latest move
+        self._diagonal: Diagonal | None = None  # of the move that made the folds
         self._last: Plan | None = None
         self._shown: Plan | None = None  # whose folds are there whole: not those of a move that was cut short
         self._focus: str | None = None
@@ -119,7 +118,7 @@ class LiveMerge:
         self._next = tuple(islice(stops(self._last, plan, everywhere=not self._held.lean), self._held.stops - 1))
         self._last, self._focus = plan, focus
         if what not in ("nothing", "diagonal"):
-            self._folded = self._shown = None  # or the folds of two moves would be held at a time
+            self._folded = self._diagonal = self._shown = None  # or the folds of two moves would be held at a time
         yield Stale(what)
         with one_thread_a_matrix():
             step = replace(self._deltas.step(plan), outputs=outputs)
@@ -134,6 +133,12 @@ class LiveMerge:
                 yield SampleReady(first)
             seen: dict[str, Seen] = {}
             merged: dict[str, Merged] = {}
+            moved = self._diagonal.move(plan) if self._diagonal else None
+            for name, own in moved.seen.items() if moved else ():
+                seen[name] = own
+                self._held.settle(matrices.pop(name).name, shown=name == focus)
+            if focus in seen:
+                yield FocusReady(seen[focus].view, plan.digest, seconds())
             rough = self._sketches.wanted(plan, self._held)
             if focus in rough:
                 yield FocusReady(self._sketches.view(step, matrices[focus]), plan.digest, seconds())
@@ -160,6 +165,10 @@ class LiveMerge:
             self._sample, self._shown = None, plan
             self._sketches.forget()  # also those of an earlier move that was cancelled among them
             yield LookReady(self._pictures.look(step, seen, seconds()))
+            if moved:
+                merged |= moved.folds()
+            elif plan.method.scales:
+                self._diagonal = Diagonal(step, seen, merged, self._pictures, self._held)
             if self._held.lean:
                 rest()
             yield from self._weights(step, merged, cancelled, seconds)
@@ -253,11 +262,7 @@ class LiveMerge:
         """
         with one_thread_a_matrix():
             steps = [self._deltas.step(plan) for plan in plans]
-            of = partial(put_out, steps, self._deltas, self._held)
-            found = [each for each in self._pool.map(of, self.family.matrices) if each]
-        if not found:
-            raise UserError("E_CALIBRATION", "what these experts put out is not measured", where="calibration", do=MAKE)
-        return reduce(add, found)
+            return put_out(steps, self._deltas, self._held, self.family.matrices, self._pool)
 
     def _see(self, step: Step, matrix: Matrix) -> tuple[Seen, Merged]:
         return self._measure(step, matrix, *self._merge(step, matrix))

@@ -6,11 +6,13 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import accumulate
 from typing import Any, get_args
 
 from torch import Tensor
 
 from merging import analysis
+from merging.calibration import Calibration, Inputs
 from merging.compute import gated, kept_inputs
 from merging.decompose import singular_values
 from merging.facts import MatrixFacts, Profile
@@ -29,8 +31,8 @@ from merging.look import (
     early_look,
     gather,
 )
-from merging.measures import Numbers, cross, numbers_of_delta, numbers_of_fold, pair_measures
-from merging.outputs import along, kept_by, kept_by_fold
+from merging.measures import Crossed, Numbers, cross, numbers_of_delta, numbers_of_fold, pair_measures
+from merging.outputs import Along, along, kept_by, kept_by_fold
 from merging.resident import Resident
 from merging.spectral import Factors, Fold, dense
 from merging.tensor_plan import TensorPlan
@@ -78,13 +80,16 @@ class Pictures:
 
     def look(self, step: Step, seen: Mapping[str, Seen], seconds: float) -> Look:
         family = self._family
-        conflicts: dict[Any, Conflict] = {}
-        for measure in get_args(Measure):
-            rows = tuple((name,) for name in family.experts) if measure in ("kept", "output") else family.pairs
-            if not all(measure in found.measures for found in seen.values()):
-                continue
-            each = ((found.view.matrix, found.measures[measure]) for found in seen.values())
-            conflicts[measure] = Conflict(measure, rows, gather(family, len(rows), each))
+        single = tuple((name,) for name in family.experts)
+        rows = {measure: single if measure in ("kept", "output") else family.pairs for measure in get_args(Measure)}
+        rows = {m: own for m, own in rows.items() if all(m in found.measures for found in seen.values())}
+        each = ((found.view.matrix, [x for m in rows for x in found.measures[m]]) for found in seen.values())
+        values = gather(family, sum(map(len, rows.values())), each)  # all at once: Python counts more than the numbers
+        starts = accumulate(map(len, rows.values()), initial=0)
+        conflicts: dict[Any, Conflict] = {
+            measure: Conflict(measure, own, values[at : at + len(own)])
+            for (measure, own), at in zip(rows.items(), starts, strict=False)
+        }
         views = {matrix.name: seen[matrix.name].view for matrix in family.matrices}
         limit = self._limit(step, views.values())
         gate = self._gates(step, seen) if step.plan.method.gate else self._densities(step)
@@ -168,28 +173,47 @@ class Pictures:
             return numbers_of_delta(delta, factors.deltas)
         if not delta.ranks:
             return numbers_of_delta(delta.dense(), factors.deltas)
+        return numbers_of_fold(delta, self.crossed(factors, delta))
+
+    def crossed(self, factors: Factors, fold: Fold) -> Crossed:
         # what is remembered holds these very directions, so that no others get their id
-        return numbers_of_fold(delta, factors.remember(("crossed", id(delta.u)), partial(cross, delta, factors.deltas)))
+        return factors.remember(("crossed", id(fold.u)), partial(cross, fold, factors.deltas))
 
     def _outputs(self, step: Step, name: str, factors: Factors, delta: Tensor | Fold) -> Sequence[float] | None:
         """What the merge keeps of each expert's output, nan where that was not measured for all of them.
 
         None where it was, takes a pass over the matrix, and the step has no use for it.
         """
-        calibration, experts = step.plan.calibration, self._held.fingerprints
-        if calibration is None or name not in calibration.about.matrices or not calibration.knows(experts):
-            return [math.nan] * len(experts)
-        closed = isinstance(delta, Fold) and delta.core is None
-        if not (closed or step.outputs):
+        calibration = step.plan.calibration
+        if calibration is None or not self._measured(calibration, name):
+            return [math.nan] * len(self._held.fingerprints)
+        if isinstance(delta, Fold) and delta.core is None:
+            return kept_by_fold(delta.x, self._along(calibration, name, factors, delta))
+        return kept_by(dense(delta), factors.deltas, self._inputs(calibration, name, factors)) if step.outputs else None
+
+    def along(self, step: Step, name: str, fold: Fold) -> Along | None:
+        """What closed folds' outputs follow from, where those of all experts are measured."""
+        calibration = step.plan.calibration
+        if calibration is None or not self._measured(calibration, name):
             return None
+        return self._along(calibration, name, self._held.matrix(name), fold)
+
+    def _along(self, calibration: Calibration, name: str, factors: Factors, fold: Fold) -> Along:
+        inputs = self._inputs(calibration, name, factors)
+        key = ("along", id(fold.u), calibration.digest)
+        return factors.remember(key, partial(along, fold, factors.deltas, inputs))
+
+    def _measured(self, calibration: Calibration, name: str) -> bool:
+        return name in calibration.about.matrices and calibration.knows(self._held.fingerprints)
+
+    def _inputs(self, calibration: Calibration, name: str, factors: Factors) -> Inputs:
+        """What all experts' matrices read; a small family's stay in memory."""
+        experts = self._held.fingerprints
         inputs = calibration.inputs(name, experts, self._held.device)
         if not self._held.lean and (read := inputs.gram):
             grams = factors.remember(("grams", calibration.digest), lambda: [read(t) for t in range(len(experts))])
             inputs = replace(inputs, gram=grams.__getitem__)
-        if isinstance(delta, Fold) and delta.core is None:
-            key = ("along", id(delta.u), calibration.digest)
-            return kept_by_fold(delta, factors.remember(key, partial(along, delta, factors.deltas, inputs)))
-        return kept_by(dense(delta), factors.deltas, inputs)
+        return inputs
 
     def _kept(self, step: Step, tensor: TensorPlan, delta: Tensor | Fold) -> tuple[Kept, Sequence[float]]:
         """Per expert of the family: directions kept, and mean outlier weight."""

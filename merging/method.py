@@ -139,6 +139,7 @@ class Method:
     random: bool
     draws: Callable[..., Any] | None
     triplets: bool
+    scales: Callable[..., Any] | None
     across: Callable[..., Any] | None
     blocks: Literal["", "flat", "rows"]
     measure: Callable[..., Any] | None
@@ -180,6 +181,7 @@ def merge_method(
     random: bool = False,
     draws: Callable[..., Any] | None = None,
     triplets: bool = False,
+    scales: Callable[..., Any] | None = None,
     across: Callable[..., Any] | None = None,
     blocks: Literal["", "flat", "rows"] = "",
     measure: Callable[..., Any] | None = None,
@@ -201,6 +203,8 @@ def merge_method(
     tensor's shape, `bits(t, once=True)` its one number for the whole merge.
     draws: `draws(bits, **knobs) -> Tensor (T,)`, each model's share for its one number in `bits`, for the page to say.
     triplets: of the factors it reads leading triplets, spectra and single deltas, never the stack of all deltas.
+    scales: `scales(factors, weights, **knobs)`, what it multiplies each expert's singular values by in its fold, and
+    the mean weight that it gives each expert's entries: all that a move of its knobs of the "diagonal" changes.
     across: `across(read, **knobs) -> Tensor | None`, a statistic of the matrix whose factors `read()` gives, or None
     without reading them where its knobs need none; the function receives the maximum over the matrices as `peak`.
     blocks: an entry of the result depends on the same entry of each input ("flat"), or on its row of the first axis
@@ -239,6 +243,7 @@ def merge_method(
             random=random,
             draws=draws,
             triplets=triplets,
+            scales=scales,
             across=across,
             blocks=blocks,
             measure=measure,

@@ -40,9 +40,9 @@ def along(fold: Fold, deltas: Tensor, inputs: Inputs) -> Along:
     return Along(fold.u, torch.stack(squares), torch.stack(own), torch.stack(whole))
 
 
-def kept_by_fold(fold: Fold, known: Along) -> list[float]:
-    """Per expert, from one vector: `(2 sum x_r own_r - sum x_r^2 squares_r) / whole`."""
-    x = fold.x.double()
+def kept_by_fold(x: Tensor, known: Along) -> list[float]:
+    """Per expert, from a fold's x (R,): `(2 sum x_r own_r - sum x_r^2 squares_r) / whole`."""
+    x = x.to(known.own)
     return _shares(2 * known.own @ x - known.squares @ x.square(), known.whole)
 
 

@@ -173,6 +173,7 @@ class Fold:
     dropped: int = 0
     outlier_weights: tuple[float, ...] = ()
     core: tuple[Tensor, Tensor] | None = None  # where directions were dropped: u and v in bases of their own
+    strengths: Tensor | None = None  # x before the experts' scales, where it was made of such
 
     def dense(self) -> Tensor:
         return (self.u * self.x) @ self.v.T
@@ -206,13 +207,13 @@ def fold(factors: Factors, parts: Sequence[SVD], scales: Sequence[float], *, tol
     parts in the memo: scales may change without a new polar factor.
     """
 
-    def orthogonalise() -> tuple[Tensor, Tensor, int, tuple[Tensor, Tensor] | None]:
+    def orthogonalise() -> tuple[Tensor, Tensor, int, tuple[Tensor, Tensor] | None, Tensor]:
         u, left = polar(torch.cat([part.u for part in parts], 1), tolerance)
         v, right = polar(torch.cat([part.v for part in parts], 1), tolerance)
         lost = u.shape[1] - min(len(left), len(right))
-        return u, v, lost, (left, right) if lost else None
+        return u, v, lost, (left, right) if lost else None, torch.cat([part.s for part in parts])
 
     ranks = tuple(len(part.s) for part in parts)
-    u, v, lost, core = factors.remember(("fold", factors.ids, key, ranks, tolerance), orthogonalise)
+    u, v, lost, core, strengths = factors.remember(("fold", factors.ids, key, ranks, tolerance), orthogonalise)
     x = torch.cat([scale * part.s for scale, part in zip(scales, parts, strict=True)])
-    return Fold(u, x, v, ranks, lost, core=core)
+    return Fold(u, x, v, ranks, lost, core=core, strengths=strengths)

@@ -24,7 +24,7 @@ LAYERS = 32  # of an 8 B model, and its matrices by those of the same shape that
 KIN = {"self_attn.q": "q", "self_attn.k": "k", "self_attn.v": "k", "self_attn.o": "q", "mlp.gate": "gate",
        "mlp.up": "gate", "mlp.down": "gate"}  # fmt: skip
 ROUNDS = 5  # of a weight move; the least counts
-RANK = 0.24  # of all directions; what a rank's move goes to from 0.3
+RANKS = (0.28, 0.26, 0.24)  # of all directions; where a rank's moves go from 0.3
 start = ready()
 torch.set_num_threads(1)
 folder = Path(sys.argv[1])
@@ -58,7 +58,7 @@ def least(*moves: Recipe, until: type = LookReady) -> float:
 def polar_factors() -> float:
     """CPU seconds of the two polar factors that a rank's move makes of the shown matrix's kept directions."""
     sides = models[0].tensors[SHOWN].shape
-    columns = [torch.randn(side, int(RANK * min(sides))) for side in sides]
+    columns = [torch.randn(side, int(RANKS[-1] * min(sides))) for side in sides]
     begun = time.process_time()
     for each in columns:
         polar(each, 0.001)
@@ -129,9 +129,9 @@ planned = min(planning() for _ in range(ROUNDS))
 weight = least(*(recipe(1 + i / 10) for i in range(1, ROUNDS)))
 least(recipe(mode="layer_suppress"))
 layer = least(*(recipe(mode="layer_suppress", strength=1 - i / 10) for i in range(1, ROUNDS)))
-rank = least(recipe(budget=RANK), until=FocusReady)
+rank = least(*(recipe(budget=budget) for budget in RANKS), until=FocusReady)
 next(live.prepare(lambda: False))  # what idle time finds first: the next step's directions in the shown matrix
-step = least(*(recipe(budget=RANK - i % 2 / 50) for i in range(1, ROUNDS)), until=FocusReady)
+step = least(*(recipe(budget=RANKS[-1] - i % 2 / 50) for i in range(1, ROUNDS)), until=FocusReady)
 drawn = min(figures(of_many(look)) for _ in range(ROUNDS)) if look else 0.0
 polars = min(polar_factors() for _ in range(ROUNDS))
 done(

@@ -1,7 +1,8 @@
 """RESM, first called R-TSVM: TSV-M with outliers held down and a rank per layer that follows its sparsity."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Annotated
 
@@ -28,12 +29,31 @@ def densest_layer(
     return torch.tensor(shares, dtype=torch.float64)
 
 
+def scales(
+    factors: Factors,
+    weights: Sequence[float],
+    *,
+    lambda_: float,
+    outlier_mode: str,
+    outlier_threshold: float,
+    outlier_strength: float,
+    outlier_scope: str,
+    outlier_stat: str,
+    **_: object,
+) -> tuple[list[float], tuple[float, ...]]:
+    rule = _Outliers(outlier_mode, outlier_threshold, outlier_strength, outlier_scope, outlier_stat)
+    q = rule.layer_weights(factors)
+    means = tuple(q_t * rule.mean_weight(factors, t) for t, q_t in enumerate(q))
+    return [lambda_ * w * q_t for w, q_t in zip(weights, q, strict=True)], means
+
+
 @merge_method(
     title="RESM (R-TSVM)",
     paper=Paper("Mix Data or Merge Models?", "2502.06876", 2025),
     note="Definition reconstructed from the paper's abstract.",
     space="factors",
     triplets=True,
+    scales=scales,
     across=densest_layer,
 )
 def resm(
@@ -107,7 +127,11 @@ def resm(
     nothing to clip, s = 0 and rho = 1 this is TSV-M. The element modes make an adapter's delta full-rank, which then
     takes a dense decomposition; with `none` and the layer modes it keeps to the adapter's factors.
     """
-    rule = _Outliers(outlier_mode, outlier_threshold, outlier_strength, outlier_scope, outlier_stat)
+    outliers = {
+        "outlier_mode": outlier_mode, "outlier_threshold": outlier_threshold, "outlier_strength": outlier_strength,
+        "outlier_scope": outlier_scope, "outlier_stat": outlier_stat,
+    }  # fmt: skip
+    rule = _Outliers(**outliers)
 
     def keep() -> list[SVD]:
         wanted = _wanted(factors, rank_mode, rank_budget, sparsity_threshold, energy, peak)
@@ -117,20 +141,21 @@ def resm(
 
     decides = (rank_mode, rank_budget, sparsity_threshold, energy, None if peak is None else tuple(peak.tolist()))
     parts = factors.remember(("parts", factors.ids, rule.key, *decides), keep)
-    q = rule.layer_weights(factors)
-    scales = [lambda_ * float(w) * q_t for w, q_t in zip(weights, q, strict=True)]
-    folded = fold(factors, parts, scales, tolerance=polar_tolerance, key=rule.key)
-    means = tuple(q_t * rule.mean_weight(factors, t) for t, q_t in enumerate(q))
-    return Fold(folded.u, folded.x, folded.v, folded.ranks, folded.dropped, means, folded.core)
+    each, means = scales(factors, weights.tolist(), lambda_=lambda_, **outliers)
+    return replace(fold(factors, parts, each, tolerance=polar_tolerance, key=rule.key), outlier_weights=means)
 
 
 class _Outliers:
     """The outlier rule of one recipe: what it does to entries, or to whole experts, beyond theta."""
 
-    def __init__(self, mode: str, kappa: float, strength: float, scope: str, stat: str) -> None:
-        self.mode, self.kappa, self.strength, self.scope, self.stat = mode, kappa, strength, scope, stat
-        untouched = mode == "none" or mode in LAYER_MODES or strength == 0
-        self.key = "raw" if untouched else (mode, kappa, strength, scope, stat)
+    def __init__(
+        self, outlier_mode: str, outlier_threshold: float, outlier_strength: float, outlier_scope: str,
+        outlier_stat: str,
+    ) -> None:  # fmt: skip
+        self.mode, self.kappa, self.strength = outlier_mode, outlier_threshold, outlier_strength
+        self.scope, self.stat = outlier_scope, outlier_stat
+        untouched = self.mode == "none" or self.mode in LAYER_MODES or self.strength == 0
+        self.key = "raw" if untouched else (self.mode, self.kappa, self.strength, self.scope, self.stat)
 
     def _theta(self, factors: Factors, t: int) -> Tensor:
         key = ("theta", factors.ids[t], self.kappa, self.scope, self.stat)

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from typing import Annotated
 
 from torch import Tensor
@@ -8,11 +9,16 @@ from merging.spectral import Factors, Fold, fold
 EXCLUDE = Globs("Plain mean for", "These tensors are averaged instead.", screen=("*embed*", "*lm_head*"))
 
 
+def scales(factors: Factors, weights: Sequence[float], *, lambda_: float, **_: object) -> tuple[list[float], tuple]:
+    return [lambda_ * weight for weight in weights], ()
+
+
 @merge_method(
     title="TSV-M",
     paper=Paper("Task Singular Vectors: Reducing Task Interference", "2412.00081", 2024),
     space="factors",
     triplets=True,
+    scales=scales,
 )
 def tsv_m(
     factors: Factors,
@@ -31,4 +37,5 @@ def tsv_m(
     """
     k = factors.full_rank // len(factors.deltas)
     parts = [factors.svd(t, k) for t in range(len(factors.deltas))]
-    return fold(factors, parts, [lambda_ * float(w) for w in weights], tolerance=polar_tolerance, key="raw")
+    each, _ = scales(factors, weights.tolist(), lambda_=lambda_)
+    return fold(factors, parts, each, tolerance=polar_tolerance, key="raw")

@@ -15,6 +15,7 @@ from eval.__main__ import main as eval_main
 from eval.calibrating import kept
 from eval.calibrating.calibrate import Calibrated, calibrate
 from eval.running.layers import Batch, Grams, Layers, batches, measure, start_all, through
+from merging import live_deltas
 from merging.__main__ import main
 from merging.calibration import open_calibration
 from merging.checkpoint import open_checkpoint
@@ -457,6 +458,26 @@ def test_outputs_are_pictured_where_they_are_asked_for_or_cost_one_vector(family
     assert set(asked) - set(other) == (set() if free else {"output"})
     unmeasured = conflicts(make_plan(recipe(family, names, method)), False)["output"]
     assert torch.tensor(unmeasured.values).isnan().all()  # nothing to wait for
+
+
+def test_outputs_follow_a_weight_without_a_new_merge(family, monkeypatch):
+    names = ("helpful", "honest")
+    run(calibrate(recipe(family, names), family / "cal", texts(family, names), device="cpu"))
+    models = [open_checkpoint(name, family) for name in ("base", *names)]
+    first = make_plan(recipe(family, names, "tsv_m", calibration="cal"))
+    plan = make_plan(replace(first.recipe, parameters=(("lambda", 0.5),)))
+
+    def outputs(live):
+        events = live.move(plan, None, lambda: False)
+        look = next(event.look for event in events if isinstance(event, LookReady))
+        return torch.tensor(look.conflicts["output"].values)
+
+    moved, fresh = (LiveMerge(models[0], models[1:], names) for _ in range(2))
+    expected = outputs(fresh)
+    list(moved.move(first, None, lambda: False))
+    monkeypatch.setattr(live_deltas, "merged_delta", None)  # whoever calls it fails
+    torch.testing.assert_close(outputs(moved), expected)
+    assert torch.isfinite(expected).all()
 
 
 def test_gains_of_a_shaped_merge_are_refused_before_anything_is_measured(family):

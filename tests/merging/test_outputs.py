@@ -42,4 +42,4 @@ def test_a_fold_says_the_same_from_one_vector(transposed):
     known = along(Fold(u, torch.ones(4).double(), v), deltas, read)
     for strengths in (torch.tensor([3.0, 2, 1, 0.5]), torch.tensor([0.1, -1, 4, 0])):
         fold = Fold(u, strengths.double(), v)
-        assert kept_by_fold(fold, known) == pytest.approx(kept_by(fold.dense(), deltas, read), abs=1e-10)
+        assert kept_by_fold(fold.x, known) == pytest.approx(kept_by(fold.dense(), deltas, read), abs=1e-10)
