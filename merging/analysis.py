@@ -62,7 +62,8 @@ def concentration(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     energy = np.square(values, dtype=np.float64).cumsum(1)
     first, total = (energy[:, at] if energy.shape[1] else np.zeros(len(energy)) for at in (0, -1))
     half = (energy < total[:, None] / 2 * (1 - 1e-12)).sum(1) + 1
-    return total / np.where(total > 0, first, 1.0), np.where(total > 0, half, 0)
+    stable = np.divide(total, first, out=np.zeros_like(total), where=total > 0)
+    return stable, np.where(total > 0, half, 0)
 
 
 def tail(model: str, delta: Tensor, base_norm: float, *, kappa: float, eta: float) -> Tail:

@@ -180,7 +180,7 @@ def merged_delta(
         return merged
     inputs = plan.inputs(tensor, keep, deltas.device) if shaper.calibrated else None
     delta = shaped(shaper, merged, chosen, weights, tensor.settings, inputs)
-    return replace(delta, x=scale * delta.x) if isinstance(delta, Fold) else scale * delta
+    return replace(delta, x=scale * delta.x, strengths=None) if isinstance(delta, Fold) else scale * delta
 
 
 def weighed(deltas: Tensor, weights: Tensor, tensor: TensorPlan) -> Tensor:

@@ -62,12 +62,12 @@ def find_cuts(sizes: Blocks, wanted: Sequence[Sequence[Wanted]], counts: Sequenc
     asked = {t for t, j in near if every[t, j](0) != every[t, j](n)}  # for the number of entries that are not 0
     filled: dict[int, int] = {}
     while levels or spans:
-        more, tallies, inside = _scan(sizes, asked, levels, spans)
-        filled, asked, missed = filled | more, set(), {}
+        counted, tallies, inside = _scan(sizes, asked, levels, spans)
+        filled, asked, missed = filled | counted, set(), {}
         for t, j in (*levels, *spans):
-            most = filled.get(t, n)
-            count = every[t, j](most)
-            if count <= 0 or count >= most:
+            there = filled.get(t, n)  # entries that are not 0, where the answer hangs on them
+            count = every[t, j](there)
+            if count <= 0 or count >= there:
                 cut = NOTHING if count <= 0 else Cut(0.0, n)
             elif (t, j) in levels:
                 cut = _at_level(sizes, t, count, levels[t, j], tallies[t, j])
@@ -157,7 +157,7 @@ def _scan(
     filled, above = dict.fromkeys(asked, 0), dict.fromkeys(spans, 0)
     tallies: dict = {key: [] for key in levels}
     inside: dict = {key: ([], []) for key in spans}
-    for start, stop in sizes.spans() if levels or spans else ():
+    for start, stop in sizes.spans():
         block = sizes.read(start, stop).cpu()
         block, codes = block.numpy(), block.view(torch.int32).numpy()
         for t in asked:

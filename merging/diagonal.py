@@ -1,7 +1,7 @@
 """A move that leaves the directions of every fold as they are: the numbers of all matrices at once.
 
-Of a fold `U diag(x) V^T` weights, the scale and the outlier rules of whole experts change x alone: each expert's
-singular values times one number (its method's `scales`). Norms, cosines and spectra of the merge follow from the x of
+Of a fold `U diag(x) V^T` weights, the scale and how firmly whole experts are held down change x alone: each expert's
+singular values times one number (its method's `diagonal`). Norms, cosines and spectra of the merge follow from the x of
 all matrices, the rows of one array. One matrix after the other, Python takes longer than the numbers.
 """
 
@@ -9,9 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import zip_longest
+from typing import cast
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from merging.analysis import concentration
 from merging.compute import kept_inputs, method_settings
@@ -26,16 +28,17 @@ from merging.shaping import is_plain
 from merging.spectral import Factors, Fold
 from merging.tensor_plan import TensorPlan
 
-SHOWN = ("outlier_threshold", "sparsity_threshold")  # settings that pictures tell of beside what is merged
+FREE = ("lambda", "outlier_strength")  # what may change beside weights; no entry has to be read for them
 
 Scales = tuple[list[float], tuple[float, ...]]  # of each expert's singular values; mean weights of its entries
 
 
 @dataclass(frozen=True)
 class Known:
-    """One matrix as the move left it that made its fold. factors: of the experts merged, at these places in the family.
+    """One matrix as an earlier move left it.
 
-    along: where their outputs were measured.
+    factors: of the experts merged, which are those at `places` in the family; their entries are read where they are
+    asked for. along: where their outputs were measured.
     """
 
     tensor: TensorPlan
@@ -50,11 +53,10 @@ class Known:
         return sum(self.fold.ranks)
 
     def follows(self, tensor: TensorPlan) -> bool:
-        """Whether the same models meet in it, and the pictures tell of it at the same thresholds."""
-        before, now = self.tensor, tensor
-        if (before.inputs, before.held, before.excluded) != (now.inputs, now.held, now.excluded):
+        """Whether nothing else has changed about it."""
+        if (self.tensor.inputs, self.tensor.held) != (tensor.inputs, tensor.held):
             return False
-        return all(before.settings.get(key) == now.settings.get(key) for key in SHOWN)
+        return all(value == tensor.settings[key] for key, value in self.tensor.settings.items() if key not in FREE)
 
     def seen_with(self, merged: Spectrum, cosines: list[float], x: np.ndarray, means: tuple[float, ...]) -> Seen:
         view, measures, tails = self.seen.view, {**self.seen.measures, "kept": cosines}, self.seen.view.tails
@@ -66,21 +68,33 @@ class Known:
         return Seen(replace(view, spectra=(*view.spectra[:-1], merged), tails=tails), measures)
 
 
+def renewed(
+    known: "Diagonal | None", step: Step, seen: Mapping[str, Seen], merged: Mapping[str, Merged], pictures: Pictures,
+    held: Resident,
+) -> "Diagonal | None":  # fmt: skip
+    """`known` where it has all matrices of a move whose folds are closed (no `core`), else what has."""
+    if step.plan.method.diagonal is None:
+        return None
+    folds = {name: fold for name, fold in merged.items() if isinstance(fold, Fold) and not fold.core}
+    plain = {name: fold for name, fold in folds.items() if is_plain(step.plan.tensor(name).settings)}
+    return known if known and known.names >= plain.keys() else Diagonal(step, seen, plain, pictures, held)
+
+
 class Diagonal:
-    """The matrices of one move whose folds are closed (no `core`), for the moves that follow."""
+    """The matrices of one move with closed folds that the method itself made, for the moves that follow."""
 
     def __init__(
-        self, step: Step, seen: Mapping[str, Seen], merged: Mapping[str, Merged], pictures: Pictures, held: Resident
+        self, step: Step, seen: Mapping[str, Seen], folds: Mapping[str, Fold], pictures: Pictures, held: Resident
     ) -> None:
-        self._calibration, self._known = step.plan.calibration, list[Known]()
+        self._calibration, self._held, self._known = step.plan.calibration, held, list[Known]()
+        self.names = frozenset(folds)
         strengths, inner, norms = [], [], []
-        for name, fold in merged.items():
+        for name, fold in folds.items():
+            assert fold.strengths is not None
             tensor = step.plan.tensor(name)
-            if not isinstance(fold, Fold) or fold.strengths is None or fold.core or not is_plain(tensor.settings):
-                continue
             places = tuple(step.order[t] for t in kept_inputs(step.plan, tensor))
             factors, along = held.matrix(name), pictures.along(step, name, fold)
-            self._known.append(Known(tensor, seen[name], fold, factors.select(places), places, along))
+            self._known.append(Known(tensor, seen[name], fold, _lazy(factors, places), places, along))
             strengths.append(fold.strengths.cpu().numpy())
             inner.append(pictures.crossed(factors, fold).inner.cpu().numpy())
             norms.append([delta.norm for delta in pictures.facts(name).deltas])
@@ -89,14 +103,20 @@ class Diagonal:
         self._owner = _rows([np.repeat(np.arange(len(own)), own) for own in ranks])
         self._inner, self._norms = _rows(inner), np.array(norms)
 
-    def move(self, plan: Plan) -> "Moved | None":
-        """The matrices in a plan that changes no fold's directions (`stale`); None where it cannot tell of all."""
+    def move(self, plan: Plan, focus: str | None) -> "Moved | None":
+        """The matrices in a plan that changes no fold's directions (`stale`); None where it cannot tell of all.
+
+        Of a large family it lets go what an earlier focus held, as any move does (`Resident.settle`).
+        """
         tensors = [plan.tensor(known.tensor.name) for known in self._known]
         follow = all(known.follows(tensor) for known, tensor in zip(self._known, tensors, strict=True))
         if plan.calibration != self._calibration or not self._known or not follow:
             return None
         rounded = cache(lambda weights: torch.tensor(weights, dtype=torch.float32).tolist())  # as methods get them
-        found = [_scales(plan, *each, rounded) for each in zip(self._known, tensors, strict=True)]
+        found = []
+        for known, tensor in zip(self._known, tensors, strict=True):
+            found.append(_scales(plan, known, tensor, rounded))
+            self._held.settle(tensor.name, shown=tensor.name == focus)
         scales, means = zip(*found, strict=True)
         each = np.array([*zip_longest(*scales, fillvalue=0.0)], np.float32).T
         x = self._strengths * np.take_along_axis(each, self._owner, 1)
@@ -135,8 +155,29 @@ def _scales(
 ) -> Scales:
     keep = kept_inputs(plan, tensor)
     weights = rounded(tuple(tensor.weights[t] for t in keep))
-    assert plan.method.scales
-    return plan.method.scales(known.factors, weights, **method_settings(plan, tensor, keep))
+    assert plan.method.diagonal
+    return plan.method.diagonal(known.factors, weights, **method_settings(plan, tensor, keep))
+
+
+def _lazy(factors: Factors, places: Sequence[int]) -> Factors:
+    """`factors.select(places)` without a copy of their deltas, which moves hardly ever ask for."""
+    deltas = factors.deltas
+    ids, low = tuple(factors.ids[t] for t in places), tuple(factors.low[t] for t in places)
+    return replace(factors, deltas=cast("Tensor", Picked(deltas, tuple(places))), ids=ids, low=low)
+
+
+@dataclass(frozen=True)
+class Picked:
+    """Some of a stack of deltas, one at a time."""
+
+    deltas: Tensor
+    places: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, t: int) -> Tensor:
+        return self.deltas[self.places[t]]
 
 
 def _rows(arrays: Sequence[np.ndarray]) -> np.ndarray:

@@ -22,7 +22,7 @@ from merging.ahead import stops
 from merging.checkpoint import Checkpoint
 from merging.cores import cores
 from merging.decompose import SVD
-from merging.diagonal import Diagonal
+from merging.diagonal import Diagonal, renewed
 from merging.engine import one_thread_a_matrix
 from merging.facts import Profile
 from merging.fit import Outputs
@@ -133,10 +133,9 @@ class LiveMerge:
                 yield SampleReady(first)
             seen: dict[str, Seen] = {}
             merged: dict[str, Merged] = {}
-            moved = self._diagonal.move(plan) if self._diagonal else None
-            for name, own in moved.seen.items() if moved else ():
-                seen[name] = own
-                self._held.settle(matrices.pop(name).name, shown=name == focus)
+            if moved := self._diagonal and self._diagonal.move(plan, focus):
+                seen |= moved.seen
+                matrices = {name: matrix for name, matrix in matrices.items() if name not in seen}
             if focus in seen:
                 yield FocusReady(seen[focus].view, plan.digest, seconds())
             rough = self._sketches.wanted(plan, self._held)
@@ -158,17 +157,16 @@ class LiveMerge:
                 yield SampleReady(self._sketches.look(step, seen | sketched, seconds()))
             little = plan.method.triplets and what in ("nothing", "diagonal")  # less than a thread's errand costs
             found = self._each(partial(self._see, step), matrices.values(), cancelled, threads=not little)
-            if found is None:
+            if found is None or cancelled():
                 return
             for name, one in found.items():
                 seen[name], merged[name] = one
             self._sample, self._shown = None, plan
             self._sketches.forget()  # also those of an earlier move that was cancelled among them
             yield LookReady(self._pictures.look(step, seen, seconds()))
-            if moved:
-                merged |= moved.folds()
-            elif plan.method.scales:
-                self._diagonal = Diagonal(step, seen, merged, self._pictures, self._held)
+            merged |= moved.folds() if moved else {}
+            known = self._diagonal if moved else None
+            self._diagonal = renewed(known, step, seen, merged, self._pictures, self._held)
             if self._held.lean:
                 rest()
             yield from self._weights(step, merged, cancelled, seconds)

@@ -79,8 +79,10 @@ class LiveDeltas:
         if plan.space == "weights":
             merged = merged_weights(plan, tensor, read_models(plan, tensor, place))
             return merged - self._held.read(tensor.name)[0].float()
-        light = self._held.lean and plan.method.triplets and tensor.name in self._pictured and is_plain(tensor.settings)
-        if light:  # such a method looks at no base, and at entries only where no profile tells of them
+        light = self._held.lean and plan.method.triplets and tensor.name in self._pictured and not tensor.excluded
+        if light and is_plain(
+            tensor.settings
+        ):  # such a method looks at no base, and at entries only where no profile tells of them
             factors = self._held.matrix(tensor.name).select(step.order)
             return merged_delta(plan, tensor, torch.empty(tensor.shape, device="meta"), factors, step.peak)
         base, factors = self._family_of(step, tensor)

@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import accumulate
 from typing import Any, get_args
 
+import numpy as np
 from torch import Tensor
 
 from merging import analysis
@@ -84,12 +84,10 @@ class Pictures:
         rows = {measure: single if measure in ("kept", "output") else family.pairs for measure in get_args(Measure)}
         rows = {m: own for m, own in rows.items() if all(m in found.measures for found in seen.values())}
         each = ((found.view.matrix, [x for m in rows for x in found.measures[m]]) for found in seen.values())
-        values = gather(family, sum(map(len, rows.values())), each)  # all at once: Python counts more than the numbers
-        starts = accumulate(map(len, rows.values()), initial=0)
-        conflicts: dict[Any, Conflict] = {
-            measure: Conflict(measure, own, values[at : at + len(own)])
-            for (measure, own), at in zip(rows.items(), starts, strict=False)
-        }
+        ends = np.cumsum([len(own) for own in rows.values()])
+        parts = np.split(gather(family, int(ends[-1]), each), ends[:-1])  # one call: most of it is Python's time
+        found = zip(rows.items(), parts, strict=True)
+        conflicts: dict[Any, Conflict] = {measure: Conflict(measure, own, part) for (measure, own), part in found}
         views = {matrix.name: seen[matrix.name].view for matrix in family.matrices}
         limit = self._limit(step, views.values())
         gate = self._gates(step, seen) if step.plan.method.gate else self._densities(step)
@@ -199,9 +197,8 @@ class Pictures:
         return self._along(calibration, name, self._held.matrix(name), fold)
 
     def _along(self, calibration: Calibration, name: str, factors: Factors, fold: Fold) -> Along:
-        inputs = self._inputs(calibration, name, factors)
         key = ("along", id(fold.u), calibration.digest)
-        return factors.remember(key, partial(along, fold, factors.deltas, inputs))
+        return factors.remember(key, lambda: along(fold, factors.deltas, self._inputs(calibration, name, factors)))
 
     def _measured(self, calibration: Calibration, name: str) -> bool:
         return name in calibration.about.matrices and calibration.knows(self._held.fingerprints)

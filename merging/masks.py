@@ -129,7 +129,7 @@ def drop_by_rank(deltas: Tensor, density: Tensor, epsilon: Tensor, bits: Bits, *
 
 @dataclass(frozen=True)
 class Mask:
-    """Which entries of each of a stack (T, *shape) stay, a bit for each: dear to find, and cheap to keep."""
+    """Which entries of each of a stack stay, a bit for each: dear to find, and cheap to keep. `note` fills the bits."""
 
     bits: np.ndarray  # (T, rows, bytes)
     width: int  # entries in a row
@@ -151,7 +151,7 @@ class Mask:
         return replace(self, row=self.row + start // self.width)
 
     def __call__(self, deltas: Tensor) -> Tensor:
-        """1.0 where an entry of deltas (T or any, *shape), whose first is this mask's first, stays; else 0.0."""
+        """For a block (any number, *shape) that begins where the mask does: 1.0 where an entry stays, else 0.0."""
         n = deltas[0].numel()
         bits = self.bits[:, self.row : self.row - (-n // self.width)]
         mask = np.unpackbits(bits, axis=2, count=self.width).reshape(len(bits), -1)[:, :n]

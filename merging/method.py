@@ -139,7 +139,7 @@ class Method:
     random: bool
     draws: Callable[..., Any] | None
     triplets: bool
-    scales: Callable[..., Any] | None
+    diagonal: Callable[..., Any] | None
     across: Callable[..., Any] | None
     blocks: Literal["", "flat", "rows"]
     measure: Callable[..., Any] | None
@@ -181,7 +181,7 @@ def merge_method(
     random: bool = False,
     draws: Callable[..., Any] | None = None,
     triplets: bool = False,
-    scales: Callable[..., Any] | None = None,
+    diagonal: Callable[..., Any] | None = None,
     across: Callable[..., Any] | None = None,
     blocks: Literal["", "flat", "rows"] = "",
     measure: Callable[..., Any] | None = None,
@@ -203,8 +203,9 @@ def merge_method(
     tensor's shape, `bits(t, once=True)` its one number for the whole merge.
     draws: `draws(bits, **knobs) -> Tensor (T,)`, each model's share for its one number in `bits`, for the page to say.
     triplets: of the factors it reads leading triplets, spectra and single deltas, never the stack of all deltas.
-    scales: `scales(factors, weights, **knobs)`, what it multiplies each expert's singular values by in its fold, and
-    the mean weight that it gives each expert's entries: all that a move of its knobs of the "diagonal" changes.
+    diagonal: of a method whose result is `spectral.fold`'s, `diagonal(factors, weights, **knobs)`: the numbers that it
+    multiplies each expert's singular values by, and the mean weight that it gives each expert's entries, if it changes
+    any. A move of weights or scale then takes all matrices at once (`merging/diagonal.py`).
     across: `across(read, **knobs) -> Tensor | None`, a statistic of the matrix whose factors `read()` gives, or None
     without reading them where its knobs need none; the function receives the maximum over the matrices as `peak`.
     blocks: an entry of the result depends on the same entry of each input ("flat"), or on its row of the first axis
@@ -243,7 +244,7 @@ def merge_method(
             random=random,
             draws=draws,
             triplets=triplets,
-            scales=scales,
+            diagonal=diagonal,
             across=across,
             blocks=blocks,
             measure=measure,

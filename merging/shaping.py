@@ -77,7 +77,7 @@ def shaped(
     strengths = shaper(real, experts, **chosen)
     if isinstance(merged, Fold):
         s = torch.cat([strengths, triplets.s[len(strengths) :]])
-        return replace(merged, u=triplets.u, x=s, v=triplets.v, core=None)
+        return replace(merged, u=triplets.u, x=s, v=triplets.v, core=None, strengths=None)
     return merged + (real.u * (strengths - real.s)) @ real.v.T
 
 

@@ -29,7 +29,7 @@ size = os.fstat(files[0].fileno()).st_size // 2
 stored, rows = (torch.empty(len(files), BLOCK, dtype=dtype) for dtype in (torch.bfloat16, torch.float32))
 total, cast = torch.empty(BLOCK), torch.empty(BLOCK, dtype=torch.bfloat16)
 sign, agrees, divisor, spread, apart = torch.empty(5, BLOCK)
-kept, masks = torch.empty(experts, BLOCK), np.empty((experts, MATRIX), bool)
+kept, masks = torch.empty(experts, BLOCK), np.empty((experts, MATRIX), np.uint8)
 chance = (torch.arange(ROW) * (0.2 / ROW) + 0.4).expand(BLOCK // ROW, ROW)
 indices = np.arange(ROW, dtype=np.uint32)
 numbers = np.random.SFC64(0)
@@ -119,7 +119,7 @@ def ranked(stack: Tensor, at: int) -> None:
 
 def masked(stack: Tensor, at: int) -> Tensor:
     for row, mask in zip(stack, masks[:, at : at + BLOCK], strict=True):
-        row.mul_(torch.from_numpy(mask))
+        row.mul_(agrees.copy_(torch.from_numpy(mask)))
     return stack
 
 
@@ -130,12 +130,19 @@ def varied(stack: Tensor) -> Tensor:
     sign.div_(len(stack))
     spread.zero_()
     for row in stack:
-        spread.add_(torch.sub(row, sign, out=apart).square_())
+        spread.addcmul_(torch.sub(row, sign, out=apart), apart)
     return spread
 
 
-def selected(stack: Tensor) -> Tensor:
-    return stack.mul_(torch.gt(varied(stack), LEVEL, out=agrees))
+def selected(stack: Tensor, at: int) -> None:
+    """The mask of what varies enough, and the experts' squared norms."""
+    torch.gt(varied(stack), LEVEL, out=agrees)
+    masks[0, at : at + BLOCK] = agrees.numpy() != 0
+    torch.linalg.vector_norm(stack.mul_(agrees), dim=1)
+
+
+def varying(stack: Tensor, at: int) -> None:
+    agreed(stack.mul_(agrees.copy_(torch.from_numpy(masks[0, at : at + BLOCK]))), at)
 
 
 PASSES = {
@@ -150,11 +157,7 @@ PASSES = {
     "dare_linear": [drawn, lambda stack, at: summed(masked(stack, at), at)],
     "dare_ties": [drawn, lambda stack, at: agreed(masked(stack, at), at)],
     "della": [ranked, lambda stack, at: agreed(masked(stack, at), at)],
-    "sce": [
-        lambda stack, at: counted(varied(stack)[None], at),
-        lambda stack, at: selected(stack).square_().sum(1),
-        lambda stack, at: agreed(selected(stack), at),
-    ],
+    "sce": [lambda stack, at: counted(varied(stack)[None], at), selected, varying],
 }
 hashed, digest = 0.0, sha256()
 *before, merge = PASSES[method]

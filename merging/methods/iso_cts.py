@@ -44,7 +44,7 @@ def iso_cts(
     ]
     folded = fold(inner, [*parts, common], [1.0] * (n + 1), tolerance=DUPLICATE, key=key)
     level = float(folded.x.mean()) if len(folded.x) else 0.0
-    return space.back(replace(folded, x=torch.full_like(folded.x, lambda_ * level), ranks=()))
+    return space.back(replace(folded, x=torch.full_like(folded.x, lambda_ * level), ranks=(), strengths=None))
 
 
 def _beside(factors: Factors, t: int, weight: Tensor, common: SVD, k: int) -> SVD:

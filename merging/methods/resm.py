@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
@@ -29,19 +29,14 @@ def densest_layer(
     return torch.tensor(shares, dtype=torch.float64)
 
 
-def scales(
+def diagonal(
     factors: Factors,
     weights: Sequence[float],
     *,
     lambda_: float,
-    outlier_mode: str,
-    outlier_threshold: float,
-    outlier_strength: float,
-    outlier_scope: str,
-    outlier_stat: str,
-    **_: object,
+    **knobs: Any,
 ) -> tuple[list[float], tuple[float, ...]]:
-    rule = _Outliers(outlier_mode, outlier_threshold, outlier_strength, outlier_scope, outlier_stat)
+    rule = _Outliers(**{key: value for key, value in knobs.items() if key.startswith("outlier_")})
     q = rule.layer_weights(factors)
     means = tuple(q_t * rule.mean_weight(factors, t) for t, q_t in enumerate(q))
     return [lambda_ * w * q_t for w, q_t in zip(weights, q, strict=True)], means
@@ -53,7 +48,7 @@ def scales(
     note="Definition reconstructed from the paper's abstract.",
     space="factors",
     triplets=True,
-    scales=scales,
+    diagonal=diagonal,
     across=densest_layer,
 )
 def resm(
@@ -141,7 +136,7 @@ def resm(
 
     decides = (rank_mode, rank_budget, sparsity_threshold, energy, None if peak is None else tuple(peak.tolist()))
     parts = factors.remember(("parts", factors.ids, rule.key, *decides), keep)
-    each, means = scales(factors, weights.tolist(), lambda_=lambda_, **outliers)
+    each, means = diagonal(factors, weights.tolist(), lambda_=lambda_, **outliers)
     return replace(fold(factors, parts, each, tolerance=polar_tolerance, key=rule.key), outlier_weights=means)
 
 

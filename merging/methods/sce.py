@@ -33,23 +33,22 @@ def variance(deltas: Tensor) -> Tensor:
 
 
 def select(blocks: Blocks, *, select_topk: float, convention: str, **_: object) -> Selected:
-    cut = mask = None
+    cut, mask = None, Mask.of(blocks, 1)
     if select_topk < 1:
         ((cut,),) = find_cuts(blocks.map(variance), [[lambda varying: int(select_topk * varying)]])
-        mask = Mask.of(blocks, 1)
 
     def energies(start: int, _: int, deltas: Tensor) -> Tensor:
-        if cut and mask:
+        if cut:
             kept = cut.at(start).keep(variance(deltas)).sign_()
             mask.note(start, kept)
             deltas = deltas * kept
-        return torch.stack([delta.dot(delta) for delta in deltas.flatten(1)])
+        return torch.linalg.vector_norm(deltas.flatten(1), dim=1).square_()
 
     energy = total(blocks, energies) / blocks.shape[0]
     floor = 1e-6 if convention == "mergekit" else 0.0
     whole_energy = float(energy.sum())
     share = energy / whole_energy if whole_energy > floor else torch.full_like(energy, 1 / len(energy))
-    return Selected(mask, tuple(share.tolist()))
+    return Selected(mask if cut else None, tuple(share.tolist()))
 
 
 @merge_method(

@@ -9,7 +9,7 @@ from merging.spectral import Factors, Fold, fold
 EXCLUDE = Globs("Plain mean for", "These tensors are averaged instead.", screen=("*embed*", "*lm_head*"))
 
 
-def scales(factors: Factors, weights: Sequence[float], *, lambda_: float, **_: object) -> tuple[list[float], tuple]:
+def diagonal(factors: Factors, weights: Sequence[float], *, lambda_: float, **_: object) -> tuple[list[float], tuple]:
     return [lambda_ * weight for weight in weights], ()
 
 
@@ -18,7 +18,7 @@ def scales(factors: Factors, weights: Sequence[float], *, lambda_: float, **_: o
     paper=Paper("Task Singular Vectors: Reducing Task Interference", "2412.00081", 2024),
     space="factors",
     triplets=True,
-    scales=scales,
+    diagonal=diagonal,
 )
 def tsv_m(
     factors: Factors,
@@ -37,5 +37,5 @@ def tsv_m(
     """
     k = factors.full_rank // len(factors.deltas)
     parts = [factors.svd(t, k) for t in range(len(factors.deltas))]
-    each, _ = scales(factors, weights.tolist(), lambda_=lambda_)
+    each, _ = diagonal(factors, weights.tolist(), lambda_=lambda_)
     return fold(factors, parts, each, tolerance=polar_tolerance, key="raw")

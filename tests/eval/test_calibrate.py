@@ -15,7 +15,6 @@ from eval.__main__ import main as eval_main
 from eval.calibrating import kept
 from eval.calibrating.calibrate import Calibrated, calibrate
 from eval.running.layers import Batch, Grams, Layers, batches, measure, start_all, through
-from merging import live_deltas
 from merging.__main__ import main
 from merging.calibration import open_calibration
 from merging.checkpoint import open_checkpoint
@@ -23,6 +22,7 @@ from merging.engine import merged_tensors
 from merging.errors import UserError
 from merging.live import LiveMerge
 from merging.live_events import LookReady
+from merging.live_pictures import Pictures
 from merging.methods.output_fit import fit_weights
 from merging.plan import make_plan
 from merging.recipe import load_recipe, parse_recipe
@@ -467,17 +467,20 @@ def test_outputs_follow_a_weight_without_a_new_merge(family, monkeypatch):
     first = make_plan(recipe(family, names, "tsv_m", calibration="cal"))
     plan = make_plan(replace(first.recipe, parameters=(("lambda", 0.5),)))
 
-    def outputs(live):
-        events = live.move(plan, None, lambda: False)
-        look = next(event.look for event in events if isinstance(event, LookReady))
+    def outputs(live, plan=plan):
+        look = next(event.look for event in list(live.move(plan, None, lambda: False)) if isinstance(event, LookReady))
         return torch.tensor(look.conflicts["output"].values)
 
     moved, fresh = (LiveMerge(models[0], models[1:], names) for _ in range(2))
     expected = outputs(fresh)
     list(moved.move(first, None, lambda: False))
-    monkeypatch.setattr(live_deltas, "merged_delta", None)  # whoever calls it fails
-    torch.testing.assert_close(outputs(moved), expected)
+    with monkeypatch.context() as context:
+        context.setattr(Pictures, "view", None)  # whoever calls it fails
+        torch.testing.assert_close(outputs(moved), expected)
     assert torch.isfinite(expected).all()
+    unmeasured = replace(first.recipe, calibration=None)
+    assert outputs(moved, make_plan(unmeasured)).isnan().all()
+    torch.testing.assert_close(outputs(moved), expected)
 
 
 def test_gains_of_a_shaped_merge_are_refused_before_anything_is_measured(family):

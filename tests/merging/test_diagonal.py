@@ -9,7 +9,7 @@ import torch
 from merging import live_deltas
 from merging.checkpoint import open_checkpoint
 from merging.live import LiveMerge
-from merging.live_events import FocusReady, LookReady
+from merging.live_events import FocusReady, FoldedReady, LookReady, Stale
 from merging.plan import make_plan
 from merging.recipe import Expert, Lock, Recipe
 from tests.pico import make_family
@@ -25,12 +25,12 @@ def folder(tmp_path_factory):
     return home
 
 
-def start(folder):
-    return LiveMerge(open_checkpoint("base", folder), [open_checkpoint(name, folder) for name in NAMES], NAMES)
+def start(folder, **how):
+    return LiveMerge(open_checkpoint("base", folder), [open_checkpoint(n, folder) for n in NAMES], NAMES, **how)
 
 
-def recipe(folder, method="resm", weights=(1.0, 1.0, 1.0), locks=(), **parameters):
-    experts = tuple(Expert(name, (("weight", weight),)) for name, weight in zip(NAMES, weights, strict=True))
+def recipe(folder, method="resm", weights=(1.0, 1.0, 1.0), locks=(), names=NAMES, **parameters):
+    experts = tuple(Expert(name, (("weight", weight),)) for name, weight in zip(names, weights, strict=True))
     settings = {"exclude": ("*embed*", "*lm_head*"), **{key.rstrip("_"): value for key, value in parameters.items()}}
     return Recipe(method, "base", experts, tuple(settings.items()), dtype="float32", locks=locks, folder=folder)
 
@@ -56,27 +56,34 @@ def same(ours, fresh):
 
 
 SUPPRESSED = {"outlier_mode": "layer_suppress", "outlier_threshold": 1.0}
+TURNED = {"names": ("harmless", "helpful"), "weights": (1.0, 1.0)}
 MOVES = [
     pytest.param("resm", {}, {"weights": (0.3, -1.0, 1.7)}, id="weights"),
     pytest.param("resm", {}, {"lambda_": 0.0}, id="nothing is left"),
     pytest.param("tsv_m", {}, {"weights": (0.3, 2.0, 1.0), "lambda_": 1.3}, id="another method"),
     pytest.param("resm", {"weights": (1.0, 0.0, 1.0)}, {"weights": (0.5, 0.0, 2.0)}, id="two of three experts"),
     pytest.param("resm", SUPPRESSED, SUPPRESSED | {"outlier_strength": 0.4}, id="whole layers suppressed less"),
-    pytest.param("resm", {"outlier_mode": "none"}, SUPPRESSED | {"outlier_threshold": 3.0}, id="whole layers"),
+    pytest.param("resm", SUPPRESSED | TURNED, SUPPRESSED | TURNED | {"weights": (2.0, 0.5)}, id="another order"),
 ]
 
 
+@pytest.mark.parametrize("whole", [0, 1 << 30], ids=["large", "small"])
 @pytest.mark.parametrize(("method", "before", "after"), MOVES)
-def test_all_matrices_follow_without_being_merged_again(folder, monkeypatch, method, before, after):
-    live, fresh = start(folder), start(folder)
+def test_all_matrices_follow_without_being_merged_again(folder, monkeypatch, method, before, after, whole):
+    """And of a large family without a look at its entries."""
+    live, fresh = start(folder, whole=whole), start(folder, whole=whole)
     look(live, recipe(folder, method, **before))
     plan = make_plan(recipe(folder, method, **after))
     expected, state = look(fresh, plan.recipe), fresh.state(plan)
     with monkeypatch.context() as context:
         context.setattr(live_deltas, "merged_delta", None)  # whoever calls it fails
+        context.setattr(live.held, "read", None)
         moved = live.move(plan, DOWN, lambda: False)
         assert same(next(event.look for event in moved if isinstance(event, LookReady)), expected)
-    list(moved)
+    assert FoldedReady in map(type, moved)
+    folded = live.folded(plan)
+    assert folded
+    assert folded.folds.keys() == {matrix.name for matrix in live.family.matrices}
     assert all(torch.equal(tensor, state[name]) for name, tensor in live.state(plan).items())
 
 
@@ -102,15 +109,33 @@ def test_the_open_matrix_still_comes_first(folder):
     events = list(live.move(make_plan(recipe(folder, weights=(0.5, 1, 1))), DOWN, lambda: False))
     at = [type(event) for event in events]
     assert at.index(FocusReady) < at.index(LookReady)
-    assert events[at.index(FocusReady)].view == events[at.index(LookReady)].look.views[DOWN]
+    assert events[at.index(FocusReady)].view is events[at.index(LookReady)].look.views[DOWN]
+
+
+def test_a_move_that_a_later_one_overtook_ends_without_pictures(folder):
+    live = start(folder)
+    look(live, recipe(folder))
+    events = live.move(make_plan(recipe(folder, weights=(0.5, 1, 1))), None, lambda: True)
+    assert list(map(type, events)) == [Stale]
+
+
+def test_matrices_that_a_lock_let_go_join_the_others(folder, monkeypatch):
+    live = start(folder)
+    look(live, recipe(folder, locks=(Lock("base", ("*.layers.1.*",)),)))
+    look(live, recipe(folder))
+    monkeypatch.setattr(live_deltas, "merged_delta", None)  # whoever calls it fails
+    assert next(
+        e for e in live.move(make_plan(recipe(folder, lambda_=0.5)), DOWN, lambda: False) if type(e) is LookReady
+    )
 
 
 @pytest.mark.parametrize(
     "moved",
     [
         pytest.param({"locks": (Lock("base", ("*.layers.1.*",)),)}, id="a lock"),
-        pytest.param({"outlier_mode": "none", "outlier_threshold": 1.5}, id="a threshold that the tails show"),
-        pytest.param({"outlier_mode": "none", "shaper": "mean"}, id="a shaper"),
+        pytest.param({"outlier_threshold": 1.5}, id="a threshold that the tails show"),
+        pytest.param({"outlier_mode": "layer_suppress"}, id="whole layers, whose entries must be looked at"),
+        pytest.param({"shaper": "mean"}, id="a shaper"),
     ],
 )
 def test_what_it_cannot_tell_of_is_merged_again(folder, moved):

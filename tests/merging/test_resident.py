@@ -59,6 +59,7 @@ MOVES = [
     {"space": "core"},
     {"shaper": "star"},
     {"method": "tsv_m"},
+    {"method": "tsv_m", "exclude": ("*k_proj*",)},
     {"method": "iso_c"},
     {"method": "ties"},
     {"method": "linear"},
