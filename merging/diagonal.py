@@ -72,7 +72,9 @@ def renewed(
     known: "Diagonal | None", step: Step, seen: Mapping[str, Seen], merged: Mapping[str, Merged], pictures: Pictures,
     held: Resident,
 ) -> "Diagonal | None":  # fmt: skip
-    """`known` where it has all matrices of a move whose folds are closed (no `core`), else what has."""
+    """What the next moves follow from: `known` where it has all matrices of this move that have closed folds (no
+    `core`), else a new one. None of a method without `diagonal`.
+    """
     if step.plan.method.diagonal is None:
         return None
     folds = {name: fold for name, fold in merged.items() if isinstance(fold, Fold) and not fold.core}

@@ -205,7 +205,8 @@ def merge_method(
     triplets: of the factors it reads leading triplets, spectra and single deltas, never the stack of all deltas.
     diagonal: of a method whose result is `spectral.fold`'s, `diagonal(factors, weights, **knobs)`: the numbers that it
     multiplies each expert's singular values by, and the mean weight that it gives each expert's entries, if it changes
-    any. A move of weights or scale then takes all matrices at once (`merging/diagonal.py`).
+    any; of the factors it reads single deltas at most. A move of weights or scale then takes all matrices at once
+    (`merging/diagonal.py`).
     across: `across(read, **knobs) -> Tensor | None`, a statistic of the matrix whose factors `read()` gives, or None
     without reading them where its knobs need none; the function receives the maximum over the matrices as `peak`.
     blocks: an entry of the result depends on the same entry of each input ("flat"), or on its row of the first axis
