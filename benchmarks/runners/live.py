@@ -23,7 +23,8 @@ SHOWN = "model.layers.0.self_attn.q_proj.weight"
 LAYERS = 32  # of an 8 B model, and its matrices by those of the same shape that every family here has
 KIN = {"self_attn.q": "q", "self_attn.k": "k", "self_attn.v": "k", "self_attn.o": "q", "mlp.gate": "gate",
        "mlp.up": "gate", "mlp.down": "gate"}  # fmt: skip
-ROUNDS = 5  # of a weight move; the least counts
+ROUNDS = 5  # the least counts
+MOVES = 20  # of a weight, which takes milliseconds; the least counts
 RANKS = (0.28, 0.26, 0.24)  # of all directions; where a rank's moves go from 0.3
 start = ready()
 torch.set_num_threads(1)
@@ -126,9 +127,9 @@ def materialise(plan: Plan) -> tuple[float, float]:
 (shown, _), (cold, look), _ = cpu(recipe(), FocusReady, LookReady, FoldedReady)
 written, product = map(min, zip(*(materialise(make_plan(recipe())) for _ in range(ROUNDS)), strict=True))
 planned = min(planning() for _ in range(ROUNDS))
-weight = least(*(recipe(1 + i / 10) for i in range(1, ROUNDS)))
-least(recipe(mode="layer_suppress"))
-layer = least(*(recipe(mode="layer_suppress", strength=1 - i / 10) for i in range(1, ROUNDS)))
+weight = least(*(recipe(1 + i / 100) for i in range(1, MOVES)))
+list(cpu(recipe(mode="layer_suppress"), FoldedReady))
+layer = least(*(recipe(mode="layer_suppress", strength=1 - i / MOVES) for i in range(1, MOVES)))
 rank = least(*(recipe(budget=budget) for budget in RANKS), until=FocusReady)
 next(live.prepare(lambda: False))  # what idle time finds first: the next step's directions in the shown matrix
 step = least(*(recipe(budget=RANKS[-1] - i % 2 / 50) for i in range(1, ROUNDS)), until=FocusReady)
