@@ -12,7 +12,7 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -78,7 +78,7 @@ def main() -> None:
     parser.add_argument("--size", choices=SIZES, default="small")
     parser.add_argument("--peers", help="a Python with mergekit 0.1.5 and fusion_bench 0.2.33")
     parser.add_argument("--folder", type=Path, default=ROOT / ".bench", help="where family and merges lie")
-    parser.add_argument("--repeat", type=int, default=3, help="times each is run; the least counts")
+    parser.add_argument("--repeat", type=int, default=3, help="times each of ours is run; the least counts")
     parser.add_argument(
         "--only",
         nargs="+",
@@ -121,37 +121,32 @@ class Bench:
     repeat: int
 
     def element_wise(self, wanted: Sequence[Row]) -> list[str]:
-        rows, kept, out = [], str(self.folder / "profile"), str(self.folder / "floor")
+        rows, kept = [], str(self.folder / "profile")
         shutil.rmtree(kept, ignore_errors=True)
         learned = 0.0
         for row in wanted:
             names = ["base", *EXPERTS[: row.experts]] if row.base else EXPERTS[: row.experts]
-            models, files = [str(self.home / name) for name in names], self._recipe(row)
-            if row.profile and not learned:
-                learned = self._run(sys.executable, "profile", str(self.home), "exact", kept).cpu
-            turns = {"floor": (sys.executable, "floor", out, *models), "ours": (sys.executable, "ours", *files),
-                     "mergekit": (self.peers, "by_mergekit", *files)}  # fmt: skip
-            if row.aim:
-                turns["loop"] = (sys.executable, "bare", row.method, out, *models)
-            if row.profile:
-                turns["known"] = (sys.executable, "ours", *files, kept)
-                turns["known loop"] = (sys.executable, "bare", f"known {row.method}", out, *models)
-            cost = self._in_turn(turns)
-            floor, ours, theirs = cost["floor"], cost["ours"], cost["mergekit"]
+            models = [str(self.home / name) for name in names]
+            floor = self._least("floor", str(self.folder / "floor"), *models)
+            files = self._recipe(row)
+            ours, theirs = self._least("ours", *files), self._run(self.peers, "by_mergekit", *files)
             most, least = row.aim or (None, None)
-            aims = {"ours": most, "loop": None, "known": PROFILED, "known loop": None}
-            cells = [_cell(cost[key].cpu / floor.cpu, aim) if key in cost else "" for key, aim in aims.items()]
+            loop = self._loop(row.method, models, floor) if row.aim else ""
+            cells = [_cell(ours.cpu / floor.cpu, most), loop, "", ""]
+            if row.profile:
+                learned = learned or self._run(sys.executable, "profile", str(self.home), "exact", kept).cpu / floor.cpu
+                known = self._least("ours", *files, kept).cpu / floor.cpu
+                cells[2:] = [_cell(known, PROFILED), self._loop(f"known {row.method}", models, floor)]
             rows.append(f"| `{row.method}` | {' | '.join(cells)} | {theirs.cpu / floor.cpu:.1f} | "
                         f"**{_cell(theirs.cpu / ours.cpu, least, up=True)}** | "
                         f"{ours.anonymous >> 20} | {theirs.anonymous >> 20} | "
                         f"{ours.said['first']:.1f} | {theirs.start:.1f} |")  # fmt: skip
             print(rows[-1], file=sys.stderr)
-        said = [f"A profile is what the live merge keeps of the layers' matrices; it takes {learned:.1f} s once."]
+        said = [f"A profile is what the live merge keeps of the layers' matrices; it costs {learned:.1f} floors once."]
         return [
-            f"Element-wise, the least of {self.repeat} runs in turn: CPU as a multiple of reading the models and",
-            "writing one (the floor, through mapped files as the peers read; where page faults are dear, reading",
-            "without them costs less), mergekit's over ours, peak anonymous MB above imports; CPU seconds to our first",
-            "tensor, and to the end of mergekit's imports.",
+            "Element-wise: CPU as a multiple of reading the models and writing one (the floor, through mapped files as",
+            "the peers read; where page faults are dear, reading without them costs less), mergekit's over ours,",
+            "peak anonymous MB above imports; CPU seconds to our first tensor, and to the end of mergekit's imports.",
             "In brackets what we aim at. Loop: the same passes over the entries in one bare loop without a plan, its",
             "thresholds and factors given, with the sha256 of what is written, which the manifest needs and mergekit",
             "has none of (`runners/bare.py`): an aim below it is out of torch's reach on this machine. What ours does",
@@ -249,12 +244,11 @@ class Bench:
             *rows,
         ]
 
-    def _in_turn(self, commands: Mapping[str, Sequence[str]]) -> dict[str, Cost]:
-        """The least of some runs of each, one after the other, so that a busy minute of the machine meets them all."""
-        each = [{key: self._run(*command) for key, command in commands.items()} for _ in range(self.repeat)]
-        return {key: min((costs[key] for costs in each), key=lambda cost: cost.cpu) for key in commands}
+    def _loop(self, method: str, models: Sequence[str], floor: Cost) -> str:
+        return f"{self._least('bare', method, str(self.folder / 'floor'), *models).cpu / floor.cpu:.1f}"
 
     def _least(self, runner: str, *args: str) -> Cost:
+        """Of runs without a pause: memory that a virtual machine has given back takes it thrice as long to get."""
         return min((self._run(sys.executable, runner, *args) for _ in range(self.repeat)), key=lambda cost: cost.cpu)
 
     def _run(self, python: str, runner: str, *args: str) -> Cost:
