@@ -87,6 +87,17 @@ def test_all_matrices_follow_without_being_merged_again(folder, monkeypatch, met
     assert all(torch.equal(tensor, state[name]) for name, tensor in live.state(plan).items())
 
 
+def test_of_the_experts_that_are_left_no_deltas_are_kept_twice(folder):
+    live = start(folder)
+    look(live, recipe(folder, weights=(1.0, 0.0, 1.0)))
+    known = live._diagonal and live._diagonal._known
+    assert known
+    for each in known:
+        held = live.held.read(each.tensor.name)[1].deltas
+        assert len(each.factors.deltas) == 2
+        assert each.factors.deltas[1].untyped_storage().data_ptr() == held.untyped_storage().data_ptr()
+
+
 def test_cosines_and_spectra_are_those_of_the_merged_weights(folder):
     live = start(folder)
     plan = make_plan(recipe(folder, weights=(-0.5, 2.0, 0.3)))

@@ -7,10 +7,12 @@ import pytest
 import torch
 from torch import tensor
 
+from merging.blocks import whole
 from merging.drawn import drawn_shares
 from merging.engine import merged_tensors
 from merging.masks import keep_chances
 from merging.methods import METHODS
+from merging.methods.sce import select
 from merging.plan import check, make_plan
 from merging.random_bits import uniform_bits
 from merging.recipe import parse_recipe
@@ -165,6 +167,18 @@ def test_sce_selects_calculates_erases():
     small = [[1e-4, 2e-4], [3e-4, 6e-4]]
     close(run("sce", small), [2e-4, 4e-4])
     close(run("sce", small, convention="paper"), [2.8e-4, 5.6e-4])
+
+
+def test_sces_shares_hang_on_no_place_in_memory():
+    """An export reads rows elsewhere than the live merge, and must write the same bytes."""
+    n = 5001
+    rows = torch.randn(3, n, generator=torch.Generator().manual_seed(0))
+    found = set()
+    for place in range(16):
+        elsewhere = torch.zeros(3, n + 16)[:, place : place + n]
+        elsewhere.copy_(rows)
+        found.add(select(whole(elsewhere), select_topk=1.0, convention="mergekit").shares)
+    assert len(found) == 1
 
 
 def test_ram_keeps_what_one_expert_changed():
