@@ -12,6 +12,7 @@ from merging.live import LiveMerge
 from merging.live_events import FocusReady, FoldedReady, LookReady, Stale
 from merging.plan import make_plan
 from merging.recipe import Expert, Lock, Recipe
+from merging.resident import Deltas
 from tests.pico import make_family
 
 NAMES = ("helpful", "honest", "harmless")
@@ -85,6 +86,21 @@ def test_all_matrices_follow_without_being_merged_again(folder, monkeypatch, met
     assert folded
     assert folded.folds.keys() == {matrix.name for matrix in live.family.matrices}
     assert all(torch.equal(tensor, state[name]) for name, tensor in live.state(plan).items())
+
+
+def test_of_a_large_family_a_new_rule_reads_one_matrix_at_a_time(folder, monkeypatch):
+    live = start(folder, whole=0)
+    look(live, recipe(folder, outlier_mode="none"))
+    read, at_once = Deltas.tensor, []
+
+    def counted(self):
+        found = read(self)
+        at_once.append(sum(factors.deltas._tensor is not None for factors in live.held._lean.values()))
+        return found
+
+    monkeypatch.setattr(Deltas, "tensor", counted)
+    look(live, recipe(folder, **SUPPRESSED))
+    assert set(at_once) == {1}
 
 
 def test_of_the_experts_that_are_left_no_deltas_are_kept_twice(folder):
