@@ -96,7 +96,8 @@ class Diagonal:
             tensor = step.plan.tensor(name)
             places = tuple(step.order[t] for t in kept_inputs(step.plan, tensor))
             factors, along = held.matrix(name), pictures.along(step, name, fold)
-            self._known.append(Known(tensor, seen[name], fold, _lazy(factors, places), places, along))
+            lazy = replace(factors, deltas=cast("Tensor", Picked(factors.deltas, range(len(factors.deltas)))))
+            self._known.append(Known(tensor, seen[name], fold, lazy.select(places), places, along))
             strengths.append(fold.strengths.cpu().numpy())
             inner.append(pictures.crossed(factors, fold).inner.cpu().numpy())
             norms.append([delta.norm for delta in pictures.facts(name).deltas])
@@ -161,25 +162,18 @@ def _scales(
     return plan.method.diagonal(known.factors, weights, **method_settings(plan, tensor, keep))
 
 
-def _lazy(factors: Factors, places: Sequence[int]) -> Factors:
-    """`factors.select(places)` without a copy of their deltas, which moves hardly ever ask for."""
-    deltas = factors.deltas
-    ids, low = tuple(factors.ids[t] for t in places), tuple(factors.low[t] for t in places)
-    return replace(factors, deltas=cast("Tensor", Picked(deltas, tuple(places))), ids=ids, low=low)
-
-
 @dataclass(frozen=True)
 class Picked:
-    """Some of a stack of deltas, one at a time."""
+    """Some of a stack of deltas, one at a time: a choice among them is no copy."""
 
     deltas: Tensor
-    places: tuple[int, ...]
+    places: Sequence[int]
 
     def __len__(self) -> int:
         return len(self.places)
 
-    def __getitem__(self, t: int) -> Tensor:
-        return self.deltas[self.places[t]]
+    def __getitem__(self, t: int | list[int]) -> "Tensor | Picked":
+        return self.deltas[self.places[t]] if isinstance(t, int) else Picked(self.deltas, [self.places[i] for i in t])
 
 
 def _rows(arrays: Sequence[np.ndarray]) -> np.ndarray:
