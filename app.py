@@ -22,7 +22,6 @@ def main() -> int:
             return 2
         os.environ[TOLD] = device  # for the live worker and every long job
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
     port = _port(os.environ.get("PORT", "7860"))
     if port is None:
         print(f"PORT must be a number from 1 to 65535, not {os.environ['PORT']!r}.", file=sys.stderr)

@@ -134,7 +134,7 @@ def explained(hub: Hub, source: str = "") -> Iterator[None]:
         raise _refused(error, hub, source) from None
     except OfflineModeIsEnabled:
         raise UserError("E_OFFLINE", "the Hub may not be asked: HF_HUB_OFFLINE is set.", where=where, kept=kept,
-                        do="Unset it, or use a model that is on this machine.") from None  # fmt: skip
+                        do="Start again without it, or use a model that is on this machine.") from None  # fmt: skip
     except httpx2.TimeoutException:
         what = f"the Hub did not answer within {TIMEOUT:.0f} seconds."
         raise UserError("E_OFFLINE", what, where=where, kept=kept, do="Try again.") from None

@@ -119,78 +119,9 @@ def Lambda(high: float = 2.0, *, screen: float = 1.0) -> Knob:
     return Number(0.0, high, 0.05, 1.0, "Scale λ", help, screen=screen, strict=False, first=True, moves="diagonal")
 
 
-@dataclass(frozen=True)
-class Method:
-    """A merge method and everything the page, the command line and the tests need to know of it."""
-
-    id: str
-    title: str
-    paper: Paper
-    summary: str
-    note: str
-    space: Space
-    knobs: tuple[Knob, ...]
-    experts: tuple[int, int]
-    uses_weight: bool
-    shares: bool
-    base_first: bool
-    takes_base: bool
-    keeps_zero: bool
-    random: bool
-    draws: Callable[..., Any] | None
-    triplets: bool
-    diagonal: Callable[..., Any] | None
-    across: Callable[..., Any] | None
-    blocks: Literal["", "flat", "rows"]
-    measure: Callable[..., Any] | None
-    magnitudes: bool
-    calibrated: Calibrated
-    gate: Callable[..., Any] | None
-    version: int
-    fn: Callable[..., Any]
-
-    def __call__(self, *args: Any, **settings: Any) -> Any:
-        return self.fn(*args, **settings)
-
-    def knob(self, key: str) -> Knob | None:
-        return next((knob for knob in self.knobs if knob.key == key), None)
-
-    def space_with(self, base: str | None) -> Space:
-        """What the first argument holds in a recipe with this base (None: without one)."""
-        if self.space == "either":
-            return "delta" if base else "weights"
-        return self.space
-
-    @property
-    def spectral(self) -> bool:
-        return self.space == "factors"
-
-
-def merge_method(
-    *,
-    title: str,
-    paper: Paper,
-    space: Space = "delta",
-    experts: tuple[int, int] = (1, 64),
-    note: str = "",
-    uses_weight: bool = True,
-    shares: bool = False,
-    base_first: bool = False,
-    takes_base: bool = False,
-    keeps_zero: bool = False,
-    random: bool = False,
-    draws: Callable[..., Any] | None = None,
-    triplets: bool = False,
-    diagonal: Callable[..., Any] | None = None,
-    across: Callable[..., Any] | None = None,
-    blocks: Literal["", "flat", "rows"] = "",
-    measure: Callable[..., Any] | None = None,
-    magnitudes: bool = False,
-    calibrated: Calibrated = "",
-    gate: Callable[..., Any] | None = None,
-    version: int = 1,
-) -> Callable[[Callable[..., Any]], Method]:
-    """Register the function below as a merge method named after it.
+@dataclass(frozen=True, kw_only=True)
+class Traits:
+    """What a method says of itself beside its knobs.
 
     space: what the first argument holds. "delta": (T, *shape) float32 expert minus base; "weights": (T, *shape) the
     models themselves; "factors": `spectral.Factors` of one matrix (other tensors take the weighted mean); "either":
@@ -221,42 +152,66 @@ def merge_method(
     matrix where that is below; NaN for an expert that it never changes. For pictures.
     """
 
-    def decorate(fn: Callable[..., Any]) -> Method:
+    title: str
+    paper: Paper
+    note: str = ""
+    space: Space = "delta"
+    experts: tuple[int, int] = (1, 64)
+    uses_weight: bool = True
+    shares: bool = False
+    base_first: bool = False
+    takes_base: bool = False
+    keeps_zero: bool = False
+    random: bool = False
+    draws: Callable[..., Any] | None = None
+    triplets: bool = False
+    diagonal: Callable[..., Any] | None = None
+    across: Callable[..., Any] | None = None
+    blocks: Literal["", "flat", "rows"] = ""
+    measure: Callable[..., Any] | None = None
+    magnitudes: bool = False
+    calibrated: Calibrated = ""
+    gate: Callable[..., Any] | None = None
+    version: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method(Traits):
+    """A merge method and everything the page, the command line and the tests need to know of it."""
+
+    id: str
+    summary: str
+    knobs: tuple[Knob, ...]
+    fn: Callable[..., Any]
+
+    def __call__(self, *args: Any, **settings: Any) -> Any:
+        return self.fn(*args, **settings)
+
+    def knob(self, key: str) -> Knob | None:
+        return next((knob for knob in self.knobs if knob.key == key), None)
+
+    def space_with(self, base: str | None) -> Space:
+        """What the first argument holds in a recipe with this base (None: without one)."""
+        if self.space == "either":
+            return "delta" if base else "weights"
+        return self.space
+
+    @property
+    def spectral(self) -> bool:
+        return self.space == "factors"
+
+
+class merge_method(Traits):
+    """Makes the function below a merge method named after it, with these traits."""
+
+    def __call__(self, fn: Callable[..., Any]) -> Method:
         summary = inspect.cleandoc(fn.__doc__ or "").split("\n\n")[0].replace("\n", " ")
-        if not (title and summary):
+        if not (self.title and summary):
             raise TypeError(f"method {fn.__name__} needs a title and a docstring")
         knobs = tuple(knobs_of(fn))
         for knob in knobs:
             check_defaults(fn.__name__, knob)
-        return Method(
-            id=fn.__name__,
-            title=title,
-            paper=paper,
-            summary=summary,
-            note=note,
-            space=space,
-            knobs=knobs,
-            experts=experts,
-            uses_weight=uses_weight,
-            shares=shares,
-            base_first=base_first,
-            takes_base=takes_base,
-            keeps_zero=keeps_zero,
-            random=random,
-            draws=draws,
-            triplets=triplets,
-            diagonal=diagonal,
-            across=across,
-            blocks=blocks,
-            measure=measure,
-            magnitudes=magnitudes,
-            calibrated=calibrated,
-            gate=gate,
-            version=version,
-            fn=fn,
-        )
-
-    return decorate
+        return Method(**vars(self), id=fn.__name__, summary=summary, knobs=knobs, fn=fn)
 
 
 def knobs_of(fn: Callable[..., Any]) -> list[Knob]:

@@ -226,7 +226,7 @@ def draw_rest(services: Services, page: Page, session: Session, turns: Turns, lo
 
 def draw_file(services: Services, page: Page, session: Session) -> Updates:
     """The recipe as text, where it is another one than was sent last: the same would take away what was typed since."""
-    updates = recipe.draw(page.recipe, session)
+    updates = recipe.draw(page.recipe, session, exams_of(services, session.recipe).full.probes)
     if services.texts.get(session.id) == updates[page.recipe.yaml]:
         return {}
     keep(services.texts, session.id, updates[page.recipe.yaml])

@@ -18,13 +18,14 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 @contextmanager
 def running_app(home: Path, **environment: str) -> Iterator[str]:
     """The address of the app, started as a user starts it; its log is server.log in `home`, its data folder."""
+    theirs = {key: value for key, value in os.environ.items() if key != "HF_HUB_OFFLINE"}  # which our tests set
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     with (home / "server.log").open("w") as log:
         process = subprocess.Popen(
             [sys.executable, "app.py"], cwd=ROOT, stdout=log, stderr=log,
-            env={**os.environ, "PORT": str(port), "MERGESCOPE_HOME": str(home), "HF_HUB_DISABLE_XET": "1",
+            env={**theirs, "PORT": str(port), "MERGESCOPE_HOME": str(home), "HF_HUB_DISABLE_XET": "1",
                  **environment},
         )  # fmt: skip
         try:

@@ -47,7 +47,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def server(home: Path, hub: FakeHub) -> Iterator[str]:
     """The address of `python app.py`, started as a user starts it."""
-    with running_app(home, HF_ENDPOINT=hub.url, HF_HOME=str(home / "hf"), HF_HUB_OFFLINE="0", HF_TOKEN="") as address:
+    with running_app(home, HF_ENDPOINT=hub.url, HF_HOME=str(home / "hf"), HF_TOKEN="") as address:
         yield address
 
 

@@ -2,15 +2,24 @@
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.browser.conftest import REMEMBERED, WINDOW, visit, visitor
+from tests.fake_hub import FakeHub
 
 pytestmark = pytest.mark.browser
 HONEST_ONLY = "merge_method: ties\nbase_model: assets/town/base\nmodels:\n- model: assets/town/honest\n"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _the_hub_is_left_alone(hub: FakeHub) -> Iterator[None]:
+    """Nobody names a model of it here."""
+    yield
+    assert hub.requests == []
 
 
 def tab(page: Page, name: str) -> None:

@@ -61,7 +61,7 @@ def test_whole_tensors_on_a_device_are_what_blocks_on_the_cpu_are(folder, method
 @pytest.mark.parametrize("method", EVERY)
 def test_every_method_stays_on_its_device(folder, method):
     plan = planned(folder, method)
-    with pretend_device() as device:
+    with pretend_device() as device, one_thread_a_matrix():
         peak = across_layers(plan, lambda tensor: read_deltas(plan, tensor, device)[1])
         found = {tensor.name: merged_tensor(plan, tensor, peak, device) for tensor in plan.tensors}
     same(found, merged(folder, method, "cpu"), 1e-4)

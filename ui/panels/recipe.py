@@ -66,12 +66,10 @@ def build() -> RecipePanel:
                        problem)  # fmt: skip
 
 
-def draw(panel: RecipePanel, session: Session) -> dict[Output, Any]:
-    return {panel.yaml: file_of(session).to_yaml(), panel.command: command_html(file_of(session))}
-
-
-def file_of(session: Session) -> Recipe:
-    return recipe_of(session)
+def draw(panel: RecipePanel, session: Session, probes: str) -> dict[Output, Any]:
+    """`probes` are those that the page scores these models by."""
+    recipe = recipe_of(session)
+    return {panel.yaml: recipe.to_yaml(), panel.command: command_html(recipe, probes)}
 
 
 def file_name(recipe: Recipe) -> str:
@@ -80,12 +78,12 @@ def file_name(recipe: Recipe) -> str:
     return kept[:40] or recipe.method
 
 
-def command_html(recipe: Recipe) -> str:
-    name = file_name(recipe)
+def command_html(recipe: Recipe, probes: str) -> str:
+    name, asked = file_name(recipe), "" if probes == "town" else f" --probes {probes}"
     lines = (
         f"python -m merging check {name}.yml",
         f"python -m eval export {name}.yml merged/{name}",
-        f"python -m eval score merged/{name}",
+        f"python -m eval score merged/{name}{asked}",
     )
-    where = '<p class="help">Run it in the folder that this app was started in.</p>'
+    where = f'<p class="help">With the recipe as {name}.yml in the folder that this app was started in.</p>'
     return f"<pre>{escape(chr(10).join(lines))}</pre>{where}"
