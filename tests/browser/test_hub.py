@@ -45,7 +45,7 @@ def test_a_family_is_found_downloaded_and_opened(page: Page):
     tab(page, "Board")  # models with words of their own know nothing of Town
     expect(page.locator("#main")).to_contain_text("60 standard questions")
     tab(page, "Recipe")
-    expect(page.locator(".command")).to_contain_text("--probes standard")
+    expect(page.locator(".command pre")).to_contain_text("--probes standard")
     tab(page, "Chat")
     expect(page.locator(".chip").first).to_have_attribute("data-probe", load_probes("quick").probes[0].id)
 

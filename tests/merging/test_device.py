@@ -8,7 +8,7 @@ from merging.compute import PINNED, across_layers, onto, read_deltas
 from merging.decompose import SVD, singular_values, svd
 from merging.device import Shares, divide
 from merging.eigen import eigenvalues, gram, top_by_torch, top_eigen
-from merging.engine import merged_tensors
+from merging.engine import merged_tensors, one_thread_a_matrix
 from merging.methods import METHODS as ALL
 from merging.pieces import merged_tensor
 from merging.plan import Plan, make_plan
