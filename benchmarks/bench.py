@@ -16,14 +16,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import torch
-import yaml
 from safetensors.torch import load_file
 
 from benchmarks.family import EXPERTS, SIZES, make_family
 from benchmarks.measured import Cost, run
+from benchmarks.rows import PROFILED, ROWS, SPECTRAL, Row
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).with_name("results.md")
@@ -31,54 +30,12 @@ PEERS = ("torch==2.13.0", "mergekit==0.1.5", "hydra-core", "bidict", "joblib", "
          "tensorboard", "pytest", "scipy")  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Row:
-    """One method with its settings; `models` of the family take part."""
-
-    method: str
-    settings: dict[str, Any]
-    own: dict[str, Any]  # of each expert
-    experts: int = 3
-    base: bool = True
-    aim: tuple[float, float] | None = None  # floors at most, times faster than mergekit at least
-    profile: bool = False  # it takes its thresholds from the profile that the live merge keeps
-
-    def recipe(self, home: Path) -> str:
-        models = [{"model": str(home / name), "parameters": self.own} for name in EXPERTS[: self.experts]]
-        document = {"merge_method": self.method, "models": models, "parameters": self.settings, "dtype": "bfloat16"}
-        return yaml.safe_dump({**document, **({"base_model": str(home / "base")} if self.base else {})})
-
-
-HALF = {"weight": 0.33, "density": 0.5}
-PROFILED = 3.0  # floors at most where the thresholds are known
-ROWS = (
-    Row("linear", {}, {"weight": 1.0}, base=False, aim=(1.5, 2.5)),
-    Row("task_arithmetic", {}, {"weight": 0.3}, aim=(1.5, 2.5)),
-    Row("slerp", {"t": 0.5}, {}, experts=1, aim=(2.0, 1.0)),
-    Row("model_stock", {}, {}, aim=(2.0, 1.5)),
-    Row("ties", {}, HALF, aim=(6.0, 8.0), profile=True),
-    Row("breadcrumbs", {}, HALF | {"gamma": 0.01}, aim=(6.0, 8.0), profile=True),
-    Row("della", {}, HALF | {"epsilon": 0.1}, aim=(6.0, 8.0)),
-    Row("sce", {"select_topk": 0.5}, {}, aim=(6.0, 8.0)),
-    Row("dare_linear", {}, HALF, aim=(3.0, 4.0)),
-    Row("dare_ties", {}, HALF, aim=(3.0, 4.0)),
-    Row("karcher", {}, {}, base=False),
-)
-EXCLUDE = {"exclude": ["*embed*", "*lm_head*"]}
-UNIFORM = {"rank_mode": "uniform", "outlier_mode": "none", **EXCLUDE}
-SPECTRAL = (
-    ("TSV-M, k = r/T", Row("tsv_m", EXCLUDE, {})),
-    ("RESM, k = r/T, clamped", Row("resm", {"rank_mode": "uniform", **EXCLUDE}, {})),
-    ("RESM, k = 10 %", Row("resm", UNIFORM | {"rank_budget": 0.3}, {})),
-)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", choices=SIZES, default="small")
     parser.add_argument("--peers", help="a Python with mergekit 0.1.5 and fusion_bench 0.2.33")
     parser.add_argument("--folder", type=Path, default=ROOT / ".bench", help="where family and merges lie")
-    parser.add_argument("--repeat", type=int, default=3, help="times each of ours is run; the least counts")
+    parser.add_argument("--repeat", type=int, default=3, help="times an element-wise merge is run; the least counts")
     parser.add_argument(
         "--only",
         nargs="+",
@@ -129,7 +86,7 @@ class Bench:
             models = [str(self.home / name) for name in names]
             floor = self._least("floor", str(self.folder / "floor"), *models)
             files = self._recipe(row)
-            ours, theirs = self._least("ours", *files), self._run(self.peers, "by_mergekit", *files)
+            ours, theirs = self._least("ours", *files), self._least("by_mergekit", *files, python=self.peers)
             most, least = row.aim or (None, None)
             loop = self._loop(row.method, models, floor) if row.aim else ""
             cells = [_cell(ours.cpu / floor.cpu, most), loop, "", ""]
@@ -142,16 +99,21 @@ class Bench:
                         f"{ours.anonymous >> 20} | {theirs.anonymous >> 20} | "
                         f"{ours.said['first']:.1f} | {theirs.start:.1f} |")  # fmt: skip
             print(rows[-1], file=sys.stderr)
-        said = [f"A profile is what the live merge keeps of the layers' matrices; it costs {learned:.1f} floors once."]
+        said = [
+            "With a profile: with what the live merge keeps of the layers' matrices, which costs "
+            f"{learned:.1f} floors once."
+        ]
         return [
-            "Element-wise: CPU as a multiple of reading the models and writing one (the floor, through mapped files as",
-            "the peers read; where page faults are dear, reading without them costs less), mergekit's over ours,",
-            "peak anonymous MB above imports; CPU seconds to our first tensor, and to the end of mergekit's imports.",
-            "In brackets what we aim at. Loop: the same passes over the entries in one bare loop without a plan, its",
-            "thresholds and factors given, with the sha256 of what is written, which the manifest needs and mergekit",
-            "has none of (`runners/bare.py`): an aim below it is out of torch's reach on this machine. What ours does",
-            "beside it: cuts are exact, and of the many magnitudes that a sample leaves about a cut all are counted,",
-            "where the loop counts one; a plan, a manifest, and a file that is on the disk at the end.",
+            "Element-wise. In columns `ours`, `loop` and `mergekit`: CPU as a multiple of the floor, which is",
+            "reading the models and writing one, through mapped files as the peers read (where page faults are dear,",
+            "reading without them costs less). mergekit / ours: how many times faster ours is. MB: peak anonymous",
+            "memory above imports. ours first, mergekit start: CPU seconds to our first tensor, and to the end of",
+            "mergekit's imports. In brackets stands what we aim at. Loop: the same passes over the entries in one",
+            "bare loop without a plan, its thresholds and factors given, with the sha256 of what is written, which",
+            "the manifest needs and mergekit has none of (`runners/bare.py`): an aim below it is out of torch's",
+            "reach on this machine. What ours does beside it: cuts are exact, and of the many magnitudes that a",
+            "sample leaves about a cut all are counted, where the loop counts one; a plan, a manifest, and a file",
+            "that is on the disk at the end.",
             *(said if learned else ()),
             "",
             "| method | ours | loop | with a profile | its loop | mergekit | mergekit / ours | ours MB | "
@@ -247,9 +209,9 @@ class Bench:
     def _loop(self, method: str, models: Sequence[str], floor: Cost) -> str:
         return f"{self._least('bare', method, str(self.folder / 'floor'), *models).cpu / floor.cpu:.1f}"
 
-    def _least(self, runner: str, *args: str) -> Cost:
+    def _least(self, runner: str, *args: str, python: str = sys.executable) -> Cost:
         """Of runs without a pause: memory that a virtual machine has given back takes it thrice as long to get."""
-        return min((self._run(sys.executable, runner, *args) for _ in range(self.repeat)), key=lambda cost: cost.cpu)
+        return min((self._run(python, runner, *args) for _ in range(self.repeat)), key=lambda cost: cost.cpu)
 
     def _run(self, python: str, runner: str, *args: str) -> Cost:
         shutil.rmtree(self.folder / "out", ignore_errors=True)
@@ -273,7 +235,10 @@ class Bench:
 
 def _cell(reached: float, aim: float | None, *, up: bool = False) -> str:
     """A ratio, and in brackets what it should be at most, or with `up` at least."""
-    return f"{reached:.1f}" + (f" ({'>=' if up else '<='} {aim:g})" if aim else "")
+    if not aim:
+        return f"{reached:.1f}"
+    met = reached >= aim if up else reached <= aim
+    return f"{reached:.1f} ({'>=' if up else '<='} {aim:g}{'' if met else ', missed'})"
 
 
 def _load(folder: Path) -> dict[str, torch.Tensor]:
@@ -299,7 +264,8 @@ def _head(size: str) -> list[str]:
         f"`make bench SIZE={size}`: Python {platform.python_version()}, {packages},",
         f"mergekit 0.1.5, FusionBench 0.2.33; {platform.machine()} with {torch.backends.cpu.get_cpu_capability()}, "
         f"one of {os.cpu_count()} cores.",
-        "Ratios of one run; they vary by about 30 % from run to run.",
+        "Ratios of one run; they vary by about 30 % from run to run. The models are made up (`benchmarks/family.py`):",
+        "`small` has 134 million parameters, `layer8b` is a layer of an 8 B model, cut to one matrix of each shape.",
         "",
     ]
 
