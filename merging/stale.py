@@ -17,13 +17,12 @@ def stale(old: Plan | None, new: Plan) -> What:
     if [e.fingerprint for e in old.experts] != [e.fingerprint for e in new.experts]:
         return "factors"
     found: set[What] = {"diagonal"}
-    knobs = (*new.method.knobs, *shared_knobs(new.method, new.recipe.base))
+    knobs = {knob.key: knob for knob in (*new.method.knobs, *shared_knobs(new.method, new.recipe.base))}
     for before, after in zip(old.tensors, new.tensors, strict=True):
         if [w == 0 for w in before.weights] != [w == 0 for w in after.weights]:
             found.add("fold")
-        if before.settings != after.settings:
-            moved = (k for k in knobs if before.settings.get(k.key) != after.settings.get(k.key))
-            found |= {_moves(knob, before.settings, after.settings) for knob in moved}
+        moved = (key for key, value in after.settings.items() if before.settings.get(key) != value and key in knobs)
+        found |= {_moves(knobs[key], before.settings, after.settings) for key in moved}
     return "factors" if "factors" in found else "fold" if "fold" in found else "diagonal"
 
 

@@ -177,7 +177,8 @@ class _Outliers:
         n = len(factors.deltas)
         if self.mode not in LAYER_MODES:
             return [1.0] * n
-        masses = [_outlier_mass(factors, t, self.kappa, self.scope, self.stat) for t in range(n)]
+        key = ("masses", factors.ids, self.kappa, self.scope, self.stat)
+        masses = factors.remember(key, lambda: [_outlier_mass(factors, t, *key[2:]) for t in range(n)])
         q = [1 - beyond / total if total else 1.0 for beyond, total in masses]
         if self.mode == "layer_emphasise":
             q = [beyond for beyond, _ in masses]
