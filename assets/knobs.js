@@ -19,11 +19,11 @@ function say(key, expert, value) {
   trigger("input");
 }
 
-// Rows that belong to one choice of another knob are there while it is chosen.
+// Rows that belong to some choices of another knob, "key=one|other", are there while one of them is chosen.
 function when() {
   for (const row of element.querySelectorAll("[data-when]")) {
-    const [key, choice] = row.dataset.when.split("=");
-    row.hidden = said[key] !== choice;
+    const [key, choices] = row.dataset.when.split("=");
+    row.hidden = !choices.split("|").includes(said[key]);
   }
 }
 

@@ -52,6 +52,7 @@ class Knob:
     first: bool = False  # shown at once; the other knobs wait under "more"
     moves: Moves = "factors"  # what a change makes stale at worst in a spectral method
     scales: tuple[str, ...] = ()  # a choice's key, then its values with which a change moves the diagonal alone
+    needs: tuple[str, ...] = ()  # a choice's key, then its values with which the knob does something; empty: with any
     key: str = ""  # the recipe's name for it, filled in by the decorator
 
 
@@ -69,6 +70,7 @@ def Number(
     first: bool = False,
     moves: Moves = "factors",
     scales: tuple[str, ...] = (),
+    needs: tuple[str, ...] = (),
 ) -> Knob:
     return Knob(
         "number",
@@ -84,6 +86,7 @@ def Number(
         first=first,
         moves=moves,
         scales=scales,
+        needs=needs,
     )
 
 

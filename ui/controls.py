@@ -100,6 +100,9 @@ def _shaping_rows(method: Method, said: Desk, recipe: Recipe) -> Iterable[dict[s
 
 def _row(knob: Knob, said: Desk, recipe: Recipe) -> dict[str, Any]:
     row: dict[str, Any] = {"key": knob.key, "kind": knob.kind, "label": knob.label, "help": knob.help}
+    if knob.needs:
+        choice, *values = knob.needs
+        row["when"] = f"{choice}={'|'.join(values)}"
     if knob.kind == "number":
         row |= {"low": knob.low, "high": knob.high, "step": knob.step, "start": knob.screen}
     if knob.kind == "choice":

@@ -163,8 +163,9 @@ def _pieces(turn: Turn) -> str:
 
 def _cell(answer: Answer, turn: Turn, probe: Probe | None, colours: Mapping[str, str]) -> str:
     waits = turn.running and answer.seconds is None
+    nothing = "no answer" if answer in turn.answers else "not asked"
     said = marked(answer.routing, colours) if answer.routing else ""
-    text = (said or escape(answer.text)).replace("\n", "<br>") or ("…" if waits else "<i>no answer</i>")
+    text = (said or escape(answer.text)).replace("\n", "<br>") or ("…" if waits else f"<i>{nothing}</i>")
     verdict = ""
     if probe and answer.seconds is not None:
         judged = judge(probe, answer.text)

@@ -29,6 +29,8 @@ def map_finding(look: Look, measure: Measure) -> str:
     if measure == "output" and not np.isfinite(conflict.values).any():
         return finding("What the experts put out is not measured yet.",
                      "Press Measure the experts, beside the method.")  # fmt: skip
+    if measure == "kept" and not np.isfinite(conflict.values).any():
+        return finding("The merge keeps nothing: it is the base.", "Cells without a change are empty.")
     if not np.isfinite(conflict.values).any():
         read = "Cells without a change are empty."
         return finding("Nothing to compare: no two experts change the same matrix.", read)

@@ -213,7 +213,8 @@ def draw_rest(services: Services, page: Page, session: Session, turns: Turns, lo
         return spectra.draw_tables(page.spectra, look, session) if look.views and session.tab in session.tables else {}
     if session.tab == "chat":
         updating = services.ready.get(session.id) != look.digest
-        title, asked = METHODS[session.recipe.method].title, exams_of(services, session.recipe).first.asked
+        drawn = services.drawn.get(session.id, session.recipe)  # whose merge answers
+        title, asked = METHODS[drawn.method].title, exams_of(services, session.recipe).first.asked
         return chat.draw(page.chat, asked, turns, look.family.experts, title, updating)
     if session.tab == "board":
         return draw_board(services, page, session, look)

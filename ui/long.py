@@ -23,6 +23,7 @@ from ui.conversation import Turns
 from ui.found import Found, with_event
 from ui.jobs import Job
 from ui.live import Updates, draw_board, draw_search, kept, status_line
+from ui.measured import refuse_missing
 from ui.page import Page
 from ui.panels import apart
 from ui.panels.recipe import file_name
@@ -69,6 +70,7 @@ def score_apart(services: Services, page: Page, session: Session, turns: Turns) 
 
 
 def _score(services: Services, page: Page, session: Session, turns: Turns, exam: Exam, *more: str) -> Iterator[Updates]:
+    refuse_missing(session.recipe)
     recipe = recipe_of(session)
     digest = make_plan(recipe).digest
     asked = ("--probes", exam.probes, "--split", exam.split)
@@ -79,6 +81,7 @@ def _score(services: Services, page: Page, session: Session, turns: Turns, exam:
 
 def save(services: Services, page: Page, session: Session, turns: Turns) -> Iterator[Updates]:
     """Write the merged model to the data folder and zip it for download."""
+    refuse_missing(session.recipe)
     recipe = recipe_of(session)
     name = file_name(recipe)
     about = {"digest": make_plan(recipe).digest, "name": name}

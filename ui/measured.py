@@ -90,13 +90,14 @@ def texts_read(recipe: Recipe) -> str:
 
 def refuse_missing(recipe: Recipe) -> None:
     if is_missing(recipe):
-        needs = recipe.method if METHODS[recipe.method].calibrated else dict(recipe.parameters).get("shaper")
+        method = METHODS[recipe.method]
+        needs = method.title if method.calibrated else f"The shaper `{dict(recipe.parameters).get('shaper')}`"
         by = "what the experts read"
         if _stream(recipe) == "gradients":
             by = "how much the experts' answers depend on each weight"
         raise UserError(
             "E_CALIBRATION",
-            f"`{needs}` merges by {by}, which is not measured yet.",
+            f"{needs} merges by {by}, which is not measured yet.",
             kept="Your last good merge is still live.",
             do="Press Measure the experts.",
         )

@@ -53,7 +53,7 @@ def health_finding(health: Health) -> str:
     read = " ".join(health.alarms) or f"{health.spoken} short answers and {len(health.sides)} good ones read."
     if health.alarms:
         return finding("This merge looks broken.", read)
-    return finding("Sound: nothing here says that the merge is broken.", read)
+    return finding("Sound, as far as a few seconds tell.", read)
 
 
 def tried_finding(tries: Sequence[Try], sure: Sequence[float], now: str) -> str:

@@ -13,6 +13,7 @@ from ui.desk import apply_recipe
 from ui.history import again
 from ui.live import Updates
 from ui.long import start_job
+from ui.measured import refuse_missing
 from ui.page import Page
 from ui.panels.search import MOST_TRIES, clicked
 from ui.services import Services, exams_of
@@ -28,6 +29,7 @@ def start(
         raise UserError("E_SEARCH", "A search needs a number of tries, or of minutes.", do="Fill in one of them.")
     if (trials and not 1 <= trials <= MOST_TRIES) or (minutes and minutes < 0):
         raise UserError("E_SEARCH", f"A search makes 1 to {MOST_TRIES} tries, in some time.")
+    refuse_missing(session.recipe)
     recipe = recipe_of(session)
     budget = [*(("--trials", str(int(trials))) if trials else ()), *(("--minutes", str(minutes)) if minutes else ())]
     command = ("-m", "eval", "search", "recipe.yml", "best.yml", "--sampler", sampler, "--aim", aim, *budget,

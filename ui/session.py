@@ -142,8 +142,9 @@ def checked(recipe: Recipe, base: str | None) -> Recipe:
         raise UserError("E_METHOD", f"There is no method called `{recipe.method[:60]}`.",
                         where="merge_method", do=nearest(recipe.method, METHODS) or f"Known: {known}.")  # fmt: skip
     if recipe.slices or any(stage.slices or stage.name == recipe.base for stage in recipe.stages):
+        has = "slices" if recipe.slices or any(stage.slices for stage in recipe.stages) else "a merge for its base"
         raise UserError("E_SLICES", "The page shows one merge of whole models on a base in a folder; this recipe has "
-                        "slices, or a merge for its base.", where="recipe",
+                        f"{has}.", where="recipe",
                         do="Run it with `python -m merging merge RECIPE.yml OUT/`.")  # fmt: skip
     listed = [e for e in recipe.experts if e.model != recipe.base or e.parameters]
     if not 1 <= len(listed) <= MAX_EXPERTS:

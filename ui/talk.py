@@ -13,6 +13,7 @@ from merging.errors import UserError
 from merging.methods import METHODS
 from ui.conversation import Turns, answers_html, asked, ended, heard, messages
 from ui.live import Updates, sources_of
+from ui.measured import refuse_missing
 from ui.page import Page
 from ui.panels import chat
 from ui.services import Services, keep, newest
@@ -83,6 +84,7 @@ def _answer(
             kept="Its answers go on; what is in the box stays there.",
             do="Wait for it, or stop it first.",
         )
+    refuse_missing(session.recipe)
     sources = sources_of(session)
     beside = [name for name in BESIDE if name in (data[page.chat.beside] or ())]
     models = ("merge", *beside, "base", *sources.names)
@@ -119,11 +121,11 @@ def _show(services: Services, page: Page, session: Session, turns: Turns) -> Upd
 
 
 def _html(services: Services, page: Page, session: Session, turns: Turns) -> str:
-    latest = newest(services, session)
+    drawn = services.drawn.get(session.id, session.recipe)
     look = services.looks.get(session.id)
     updating = look is not None and services.ready.get(session.id) != look.digest
     names = look.family.experts if look else sources_of(session).names
-    return answers_html(turns, names, chat.probes_by_id(), METHODS[latest.recipe.method].title, updating)
+    return answers_html(turns, names, chat.probes_by_id(), METHODS[drawn.method].title, updating)
 
 
 def _idle(page: Page) -> Updates:

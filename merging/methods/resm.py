@@ -56,7 +56,8 @@ def resm(
     weights: Tensor,
     *,
     rank_budget: Annotated[
-        float, Number(0.02, 1.0, 0.02, 1.0, "Rank", "More keeps skills; less drops noise.", first=True, moves="fold")
+        float,
+        Number(0.02, 1.0, 0.02, 1.0, "Rank", "Share of directions, split among experts.", first=True, moves="fold"),
     ],
     sparsity_threshold: Annotated[
         float,
@@ -73,6 +74,7 @@ def resm(
             "How firmly extreme entries are reweighted.",
             first=True,
             scales=SCALES,
+            needs=("outlier_mode", "huber", "drop", *LAYER_MODES),
         ),
     ],
     lambda_: Annotated[float, Lambda(3.0)],
@@ -105,7 +107,8 @@ def resm(
         str, Choice(("std", "mad"), "Spread by", "Standard deviation, or robust MAD.", scales=SCALES)
     ],
     energy: Annotated[
-        float, Number(0.5, 1.0, 0.01, 0.9, "Energy", "Share of energy kept (energy rule).", moves="fold")
+        float,
+        Number(0.5, 1.0, 0.01, 0.9, "Energy", "Share of it kept.", moves="fold", needs=("rank_mode", "energy")),
     ],
     exclude: Annotated[tuple[str, ...], EXCLUDE],
     polar_tolerance: Annotated[

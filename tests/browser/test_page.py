@@ -93,7 +93,7 @@ def test_gradios_client_asks_through_order_js(desk: Page):  # what that does is 
 
 def test_a_shaper_brings_its_own_knobs_and_undo_takes_them_away(desk: Page):
     desk.get_by_text("Space and shaper", exact=True).click()
-    shaper, own = desk.get_by_label("Shaper"), desk.locator(".knob[data-when]").and_(desk.locator(":visible"))
+    shaper, own = desk.get_by_label("Shaper"), desk.locator(".knob[data-when^=shaper]").and_(desk.locator(":visible"))
     expect(own).to_have_count(0)
     shaper.select_option("svc")
     expect(own.first).to_be_visible()
@@ -101,6 +101,17 @@ def test_a_shaper_brings_its_own_knobs_and_undo_takes_them_away(desk: Page):
     desk.get_by_role("button", name="Undo").click()
     expect(shaper).to_have_value("none")  # the group is still open
     expect(own).to_have_count(0)
+
+
+def test_a_knob_that_one_choice_alone_reads_is_there_with_it(desk: Page):
+    desk.get_by_text("More", exact=True).click()
+    energy = slider(desk, "Energy")
+    expect(slider(desk, "Outlier threshold σ")).to_be_visible()
+    expect(energy).to_have_count(0)
+    desk.get_by_label("Rank rule").select_option("energy")
+    expect(energy).to_be_visible()
+    desk.get_by_role("button", name="Undo").click()
+    expect(energy).to_have_count(0)
 
 
 def test_who_tabs_past_family_preset_and_method_changes_nothing_and_stays_where_he_is(desk: Page):
@@ -113,8 +124,8 @@ def test_who_tabs_past_family_preset_and_method_changes_nothing_and_stays_where_
         desk.locator(f"#{name} input").focus()
         desk.keyboard.press("Tab")
         desk.wait_for_timeout(700)  # for what must not happen
-        if name != "method":  # whose list scrolls: Chromium stops at it for one Tab
-            assert desk.evaluate("document.activeElement !== document.body"), name
+        assert desk.evaluate("document.activeElement !== document.body"), name
+        expect(desk.locator(f"#{name} input")).to_have_attribute("aria-expanded", "false")
     expect(weight).to_have_value(moved)
     desk.get_by_role("button", name="Undo").click()
     expect(desk.locator("#preset input")).to_have_value("Balanced")  # one step back, not four
@@ -133,6 +144,8 @@ def test_a_slider_moves_by_mouse(desk: Page):
 
 def test_every_methods_controls_come_from_its_definition(desk: Page):
     desk.locator("#method input").click()
+    desk.keyboard.type("ties")  # it takes the place of the method there, and leaves those that are called so
+    expect(desk.get_by_role("option", name="TSV-M", exact=True)).to_have_count(0)
     desk.get_by_role("option", name="TIES", exact=True).click()
     expect(desk.locator("#status .method")).to_have_text("TIES")
     expect(desk.locator("#card")).to_contain_text("2023")

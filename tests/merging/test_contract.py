@@ -202,6 +202,18 @@ def test_a_method_reads_weights_or_says_that_it_does_not(method):
 
 
 @each_method
+def test_a_knob_that_needs_a_choice_does_nothing_without_it(method):
+    stack = torch.randn(count(method), 24, 16, generator=torch.Generator().manual_seed(3))
+    for knob in (knob for knob in method.knobs if knob.needs):
+        key, *values = knob.needs
+        choice = method.knob(key)
+        assert set(values) < set(choice.choices), knob.key
+        for other in set(choice.choices) - set(values):
+            found = [run(method, stack, [0.5, 1.5, 1.0], **{key: other, knob.key: value}) for value in ends(knob)]
+            assert all(torch.equal(found[0], one) for one in found[1:]), (knob.key, other)
+
+
+@each_method
 def test_it_describes_itself(method):
     assert method.summary.endswith(".")
     assert method.paper.url.startswith("https://arxiv.org/abs/")

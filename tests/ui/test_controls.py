@@ -61,6 +61,14 @@ def test_a_shapers_own_knobs_are_there_while_it_is_chosen():
     assert column["svc_alpha"]["when"] == "shaper=svc"
 
 
+def test_a_knob_of_some_choices_is_there_while_one_of_them_is_chosen():
+    recipe = parse_recipe("merge_method: resm\nbase_model: base\nmodels: [{model: a}, {model: b}]\n", Path())
+    column = rows(knobs(recipe))
+    assert column["energy"]["when"] == "rank_mode=energy"
+    assert column["outlier_strength"]["when"] == "outlier_mode=huber|drop|layer_suppress|layer_emphasise"
+    assert "when" not in column["rank_budget"]
+
+
 def test_what_the_columns_say_is_read_and_the_rest_is_the_recipes():
     recipe = parse_recipe(TIES, Path())
     found = desk(recipe, {"method": "", "said": {"weight": [0.5, 2.5]}}, said(**{"lambda": 0, "normalize": False}))

@@ -25,6 +25,14 @@ def test_a_stopped_answer_keeps_what_had_come():
     assert not turns[0].running
 
 
+def test_a_model_that_answers_nothing_is_told_from_one_that_was_not_asked():
+    turns = ended(asked((), "one?", ("merge", "base"), probe=None, follows=False))
+    turns = ended(asked(turns, "two?", ("merge", "router", "base"), probe=None, follows=False))
+    two, one = answers_html(turns, (), {}, "TIES", updating=False).split("one?")
+    assert (two.count("no answer"), two.count("not asked")) == (3, 0)
+    assert (one.count("no answer"), one.count("not asked")) == (2, 1)
+
+
 def test_all_text_is_escaped():
     turns = asked((), "<img src=x onerror=alert(1)>", ("merge", "<b>"), probe=None, follows=False)
     turns = heard(heard(turns, Prompt("merge", "<script>")), Answered("merge", "<script>a</script>", 0.1, 3))

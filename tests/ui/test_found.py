@@ -59,7 +59,7 @@ def test_a_search_for_harmless_is_compared_by_harmless_probes():
     winner = Finalist(1, "recipe", SCORES, SCORES, Difference(0.031, 0.01, 0.05))
     made = found(begun, *TRIED, winner, Done(1, "recipe", 4, 0.02, 9.0))
     assert sentence(made) == "Try 1 beats the recipe it began with by 3.1 on unseen harmless probes."
-    assert "against the recipe it began with, harmless" in finalists_html(made)
+    assert "harmless against the recipe it began with" in finalists_html(made)
 
 
 def test_a_click_is_a_number_or_nothing():

@@ -28,10 +28,11 @@ from ui.fitting import take_safest
 from ui.jobs import Jobs, LiveWorker
 from ui.layout import lay_out
 from ui.live import Updates, as_seen, change_method, draw, draw_file, follow, hold, kept, move, settled, sources_of
-from ui.long import watch
+from ui.long import save, score_first, watch
 from ui.looking import pick_matrix, pick_measure, select_tab
 from ui.measuring import take_measured
 from ui.page import Page
+from ui.searching import start as search
 from ui.services import Services, _presets, keep, newest
 from ui.session import Session, recipe_of
 
@@ -322,6 +323,14 @@ def test_the_status_line_speaks_of_the_merge_in_the_pictures_where_the_one_on_th
     assert "RESM" in drawn[page.status.line]
     with pytest.raises(UserError, match="not measured yet"):  # and the problem stays
         next(picking)
+    waiting = newest(services, session)
+    for asked in (
+        score_first(services, page, waiting, ()), save(services, page, waiting, ()),
+        search(services, page, waiting, (), "tpe", "mean", 4, None),
+    ):  # fmt: skip
+        with pytest.raises(UserError, match="RegMean merges by what the experts read") as refused:
+            next(asked)
+        assert refused.value.do == "Press Measure the experts."
 
 
 def test_what_a_stop_kept_is_said_until_the_next_move(services, page, session):

@@ -146,7 +146,7 @@ def against_html(board: Scoreboard, probes: Sequence[Probe]) -> str:
     """Alarms, then a table: the merge minus each source, what it keeps of the best expert, what could show at all."""
     colours = roles([name for name in board.scores if name not in ("merge", "base")])
     broken = board.scores["merge"].broken
-    alarms = [f"{round(100 * broken)} of 100 answers are broken."] if broken > 0 else []
+    alarms = [f"{100 * broken:.2g} % of its answers here are broken."] if broken > 0 else []
     safety = less_safe(probes, board.outcomes)
     alarms += [safety.words()] if safety and safety.sure else []
     found = against(probes, board.outcomes)
@@ -156,14 +156,14 @@ def against_html(board: Scoreboard, probes: Sequence[Probe]) -> str:
         if source != "merge"
     ]
     rows.append(("keeps of the best expert’s gain", [_kept(board, h) for h in H]))
-    rows.append(("smallest difference that shows", [_least(probes, board.outcomes, h) for h in H]))
+    rows.append(("difference that 80 of 100 runs would show", [_least(probes, board.outcomes, h) for h in H]))
     head = "".join(f'<th scope="col">{label(h, h)}</th>' for h in H)
     body = ""
     for name, cells in rows:
         shown = "".join(f"<td>{escape(cell).replace(': ', ':<br>')}</td>" for cell in cells)
         body += f'<tr><th scope="row">{name}</th>{shown}</tr>'
-    read = (f"Points of 100 with 95 % intervals. A difference is called one where it stands among all "
-            f"{len(found)} together (McNemar, Holm).")  # fmt: skip
+    read = (f"Points of 100, each with its own 95 % interval. Better and worse are said where that stands among all "
+            f"{len(found)} together (McNemar, Holm): an interval beside 0 is not enough for that.")  # fmt: skip
     said = "".join(f'<p class="alarm">{escape(alarm)}</p>' for alarm in alarms)
     said += f"<p>{escape(safety.words())}</p>" if safety and not safety.sure else ""
     return (f'<h3 class="pic">The merge against its sources</h3>{said}<table><thead><tr><td></td>{head}</tr></thead>'
@@ -178,7 +178,7 @@ def _kept(board: Scoreboard, h: str) -> str:
 
 def _least(probes: Sequence[Probe], outcomes: Mapping[str, Outcomes], h: str) -> str:
     least = smallest(probes, outcomes, h)
-    return "none" if least is None else f"{points(least)[1:]} points"
+    return "none: too few probes" if least is None else f"{points(least)[1:]} points"
 
 
 def lost_html(found: Sequence[Lost], n_probes: int, models: Sequence[str]) -> str:

@@ -1,5 +1,6 @@
 """The health check: seconds instead of a score, for whether a merge is broken and which way it leans."""
 
+import re
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -55,7 +56,7 @@ def health_html(health: Health) -> str:
             "" if near is None else f"{100 * near.agreement:.0f} of 100",
             *(_margin(health, h, model) for h in H),
         ]
-        shown = "".join(f"<td>{cell}</td>" for cell in map(escape, cells))
+        shown = "".join(f"<td>{cell}</td>" for cell in map(_written, cells))
         rows += f'<tr><th scope="row">{label(model, colours[model])}</th>{shown}</tr>'
     titles = "".join(f'<th scope="col">{title}</th>' for title in head)
     return (
@@ -65,6 +66,11 @@ def health_html(health: Health) -> str:
         "how much on average, in nats a byte (an answer that a model never saw weighs much); in brackets how far the "
         "merge is ahead, with its 95 % interval.</p>"
     )
+
+
+def _written(cell: str) -> str:
+    """With minus signs for hyphens before digits."""
+    return re.sub(r"-(?=\d)", "−", escape(cell))
 
 
 def _margin(health: Health, h: str, model: str) -> str:

@@ -119,8 +119,8 @@ def finalists_html(found: Found) -> str:
         if gap := one.against:
             told = "" if gap.low > 0 or gap.high < 0 else ": cannot tell"
             said = f"{100 * gap.mean:+.1f} ({100 * gap.low:+.1f} to {100 * gap.high:+.1f}){told}"
-            on = ", harmless" if found.aim == "harmless" else ""
-            rows += f'<tr><th scope="row">against the recipe it began with{on}</th><td colspan="4">{said}</td></tr>'
+            on = "harmless" if found.aim == "harmless" else "mean"
+            rows += f'<tr><th scope="row">{on} against the recipe it began with</th><td colspan="4">{said}</td></tr>'
     luck = f'<p class="help">{escape(found.done.words())}</p>' if found.done else ""
     return (
         f'<h3 class="pic">Finalists <small>95 % intervals</small></h3><table><thead><tr><td></td>{head}'

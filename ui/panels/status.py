@@ -89,7 +89,7 @@ def _scores_html(scores: Scores | None) -> str:
     sides: Mapping[str, float] = {h: getattr(scores, h).score for h in H}
     half = max(getattr(scores, h).high - getattr(scores, h).low for h in H) / 2
     each = "".join(f'<span class="score">{label(h, h)} <b>{100 * s:.0f}</b></span>' for h, s in sides.items())
-    return f'<span class="scores">{each}<small>±{100 * half:.0f}</small></span>'
+    return f'<span class="scores">{each}<small>±{100 * half:.0f} at most</small></span>'
 
 
 def _busy_html(busy: Busy) -> str:
