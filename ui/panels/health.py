@@ -61,16 +61,16 @@ def health_html(health: Health) -> str:
     titles = "".join(f'<th scope="col">{title}</th>' for title in head)
     return (
         f"{health_finding(health)}<table><thead><tr><td></td>{titles}</tr></thead><tbody>{rows}</tbody></table>"
-        '<p class="help">Surprise: perplexity of good answers, 1 is none. Distance: KL divergence in nats a token, the '
-        "median and the 95 % point. Leaning: how often the good answer is likelier than a bad one, then by "
-        "how much on average, in nats a byte (an answer that a model never saw weighs much); in brackets how far the "
-        "merge is ahead, with its 95 % interval.</p>"
+        '<p class="help">Surprise: perplexity of good answers, 1 is none. Distance: KL divergence from the merge in '
+        "nats a token, the median and the 95 % point, then the median of the way back. Leaning: how often the good "
+        "answer is likelier than a bad one, then by how much on average, in nats a byte (an answer that a model never "
+        "saw weighs much); in brackets how far the merge is ahead, with its 95 % interval.</p>"
     )
 
 
 def _written(cell: str) -> str:
-    """With minus signs for hyphens before digits."""
-    return re.sub(r"-(?=\d)", "−", escape(cell))
+    """With minus signs for hyphens before digits, and what stands in brackets on a line of its own."""
+    return re.sub(r"-(?=\d)", "−", escape(cell)).replace(" (", "<br>(")
 
 
 def _margin(health: Health, h: str, model: str) -> str:
