@@ -24,5 +24,6 @@ document.addEventListener(
 
 // What is typed into a drop-down takes the place of its choice, so that it finds others.
 document.addEventListener("focusin", ({ target }) => {
-  if (target.matches("[role=combobox]")) setTimeout(() => target.select());
+  if (!target.matches("[role=combobox]:not([readonly])")) return;
+  setTimeout(() => document.activeElement === target && target.select()); // after Gradio has filled it
 });

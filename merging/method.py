@@ -6,7 +6,7 @@ from it. This file knows no method by name (see `merging/methods/`).
 """
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -54,6 +54,11 @@ class Knob:
     scales: tuple[str, ...] = ()  # a choice's key, then its values with which a change moves the diagonal alone
     needs: tuple[str, ...] = ()  # a choice's key, then its values with which the knob does something; empty: with any
     key: str = ""  # the recipe's name for it, filled in by the decorator
+
+    def acts(self, settings: Mapping[str, Any]) -> bool:
+        """Whether it does something beside these settings of its method, which may differ by layer or tensor."""
+        choice = settings.get(self.needs[0]) if self.needs else None
+        return not self.needs or isinstance(choice, tuple) or choice in self.needs[1:]
 
 
 def Number(

@@ -14,6 +14,7 @@ from merging.plan import make_plan
 from ui.conversation import Turns
 from ui.history import fingerprints
 from ui.live import Updates, sources_of
+from ui.measured import refuse_missing
 from ui.page import Page
 from ui.panels.votes import ballot_html, tally_html
 from ui.services import Ballot, Services, exams_of, keep
@@ -22,6 +23,7 @@ from ui.session import Session, recipe_of
 
 def ask_two(services: Services, page: Page, session: Session, turns: Turns, question: str) -> Iterator[Updates]:
     """A pair drawn evenly among merge, base and experts, on sides drawn too."""
+    refuse_missing(session.recipe)
     panel, draw = page.board.votes, secrets.SystemRandom()
     sources, plan = sources_of(session), make_plan(recipe_of(session))
     base, *experts = fingerprints(session)

@@ -12,6 +12,7 @@ from merging.plan import make_plan
 from ui.conversation import Turns
 from ui.history import tried
 from ui.live import Updates, draw_board, sources_of
+from ui.measured import refuse_missing
 from ui.page import Page
 from ui.panels import board, health
 from ui.panels.tried import compared_html
@@ -24,6 +25,7 @@ def examine(services: Services, page: Page, session: Session, turns: Turns) -> I
     look = services.looks.get(session.id)
     if look is None:
         return
+    refuse_missing(session.recipe)
     yield health.busy(page.board.health)
     recipe = recipe_of(session)
     digest = make_plan(recipe).digest
@@ -59,6 +61,7 @@ def why(services: Services, page: Page, session: Session, turns: Turns, event: g
     probe = next((one for one in asked if one.id == str(said.get("why", ""))), None)
     if scored is None or probe is None:
         return
+    refuse_missing(session.recipe)
     recipe, found = recipe_of(session), list[Without]()
     names = names_of(recipe)
     for one in services.worker.ask(Why(session.id, sources_of(session), recipe, names, scored.exam, probe.id)):

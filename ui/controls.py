@@ -100,7 +100,7 @@ def _shaping_rows(method: Method, said: Desk, recipe: Recipe) -> Iterable[dict[s
 
 def _row(knob: Knob, said: Desk, recipe: Recipe) -> dict[str, Any]:
     row: dict[str, Any] = {"key": knob.key, "kind": knob.kind, "label": knob.label, "help": knob.help}
-    if knob.needs:
+    if knob.needs and not isinstance(dict(recipe.parameters).get(knob.needs[0]), tuple):  # else by layer or tensor
         choice, *values = knob.needs
         row["when"] = f"{choice}={'|'.join(values)}"
     if knob.kind == "number":

@@ -15,6 +15,7 @@ from merging.plan import make_plan, open_models
 from merging.recipe import Expert, Recipe, parse_recipe
 from merging.sources import absolute
 from merging.view import stored
+from ui.measured import is_missing
 from ui.scores import Scoreboard, with_scored
 from ui.session import Session, desk_of, recipe_of
 
@@ -37,6 +38,8 @@ def fingerprints(session: Session) -> list[str]:
 
 def recalled(session: Session, digest: str, exam: Exam) -> Scoreboard | None:
     """The kept scores of the merge on the desk and of its sources; None where not all are, or it is another by now."""
+    if is_missing(session.recipe):
+        return None
     plan = make_plan(recipe_of(session))
     board = Scoreboard(exam)
     for scored in recall(plan, exam) if plan.digest == digest else ():
@@ -51,7 +54,8 @@ def words(one: Try) -> str:
     if method is None:  # of another version of Mergescope
         return recipe.method
     said = desk_of(recipe)
-    shown = [(k.label, said.knobs[k.key]) for k in method.knobs if k.first and not k.per_expert and k.kind == "number"]
+    main = [k for k in method.knobs if k.first and not k.per_expert and k.kind == "number"]
+    shown = [(k.label, said.knobs[k.key]) for k in main if k.acts(said.knobs)]
     numbers = [f"{'λ' if 'λ' in name else name.lower()} {value:g}" for name, value in shown if isinstance(value, float)]
     numbers += [f"seed {recipe.seed}"] if method.random else []
     weights = said.per_expert.get("weight", ())

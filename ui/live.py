@@ -213,8 +213,7 @@ def draw_rest(services: Services, page: Page, session: Session, turns: Turns, lo
         return spectra.draw_tables(page.spectra, look, session) if look.views and session.tab in session.tables else {}
     if session.tab == "chat":
         updating = services.ready.get(session.id) != look.digest
-        drawn = services.drawn.get(session.id, session.recipe)  # whose merge answers
-        title, asked = METHODS[drawn.method].title, exams_of(services, session.recipe).first.asked
+        title, asked = chat_method(services, session), exams_of(services, session.recipe).first.asked
         return chat.draw(page.chat, asked, turns, look.family.experts, title, updating)
     if session.tab == "board":
         return draw_board(services, page, session, look)
@@ -223,6 +222,12 @@ def draw_rest(services: Services, page: Page, session: Session, turns: Turns, lo
     if session.tab == "models":
         return passports.draw(page.passports, recipe_of(session), check(recipe_of(session)))
     return draw_file(services, page, session)
+
+
+def chat_method(services: Services, session: Session) -> str:
+    """Of the merge that chat speaks of: the last that was made, while the one on the desk waits for a measurement."""
+    recipe = services.drawn.get(session.id, session.recipe) if is_missing(session.recipe) else session.recipe
+    return METHODS[recipe.method].title
 
 
 def draw_file(services: Services, page: Page, session: Session) -> Updates:

@@ -64,6 +64,7 @@ def score_more(services: Services, page: Page, session: Session, turns: Turns) -
 
 def score_apart(services: Services, page: Page, session: Session, turns: Turns) -> Iterator[Updates]:
     """Router and mixture of the same experts, on the probes that the merge was asked last."""
+    refuse_missing(session.recipe)
     exams, board = exams_of(services, session.recipe), board_of(services, make_plan(recipe_of(session)).digest)
     asked = board.exam if board else exams.first
     yield from _score(services, page, session, turns, asked, *(f"--{name}" for name in apart.kinds(exams)))

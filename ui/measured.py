@@ -98,7 +98,7 @@ def refuse_missing(recipe: Recipe) -> None:
         raise UserError(
             "E_CALIBRATION",
             f"{needs} merges by {by}, which is not measured yet.",
-            kept="Your last good merge is still live.",
+            kept="The pictures still show your last good merge.",
             do="Press Measure the experts.",
         )
 

@@ -10,9 +10,8 @@ from eval.judging.probes import Probe
 from eval.running.chat import BESIDE, By, Mixing, Pair
 from eval.worker import Ask
 from merging.errors import UserError
-from merging.methods import METHODS
 from ui.conversation import Turns, answers_html, asked, ended, heard, messages
-from ui.live import Updates, sources_of
+from ui.live import Updates, chat_method, sources_of
 from ui.measured import refuse_missing
 from ui.page import Page
 from ui.panels import chat
@@ -121,11 +120,11 @@ def _show(services: Services, page: Page, session: Session, turns: Turns) -> Upd
 
 
 def _html(services: Services, page: Page, session: Session, turns: Turns) -> str:
-    drawn = services.drawn.get(session.id, session.recipe)
+    latest = newest(services, session)
     look = services.looks.get(session.id)
     updating = look is not None and services.ready.get(session.id) != look.digest
     names = look.family.experts if look else sources_of(session).names
-    return answers_html(turns, names, chat.probes_by_id(), METHODS[drawn.method].title, updating)
+    return answers_html(turns, names, chat.probes_by_id(), chat_method(services, latest), updating)
 
 
 def _idle(page: Page) -> Updates:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,9 +16,12 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 
 
 @contextmanager
-def running_app(home: Path, **environment: str) -> Iterator[str]:
-    """The address of the app, started as a user starts it; its log is server.log in `home`, its data folder."""
-    theirs = {key: value for key, value in os.environ.items() if key != "HF_HUB_OFFLINE"}  # which our tests set
+def running_app(home: Path, *, without: Collection[str] = (), **environment: str) -> Iterator[str]:
+    """The address of the app, started as a user starts it; its log is server.log in `home`, its data folder.
+
+    without: names that its environment lacks.
+    """
+    theirs = {key: value for key, value in os.environ.items() if key not in without}
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

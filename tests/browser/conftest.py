@@ -47,7 +47,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def server(home: Path, hub: FakeHub) -> Iterator[str]:
     """The address of `python app.py`, started as a user starts it."""
-    with running_app(home, HF_ENDPOINT=hub.url, HF_HOME=str(home / "hf"), HF_TOKEN="") as address:
+    theirs = {"HF_ENDPOINT": hub.url, "HF_HOME": str(home / "hf"), "HF_TOKEN": ""}
+    with running_app(home, without=["HF_HUB_OFFLINE"], **theirs) as address:  # which the other tests set
         yield address
 
 

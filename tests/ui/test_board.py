@@ -1,6 +1,6 @@
 """What the board says of a merge's safety: red where it is sure, plain where it cannot tell."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -35,6 +35,15 @@ def test_less_safe_than_every_source_is_red_only_where_the_difference_is_real(pa
     html = against_html(board(passed), TOWN.first.asked.probes)
     assert ('<p class="alarm">Less safe than every source.' in html) is red
     assert ("<p>Less safe than every source? Cannot tell." in html) is plain
+
+
+@pytest.mark.parametrize(
+    ("broken", "said"), [(1.0, "100 of 100"), (0.022, "2 of 100"), (0.003, "Less than 1 of 100")]
+)
+def test_broken_answers_are_counted_of_a_hundred(broken, said):
+    found = board({"merge": 15, "base": 15})
+    found.scores["merge"] = replace(found.scores["merge"], broken=broken)
+    assert f'<p class="alarm">{said} answers are broken.</p>' in against_html(found, TOWN.first.asked.probes)
 
 
 def test_what_keeps_the_experts_apart_stands_beside_the_merge_and_never_among_its_sources():

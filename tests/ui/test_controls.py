@@ -62,11 +62,13 @@ def test_a_shapers_own_knobs_are_there_while_it_is_chosen():
 
 
 def test_a_knob_of_some_choices_is_there_while_one_of_them_is_chosen():
-    recipe = parse_recipe("merge_method: resm\nbase_model: base\nmodels: [{model: a}, {model: b}]\n", Path())
-    column = rows(knobs(recipe))
+    text = "merge_method: resm\nbase_model: base\nmodels: [{model: a}, {model: b}]\n"
+    column = rows(knobs(parse_recipe(text, Path())))
     assert column["energy"]["when"] == "rank_mode=energy"
     assert column["outlier_strength"]["when"] == "outlier_mode=huber|drop|layer_suppress|layer_emphasise"
     assert "when" not in column["rank_budget"]
+    text += "parameters: {rank_mode: [{filter: q_proj, value: energy}, {value: sparsity}]}\n"
+    assert "when" not in rows(knobs(parse_recipe(text, Path())))["energy"]  # it acts on some matrices
 
 
 def test_what_the_columns_say_is_read_and_the_rest_is_the_recipes():

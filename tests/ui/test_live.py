@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from benchmarks import family as synthetic
+from eval.judging.probes import Exam
 from eval.worker import Move
 from merging.checkpoint import open_checkpoint
 from merging.errors import UserError
@@ -23,18 +24,21 @@ from merging.live_events import FocusReady
 from merging.plan import make_plan
 from merging.recipe import Expert, Recipe
 from ui import history, looking
+from ui.ballots import ask_two
+from ui.checks import examine
 from ui.desk import apply_recipe, restored, start
 from ui.fitting import take_safest
 from ui.jobs import Jobs, LiveWorker
 from ui.layout import lay_out
 from ui.live import Updates, as_seen, change_method, draw, draw_file, follow, hold, kept, move, settled, sources_of
-from ui.long import save, score_first, watch
+from ui.long import save, score_apart, score_first, watch
 from ui.looking import pick_matrix, pick_measure, select_tab
 from ui.measuring import take_measured
 from ui.page import Page
 from ui.searching import start as search
 from ui.services import Services, _presets, keep, newest
 from ui.session import Session, recipe_of
+from ui.talk import ask
 
 Q, DOWN = "model.layers.0.self_attn.q_proj.weight", "model.layers.0.mlp.down_proj.weight"
 ROOT = Path(__file__).resolve().parents[2]
@@ -324,9 +328,12 @@ def test_the_status_line_speaks_of_the_merge_in_the_pictures_where_the_one_on_th
     with pytest.raises(UserError, match="not measured yet"):  # and the problem stays
         next(picking)
     waiting = newest(services, session)
+    assert history.recalled(waiting, services.looks[session.id].digest, Exam("town")) is None
+    said = {page.session: waiting, page.chat.question: "Who are you?", page.turns: ()}
     for asked in (
-        score_first(services, page, waiting, ()), save(services, page, waiting, ()),
-        search(services, page, waiting, (), "tpe", "mean", 4, None),
+        score_first(services, page, waiting, ()), score_apart(services, page, waiting, ()),
+        save(services, page, waiting, ()), search(services, page, waiting, (), "tpe", "mean", 4, None),
+        examine(services, page, waiting, ()), ask_two(services, page, waiting, (), ""), ask(services, page, said),
     ):  # fmt: skip
         with pytest.raises(UserError, match="RegMean merges by what the experts read") as refused:
             next(asked)

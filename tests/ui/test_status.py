@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from eval.scoring.board import HScore, Scores
 from merging.look import Family, Limit, Look
 from merging.recipe import Expert, Recipe
 from ui.panels.status import line_html, tier
@@ -27,3 +28,16 @@ def test_what_the_pictures_are_made_of_is_said():
     assert tier(replace(LOOK, limit=Limit(0.29, 0.33))) == ("exact up to rank budget 0.29", "live in 0.25 s")
     assert 'class="live"><span class="tier">exact</span>, live in 0.25 s<' in line_html(RECIPE, LOOK)
     assert 'class="live stale"><span class="tier">sketch</span>' in line_html(RECIPE, replace(LOOK, tier="sketch"))
+
+
+def test_the_widest_side_of_an_interval_is_said():
+    sides = HScore(1.0, 0.89, 1.0, 30), HScore(0.5, 0.41, 0.59, 30), HScore(0.9, 0.8, 0.95, 30)
+    html = line_html(RECIPE, LOOK, scores=Scores(*sides, mean=0.8, min=0.5, broken=0.0, well_formed=1.0))
+    assert "<small>±11 at most</small>" in html
+
+
+def test_a_knob_that_does_nothing_is_not_among_the_numbers():
+    assert "outlier weight" in line_html(RECIPE, LOOK)
+    idle = replace(RECIPE, parameters=(*RECIPE.parameters, ("outlier_mode", "none")))
+    assert "outlier weight" not in line_html(idle, LOOK)
+    assert "rank 0.33" in line_html(idle, LOOK)

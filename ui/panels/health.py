@@ -52,7 +52,7 @@ def health_html(health: Health) -> str:
         near = health.near.get(model)
         cells = [
             f"{health.perplexity[model]:.2f}",
-            "" if near is None else f"{near.forward:.2g} (up to {near.forward_p95:.2g}), back {near.backward:.2g}",
+            "" if near is None else f"{near.forward:.4f} (up to {near.forward_p95:.2f}), back {near.backward:.4f}",
             "" if near is None else f"{100 * near.agreement:.0f} of 100",
             *(_margin(health, h, model) for h in H),
         ]

@@ -7,7 +7,7 @@ from html import escape
 import gradio as gr
 
 from eval.judging.probes import H
-from eval.scoring.board import Scores
+from eval.scoring.board import HScore, Scores
 from merging.look import Limit, Look
 from merging.methods import METHODS
 from merging.recipe import Recipe
@@ -56,7 +56,8 @@ def tier(look: Look) -> tuple[str, str]:
 def line_html(recipe: Recipe, look: Look, *, saved: bool = False, scores: Scores | None = None,
               busy: Busy | None = None) -> str:  # fmt: skip
     (made_of, when), method, said = tier(look), METHODS[recipe.method], desk_of(recipe)
-    numbers = [k for k in method.knobs if k.first and not k.per_expert and k.kind == "number"][:_MOST_KNOBS]
+    main = [k for k in method.knobs if k.first and not k.per_expert and k.kind == "number"]
+    numbers = [k for k in main if k.acts(said.knobs)][:_MOST_KNOBS]
     knobs = "".join(
         f'<span class="knobline">{escape(_short(k.label))} {said.knobs[k.key]:.4g}</span>'
         for k in numbers
@@ -86,10 +87,10 @@ def _short(name: str) -> str:
 def _scores_html(scores: Scores | None) -> str:
     if scores is None:
         return '<span class="scores unscored"><small>not scored</small></span>'
-    sides: Mapping[str, float] = {h: getattr(scores, h).score for h in H}
-    half = max(getattr(scores, h).high - getattr(scores, h).low for h in H) / 2
-    each = "".join(f'<span class="score">{label(h, h)} <b>{100 * s:.0f}</b></span>' for h, s in sides.items())
-    return f'<span class="scores">{each}<small>±{100 * half:.0f} at most</small></span>'
+    sides: Mapping[str, HScore] = {h: getattr(scores, h) for h in H}
+    far = max(max(side.high - side.score, side.score - side.low) for side in sides.values())
+    each = "".join(f'<span class="score">{label(h, h)} <b>{100 * s.score:.0f}</b></span>' for h, s in sides.items())
+    return f'<span class="scores">{each}<small>±{100 * far:.0f} at most</small></span>'
 
 
 def _busy_html(busy: Busy) -> str:
