@@ -165,7 +165,7 @@ def against_html(board: Scoreboard, probes: Sequence[Probe]) -> str:
         shown = "".join(f"<td>{escape(cell).replace(': ', ':<br>')}</td>" for cell in cells)
         body += f'<tr><th scope="row">{name}</th>{shown}</tr>'
     read = (f"Points of 100, each with its own 95 % interval. Better and worse are said where that stands among all "
-            f"{len(found)} together (McNemar, Holm): an interval beside 0 is not enough for that. Likely: one comparison "
+            f"{len(found)} together (McNemar, Holm): an interval beside 0 is not enough. Likely: one comparison "
             "alone shows it in 80 of 100 runs.")  # fmt: skip
     said = "".join(f'<p class="alarm">{escape(alarm)}</p>' for alarm in alarms)
     said += f"<p>{escape(safety.words())}</p>" if safety and not safety.sure else ""
