@@ -163,32 +163,34 @@ class Bench:
 
     def live(self) -> list[str]:
         said = self._run(sys.executable, "live", str(self.home), "resm").said
-        n, gesdd = said["matrices"], said["gesdd"]
-        each = {
-            "first look, a matrix": said["cold"] / n,
-            "first look, the shown matrix": said["shown"],
-            "rank, the shown matrix": said["rank"],
-            "two polar factors of its kept directions alone": said["polar"],
-            "rank, the shown matrix, a stop found in idle time": said["step"],
-            "weight, a matrix": said["weight"] / n,
-            "layer outlier weight, a matrix": said["layer"] / n,
-            "weights of the shown matrix from its fold": said["materialise"],
-            "a product of those shapes alone": said["product"],
+        n, shown, mean = said["matrices"], said["gesdd"], said["gesdd_each"]
+        each = {  # CPU seconds, and those of the full SVDs that they stand for
+            "first look, a matrix": (said["cold"] / n, mean),
+            "first look, the shown matrix": (said["shown"], shown),
+            "rank, the shown matrix": (said["rank"], shown),
+            "two polar factors of its kept directions alone": (said["polar"], shown),
+            "rank, the shown matrix, a stop found in idle time": (said["step"], shown),
+            "weight, a matrix": (said["weight"] / n, mean),
+            "layer outlier weight, a matrix": (said["layer"] / n, mean),
+            "weights of the shown matrix from its fold": (said["materialise"], shown),
+            "a product of those shapes alone": (said["product"], shown),
         }
         return [
             f"Live, RESM at k = 10 %, {self.home.name}: CPU until a move's numbers are there, {n} matrices. The shown",
-            f"matrix is layer 0's q; gesdd is LAPACK's full SVD of one of its {len(EXPERTS)} deltas, times as many:",
-            f"{gesdd:.2f} s. Aims: 50 for a rank, 10,000 for a weight or outlier weight, 150 for weights from a fold.",
+            "matrix is layer 0's q. gesdd is LAPACK's full SVD of a matrix's deltas, timed for one of each shape:",
+            f"{shown:.2f} s for the {len(EXPERTS)} of the shown matrix, {mean:.2f} s for those of one on average;",
+            "`a matrix` is held against the latter. Aims: 50 for a rank, 10,000 for a weight or outlier weight, 150",
+            "for weights from a fold.",
             "A weight's move takes all matrices at once, most of it Python's time a matrix, whatever its size.",
             "A rank's is the least of three stops not met before; it cannot do without two polar factors, here of the",
             "lowest. No route to the weights from a fold can do without the product.",
             "",
             "| move | CPU ms | gesdd / move |",
             "|---|---|---|",
-            *(f"| {name} | {1e3 * cost:,.3g} | {gesdd / cost:,.0f} |" for name, cost in each.items()),
+            *(f"| {name} | {1e3 * cost:,.3g} | {full / cost:,.0f} |" for name, (cost, full) in each.items()),
             "",
             f"The recipe's plan takes {1e3 * said['planned']:.1f} ms a move. 224 matrices, as an 8 B model has:",
-            f"{224e3 * each['weight, a matrix']:.0f} ms for the numbers of a weight move (extrapolated from {n}), "
+            f"{224e3 * each['weight, a matrix'][0]:.0f} ms for the numbers of a weight move (extrapolated from {n}), "
             f"{1e3 * said['drawn']:.0f} ms to draw all pictures of all tabs.",
         ]
 

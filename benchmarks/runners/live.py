@@ -101,12 +101,20 @@ def figures(look: Look) -> float:
     return time.process_time() - begun
 
 
-def dense_route() -> float:
-    """CPU seconds of the full SVDs of the shown matrix's deltas, by LAPACK's gesdd: those of one, times all."""
-    delta = models[1].read(SHOWN).float() - models[0].read(SHOWN).float()
-    begun = time.process_time()
-    torch.linalg.svd(delta, full_matrices=False)
-    return len(EXPERTS) * (time.process_time() - begun)
+def dense_route() -> tuple[float, float]:
+    """CPU seconds of the full SVDs of a matrix's deltas by LAPACK's gesdd: of the shown matrix, and of all on average.
+
+    One delta of each shape, times all experts.
+    """
+    took: dict[tuple[int, int], float] = {}
+    for matrix in live.family.matrices:
+        if matrix.shape not in took:
+            delta = models[1].read(matrix.name).float() - models[0].read(matrix.name).float()
+            begun = time.process_time()
+            torch.linalg.svd(delta, full_matrices=False)
+            took[matrix.shape] = len(EXPERTS) * (time.process_time() - begun)
+    each = {matrix.name: took[matrix.shape] for matrix in live.family.matrices}
+    return each[SHOWN], sum(each.values()) / len(each)
 
 
 def materialise(plan: Plan) -> tuple[float, float]:
@@ -133,6 +141,7 @@ layer = least(*(recipe(mode="layer_suppress", strength=1 - i / MOVES) for i in r
 rank = least(*(recipe(budget=budget) for budget in RANKS), until=FocusReady)
 next(live.prepare(lambda: False))  # what idle time finds first: the next step's directions in the shown matrix
 step = least(*(recipe(budget=RANKS[-1] - i % 2 / 50) for i in range(1, ROUNDS)), until=FocusReady)
+gesdd, gesdd_each = dense_route()
 drawn = min(figures(of_many(look)) for _ in range(ROUNDS)) if look else 0.0
 polars = min(polar_factors() for _ in range(ROUNDS))
 done(
@@ -148,6 +157,7 @@ done(
     planned=planned,
     materialise=written,
     product=product,
-    gesdd=dense_route(),
+    gesdd=gesdd,
+    gesdd_each=gesdd_each,
     drawn=drawn,
 )
