@@ -198,6 +198,11 @@ class Method(Traits):
     def knob(self, key: str) -> Knob | None:
         return next((knob for knob in self.knobs if knob.key == key), None)
 
+    def numbers(self, written: Mapping[str, Any]) -> list[Knob]:
+        """The main ones, which do something beside the settings that a recipe has written."""
+        settings = {knob.key: knob.default for knob in self.knobs} | dict(written)
+        return [knob for knob in self.knobs if knob.kind == "number" and knob.first and knob.acts(settings)]
+
     def space_with(self, base: str | None) -> Space:
         """What the first argument holds in a recipe with this base (None: without one)."""
         if self.space == "either":

@@ -26,14 +26,13 @@ def map_finding(look: Look, measure: Measure) -> str:
         return finding("Sampled: a first map from one weight in sixteen.", "The exact map follows when all are read.")
     if look.tier == "sketch" and measure not in ("sign", "cosine"):  # these two are exact by then
         return finding("Sketched: a first map from approximate directions.", "The exact map follows, matrix by matrix.")
-    if measure == "output" and not np.isfinite(conflict.values).any():
-        return finding("What the experts put out is not measured yet.",
-                     "Press Measure the experts, beside the method.")  # fmt: skip
-    if measure == "kept" and not np.isfinite(conflict.values).any():
-        return finding("The merge keeps nothing: it is the base.", "Cells without a change are empty.")
     if not np.isfinite(conflict.values).any():
-        read = "Cells without a change are empty."
-        return finding("Nothing to compare: no two experts change the same matrix.", read)
+        if measure == "output":
+            return finding("What the experts put out is not measured yet.",
+                         "Press Measure the experts, beside the method.")  # fmt: skip
+        empty = "Nothing to compare: no two experts change the same matrix."
+        empty = "The merge keeps nothing: it is the base." if measure == "kept" else empty
+        return finding(empty, "Cells without a change are empty.")
     says = {"sign": _sign, "cosine": _cosine, "shared": _shared, "interference": _interference, "kept": _kept,
             "output": _output}  # fmt: skip
     return says[measure](look, conflict)

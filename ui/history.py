@@ -54,8 +54,7 @@ def words(one: Try) -> str:
     if method is None:  # of another version of Mergescope
         return recipe.method
     said = desk_of(recipe)
-    main = [k for k in method.knobs if k.first and not k.per_expert and k.kind == "number"]
-    shown = [(k.label, said.knobs[k.key]) for k in main if k.acts(said.knobs)]
+    shown = [(k.label, said.knobs[k.key]) for k in method.numbers(dict(recipe.parameters)) if not k.per_expert]
     numbers = [f"{'λ' if 'λ' in name else name.lower()} {value:g}" for name, value in shown if isinstance(value, float)]
     numbers += [f"seed {recipe.seed}"] if method.random else []
     weights = said.per_expert.get("weight", ())

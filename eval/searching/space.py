@@ -121,9 +121,7 @@ def knob_space(recipe: Recipe) -> Space:
     method = METHODS[recipe.method]
     weights = _weights(recipe, WEIGHT.high) if method.uses_weight else []
     scale = method.knob("lambda")
-    settings = {knob.key: knob.default for knob in method.knobs} | dict(recipe.parameters)
-    main = [k for k in method.knobs if k.kind == "number" and k.first and k.acts(settings)]
-    numbers = [k for k in main if k is not scale or _is_free(method, recipe)]
+    numbers = [k for k in method.numbers(dict(recipe.parameters)) if k is not scale or _is_free(method, recipe)]
     dials = [*weights, *(Dial(k.key, k.low, k.high, k.step) for k in numbers)]
     dials += [Dial(name, *_LAYERS) for name in (FIRST, LAST)] if scale else []
     if not dials:

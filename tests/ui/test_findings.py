@@ -60,6 +60,7 @@ def test_a_sampled_map_says_so_whatever_it_shows():
         ("sign", 0.45, 0.46, "No pair clashes: all agree a little more than chance."),
         ("sign", 0.30, 0.31, "No pair clashes: all agree far more than chance."),
         ("sign", np.nan, np.nan, "Nothing to compare: no two experts change the same matrix."),
+        ("kept", np.nan, np.nan, "The merge keeps nothing: it is the base."),
         ("cosine", 0.1, -0.12, "Helpful and honest pull apart most in layer 0, down."),
         ("cosine", 0.14, 0.10, "No pair pulls apart; helpful and honest come closest."),
         ("cosine", 0.01, -0.01, "The experts’ changes are unrelated everywhere."),

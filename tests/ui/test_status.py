@@ -1,10 +1,11 @@
 """The status line."""
 
 from dataclasses import replace
+from pathlib import Path
 
 from eval.scoring.board import HScore, Scores
 from merging.look import Family, Limit, Look
-from merging.recipe import Expert, Recipe
+from merging.recipe import Expert, Recipe, parse_recipe
 from ui.panels.status import line_html, tier
 
 RECIPE = Recipe("resm", "base", (Expert("a"),), (("rank_budget", 0.33),))
@@ -41,3 +42,8 @@ def test_a_knob_that_does_nothing_is_not_among_the_numbers():
     idle = replace(RECIPE, parameters=(*RECIPE.parameters, ("outlier_mode", "none")))
     assert "outlier weight" not in line_html(idle, LOOK)
     assert "rank 0.33" in line_html(idle, LOOK)
+    some = parse_recipe(
+        "merge_method: resm\nbase_model: base\nmodels: [{model: a}]\n"
+        "parameters: {outlier_mode: [{filter: q_proj, value: huber}, {value: none}]}\n", Path(),
+    )  # fmt: skip
+    assert "outlier weight" in line_html(some, LOOK)  # it acts on some matrices

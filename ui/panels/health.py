@@ -1,6 +1,5 @@
 """The health check: seconds instead of a score, for whether a merge is broken and which way it leans."""
 
-import re
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -56,7 +55,7 @@ def health_html(health: Health) -> str:
             "" if near is None else f"{100 * near.agreement:.0f} of 100",
             *(_margin(health, h, model) for h in H),
         ]
-        shown = "".join(f"<td>{cell}</td>" for cell in map(_written, cells))
+        shown = "".join(f"<td>{escape(cell).replace(' (', '<br>(')}</td>" for cell in cells)
         rows += f'<tr><th scope="row">{label(model, colours[model])}</th>{shown}</tr>'
     titles = "".join(f'<th scope="col">{title}</th>' for title in head)
     return (
@@ -68,15 +67,10 @@ def health_html(health: Health) -> str:
     )
 
 
-def _written(cell: str) -> str:
-    """With minus signs for hyphens before digits, and what stands in brackets on a line of its own."""
-    return re.sub(r"-(?=\d)", "−", escape(cell)).replace(" (", "<br>(")
-
-
 def _margin(health: Health, h: str, model: str) -> str:
     likelier, n = health.likelier(h, model)
     shown = f"{likelier} of {n}, {health.margin(h, model):+.2f}"
-    if model == "merge":
-        return shown
-    d = health.ahead(h, model)
-    return f"{shown} ({d.mean:+.2f}: {d.low:+.2f} to {d.high:+.2f})"
+    if model != "merge":
+        d = health.ahead(h, model)
+        shown += f" ({d.mean:+.2f}: {d.low:+.2f} to {d.high:+.2f})"
+    return shown.replace("-", "−")

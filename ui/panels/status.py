@@ -56,8 +56,7 @@ def tier(look: Look) -> tuple[str, str]:
 def line_html(recipe: Recipe, look: Look, *, saved: bool = False, scores: Scores | None = None,
               busy: Busy | None = None) -> str:  # fmt: skip
     (made_of, when), method, said = tier(look), METHODS[recipe.method], desk_of(recipe)
-    main = [k for k in method.knobs if k.first and not k.per_expert and k.kind == "number"]
-    numbers = [k for k in main if k.acts(said.knobs)][:_MOST_KNOBS]
+    numbers = [k for k in method.numbers(dict(recipe.parameters)) if not k.per_expert][:_MOST_KNOBS]
     knobs = "".join(
         f'<span class="knobline">{escape(_short(k.label))} {said.knobs[k.key]:.4g}</span>'
         for k in numbers
